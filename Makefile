@@ -1,0 +1,33 @@
+# The two commands of the README, and what maintainers need besides. Any Python of at least settings.ini's min_python will do:
+#   make test PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data lab test prepare readme docs
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 16
+
+setup:  ## install everything into .venv (does nothing when nothing changed)
+	@$(PYTHON) tools/install.py
+
+data:  ## look for Fashion-MNIST again, and fetch it if possible
+	@$(PYTHON) tools/install.py --data
+
+lab: setup  ## the Fashion-MNIST lab on the real images, in minutes; says where report and figures are
+	@$(BIN)/fashion_lab run fashion_mnist --profile quick
+
+test: setup  ## everything that CI runs
+	@$(BIN)/python -m pytest tests
+
+prepare: setup  ## after editing notebooks: export, clean, and renew README.md
+	@$(BIN)/nbdev_export
+	@$(BIN)/nbdev_clean
+	@$(BIN)/python tools/pages.py readme
+
+readme: setup  ## make README.md and its pictures from nbs/index.ipynb
+	@$(BIN)/python tools/pages.py readme
+
+docs: setup  ## make the static pages in _docs
+	@$(BIN)/python tools/pages.py docs

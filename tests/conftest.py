@@ -1,0 +1,53 @@
+"""What all tests share: the project's root, a scratch copy of it, where Fashion-MNIST is, and the table of notebooks at the end."""
+import os, shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+# pytest is one process: it gets all cores. Notebooks run in one process per core, with one thread each (test_repository.py).
+os.environ.setdefault('OMP_NUM_THREADS', str(CORES))
+NOT_SOURCES = shutil.ignore_patterns('.git', '.venv', '_docs', '_proc', 'runs', 'build', 'dist', '*.egg-info', '__pycache__', '.*_cache', '.hypothesis',
+                                     '.benchmarks', '.ipynb_checkpoints', '.last_checked')
+NOTEBOOK_TIMES = pytest.StashKey()
+
+
+def find_fashion_mnist():
+    "(the folder with Fashion-MNIST on this machine or None, why it is not found); nothing is downloaded."
+    try:
+        from fashion_lab.data import card, find_files
+        return find_files(card('fashion_mnist'), download=False), ''
+    except Exception as e: return None, f'{type(e).__name__}: {e}'  # a broken data module fails tests of its own
+
+
+def pytest_configure(config): config.stash[NOTEBOOK_TIMES] = {}
+
+
+def pytest_report_header(config):
+    where, why = find_fashion_mnist()
+    data = 'found' if where else f'not found, so cells marked `data` do not run ({why})'
+    return f'fashion_lab: {CORES} cores, OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]}, Fashion-MNIST {data}'
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not (times := config.stash[NOTEBOOK_TIMES]): return
+    terminalreporter.section('notebooks')
+    for name, (ok, seconds) in sorted(times.items()): terminalreporter.line(f'{"ran" if ok else "FAILED":7} {seconds:6.1f} s  {name}')
+
+
+@pytest.fixture(scope='session')
+def root(): return ROOT
+
+
+@pytest.fixture(scope='session')
+def fashion_mnist():
+    "Fashion-MNIST's folder; a test that asks for it is skipped where there is none."
+    return find_fashion_mnist()[0] or pytest.skip('Fashion-MNIST is not on this machine: make data')
+
+
+@pytest.fixture
+def copy(tmp_path):
+    "A copy of the project's files, without what git ignores, in which a test may do anything."
+    shutil.copytree(ROOT, tmp_path/'copy', ignore=NOT_SOURCES)
+    return tmp_path/'copy'

@@ -1,0 +1,204 @@
+"""Counts that three methods agree on, for random layers and for real architectures; measurements that leave no trace."""
+import copy, importlib, logging, subprocess, sys, time, warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+torch = pytest.importorskip('torch')
+from torch import nn
+from torch.nn import functional as F
+from fashion_lab import compute
+from fashion_lab.compute import (cost, count_flops, count_macs, count_params, cross_check, hand_macs, latency, layer_table, make_input, model_mb, one_pass)
+
+few = settings(max_examples=15, deadline=None)
+sizes = st.integers(1, 4)
+
+@few
+@given(dims=st.integers(1, 3), transposed=st.booleans(), groups=sizes, i=sizes, o=sizes, k=sizes, stride=st.integers(1, 3), pad=st.integers(0, 2), dilation=st.integers(1, 2), size=st.integers(8, 11), bias=st.booleans(), data=st.data())
+def test_any_convolution_is_counted_alike(dims, transposed, groups, i, o, k, stride, pad, dilation, size, bias, data):
+    kind = getattr(nn, f"Conv{'Transpose' * transposed}{dims}d")
+    conv = kind(i*groups, o*groups, k, stride=stride, padding=pad, dilation=dilation, groups=groups, bias=bias)
+    shape = (i*groups, *[size + d for d in range(dims)])
+    t = cross_check(conv, shape)
+    assert t.agree.all()
+    # independent of all three: differentiate the sum of outputs for weights of one and inputs of one without padding
+    if pad == 0:
+        with torch.no_grad(): conv.weight.fill_(1); conv.bias is None or conv.bias.fill_(0)
+        products = conv(torch.ones(1, *shape)).sum().item()  # each product is 1: the sum counts them
+        assert t.loc['total', 'fvcore_macs'] == products
+
+@few
+@given(i=st.integers(1, 9), o=st.integers(1, 9), lead=st.lists(st.integers(1, 4), max_size=3), bias=st.booleans())
+def test_linear_layers_on_any_number_of_positions(i, o, lead, bias):
+    t = cross_check(nn.Linear(i, o, bias=bias), (*lead, i))
+    n = 1
+    for d in lead: n *= d
+    assert t.agree.all() and t.loc['total', 'hand_macs'] == n*i*o
+
+@few
+@given(padding=st.sampled_from(['same', 'valid']), mode=st.sampled_from(['zeros', 'reflect']), k=st.sampled_from([(3, 3), (1, 5), (2, 4)]), groups=st.sampled_from([1, 2, 4]))
+def test_padding_by_name(padding, mode, k, groups): # reflected padding pads first and convolves without padding
+    assert cross_check(nn.Conv2d(4, 8, k, padding=padding, padding_mode=mode, groups=groups), (4, 9, 7)).agree.all()
+
+def test_batch_norm_never_counts():
+    # 1x1x28x28 with two convolutions: hand 78,400 MACs, fvcore's own total is 90,944 in evaluation and more in training mode
+    m = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8*14*14, 10))
+    plain = nn.Sequential(*[l for l in m if not isinstance(l, nn.BatchNorm2d)])
+    by_hand = 8*9*28*28 + 8*14*14*10
+    for mode in (True, False):
+        assert count_macs(m.train(mode), (1, 28, 28))['total'] == count_macs(plain, (1, 28, 28))['total'] == by_hand
+        assert count_flops(m, (1, 28, 28))['total'] == 2*by_hand
+    assert count_macs(m, (1, 28, 28))['uncounted'] == dict(batch_norm=1, max_pool2d=1, relu=1)
+
+class Everything(nn.Module):
+    def forward(self, x):
+        x = F.interpolate(F.gelu(x), scale_factor=2) + F.hardswish(x).sigmoid().mean()
+        return F.layer_norm(F.adaptive_avg_pool2d(x.clamp(0, 6) * 2, 4), (4, 4)).exp().flatten(1).softmax(1)
+
+def test_nothing_that_computes_is_dropped_silently():
+    for counted, resize in ((count_macs(Everything(), (2, 8, 8)), 'upsample'), (count_flops(Everything(), (2, 8, 8)), '_unsafe_index')):
+        names = ' '.join(counted['uncounted'])
+        assert counted['total'] == 0
+        for op in [resize, *'gelu add hardswish sigmoid mean layer_norm avg_pool clamp mul exp softmax'.split()]: assert op in names, (op, names)
+
+def test_whatever_fvcore_weighs_by_itself_is_a_product_or_is_noted(): # a new fvcore may bring new opinions
+    flop_count = importlib.import_module('fvcore.nn.flop_count')
+    products = {'aten::' + o for o in 'addmm bmm _convolution einsum matmul mm linear'.split()}
+    assert set(flop_count._DEFAULT_SUPPORTED_OPS) - products <= {'aten::' + o for o in compute._NOTED}
+
+# ---------------------------------------------------------------- structure
+class Shared(nn.Module):
+    "One layer under two parents and called three times."
+    def __init__(self):
+        super().__init__()
+        conv = nn.Conv2d(2, 2, 3, padding=1, bias=False)
+        self.a, self.b, self.own = nn.Sequential(conv, nn.ReLU()), nn.Sequential(nn.Identity(), conv), nn.Conv2d(2, 2, 1)
+    def forward(self, x): return self.own(self.a(self.b(self.a(x))))
+
+def test_a_shared_layer_counts_once_in_parameters_and_every_time_in_macs():
+    m, conv, own = Shared(), 2*2*9*64, 2*2*64
+    assert count_params(m) == 36 + 6
+    t = cross_check(m, (2, 8, 8))
+    assert t.agree.all() and t.loc['a.0', 'fvcore_macs'] == 3*conv and t.loc['total', 'fvcore_macs'] == 3*conv + own
+    for counted, f in ((count_macs, 1), (count_flops, 2)): assert counted(m, (2, 8, 8))['by_layer'] == {'a.0': f*3*conv, 'own': f*own}
+    l = layer_table(m, (2, 8, 8))
+    assert (l.params.sum(), l.macs.sum(), l.flops.sum()) == (42, 3*conv + own, 2*(3*conv + own)) and l.set_index('layer').calls['a.0'] == 3
+
+class Siamese(nn.Module):
+    def __init__(self): super().__init__(); self.body, self.head, self.aux = nn.Linear(6, 4), nn.Linear(8, 2), nn.Linear(99, 1)
+    def forward(self, left, right): return self.head(torch.cat([self.body(left), self.body(input=right)], -1))
+
+def test_several_inputs_and_layers_that_are_not_called():
+    m, shapes = Siamese(), ((6,), (6,))
+    assert cross_check(m, shapes).agree.all() and count_macs(m, shapes)['total'] == 2*24 + 16
+    l = layer_table(m, shapes).set_index('layer')
+    assert l.params.sum() == count_params(m) and l.calls.to_dict() == dict(body=2, head=1, aux=0) and l.index[-1] == 'aux' and l.output['head'] == (2,)
+
+class Free(nn.Module):
+    "Products and parameters outside of layers."
+    def __init__(self): super().__init__(); self.w, self.inner = nn.Parameter(torch.randn(6, 3)), nn.Sequential(nn.Linear(3, 3))
+    def forward(self, x): return torch.einsum('bi,ij->bj', self.inner(x @ self.w), torch.ones(3, 5))
+
+def test_products_outside_of_layers_are_found():
+    m = Free(); total = 6*3 + 9 + 15
+    assert count_macs(m, (6,))['by_layer'] == {'': 33, 'inner.0': 9} and count_flops(m, (6,))['by_layer'] == {'': 66, 'inner.0': 18}
+    l = layer_table(m, (6,)).set_index('layer')
+    assert l.macs.sum() == total and l.params.to_dict() == {'inner.0': 12, '(model)': 18}
+
+@pytest.mark.parametrize('train', [True, False])
+def test_attention_is_counted_in_full(train):
+    n, d = 5, 8
+    m = nn.TransformerEncoderLayer(d, 2, 16, batch_first=True).train(train)
+    products = 3*n*d*d + 2*n*n*d + n*d*d + 2*n*d*16
+    assert count_macs(m, (n, d))['total'] == products and count_flops(m, (n, d))['total'] == 2*products
+    assert torch.backends.mha.get_fastpath_enabled()
+
+# ---------------------------------------------------------------- real architectures
+def test_fashion_cnn_as_published():
+    block = lambda i, o: [nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU()]
+    m = nn.Sequential(*block(1, 32), nn.MaxPool2d(2), *block(32, 64), nn.MaxPool2d(2), *block(64, 128), nn.Flatten(), nn.Linear(6272, 256), nn.ReLU(), nn.Dropout(.25), nn.Linear(256, 10))
+    assert cost(m, (1, 28, 28)) == dict(params=1_701_578, macs=9_059_328, flops=18_118_656, size_mb=pytest.approx((4*1_701_578 + 4*448 + 24)/1e6))
+
+def test_resnet18():
+    models = pytest.importorskip('torchvision.models')
+    m = models.resnet18()
+    t = cross_check(m, (3, 224, 224))
+    assert t.agree.all() and count_params(m) == 11_689_512 and t.loc['total', 'hand_macs'] == 1_814_073_344
+
+@pytest.mark.parametrize('name', ['tf_efficientnet_lite0', 'convnext_atto'])
+def test_timm_models(name):
+    m = pytest.importorskip('timm').create_model(name)
+    assert cross_check(m, (3, 64, 64)).agree.all()
+    if name == 'tf_efficientnet_lite0': assert count_params(m) == 4_652_008
+
+# ---------------------------------------------------------------- no trace, no noise
+def test_counting_leaves_no_trace():
+    m = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(4*36, 2)).train(); m[1].eval()
+    before, modes, rng = copy.deepcopy(m.state_dict()), [x.training for x in m.modules()], torch.get_rng_state()
+    for f in (hand_macs, count_macs, count_flops, cross_check, layer_table, cost): f(m, (1, 8, 8))
+    latency(m, (1, 8, 8), repeats=2, warmup=0)
+    assert [x.training for x in m.modules()] == modes and torch.equal(rng, torch.get_rng_state())
+    assert all(torch.equal(before[k], v) for k, v in m.state_dict().items())
+    assert not any(x._forward_hooks or x._forward_pre_hooks for x in m.modules()) and all(p.grad is None for p in m.parameters())
+
+@pytest.mark.parametrize('f', [hand_macs, count_macs, count_flops, layer_table, latency])
+def test_a_wrong_shape_is_explained_and_leaves_no_trace(f):
+    m = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4*36, 2)).train()
+    with pytest.raises(ValueError, match=r'could not run Sequential on an input of shape \(1, 1, 9, 9\) \(batch first\).*check input_shape'): f(m, (1, 9, 9))
+    assert m.training and m[0].training and not any(x._forward_hooks or x._forward_pre_hooks for x in m.modules())
+
+@pytest.mark.parametrize('shape', [(1, 0, 8), (1., 8, 8), ('1', 8), ((1, 8), (-1,))])
+def test_shapes_that_are_none(shape):
+    with pytest.raises(ValueError, match='the shape of one input without the batch'): make_input(nn.Identity(), shape)
+
+def test_counting_is_silent_and_importing_compute_is_cheap(capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        cross_check(nn.Sequential(Everything(), nn.Unflatten(1, (2, 4, 4)), nn.Conv2d(2, 2, 1)), (2, 8, 8))
+    assert capfd.readouterr() == ('', '')
+    code = """import sys, torch; from torch import nn; from fashion_lab.compute import *
+assert 'fvcore' not in sys.modules
+layer_table(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2), nn.Softmax(1)), (1, 8, 8))"""
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert (p.returncode, p.stdout, p.stderr) == (0, '', '')
+
+def test_fvcore_keeps_its_voice_elsewhere():
+    count_macs(nn.Linear(2, 2), (2,))
+    assert logging.getLogger('fvcore').level == logging.NOTSET
+
+def test_half_precision_models_can_be_counted():
+    assert count_macs(nn.Linear(3, 2).bfloat16(), (3,))['total'] == 6 and count_flops(nn.Linear(3, 2).bfloat16(), (3,))['total'] == 12
+
+# ---------------------------------------------------------------- size and time
+def test_size_is_that_of_the_saved_file(tmp_path):
+    from fashion_lab.runs import save_weights
+    m = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Linear(300, 300))
+    save_weights(m.state_dict(), tmp_path/'w.safetensors')
+    assert 0 <= (tmp_path/'w.safetensors').stat().st_size/1e6 - model_mb(m) < .002 # names and shapes
+
+class Sleeper(nn.Module):
+    "The first calls take longer."
+    def __init__(self): super().__init__(); self.w, self.seen = nn.Parameter(torch.zeros(1)), []
+    def forward(self, x):
+        self.seen.append((len(x), torch.get_num_threads(), x.dtype, torch.is_grad_enabled(), self.training))
+        time.sleep(.08 if len(self.seen) <= 3 else .004); return x
+
+def test_latency_waits_for_the_warm_up_and_records_its_conditions():
+    m, before = Sleeper(), torch.get_num_threads()
+    t = latency(m, (3,), batch=7, repeats=9, warmup=2, n_threads=1, dtype='float64')
+    assert 4 <= t['p10_ms'] <= t['median_ms'] <= t['p90_ms'] and t['median_ms'] < 60
+    assert (t['batch'], t['repeats'], t['warmup'], t['threads'], t['dtype'], t['device']) == (7, 9, 2, 1, 'float64', 'cpu') and t['device_name']
+    assert t['per_second'] == pytest.approx(7e3/t['median_ms'])
+    assert m.seen == [] and torch.get_num_threads() == before  # a copy was measured
+
+def test_latency_runs_without_gradients_in_evaluation_mode():
+    class Probe(nn.Linear):
+        def forward(self, x):
+            assert not self.training and not torch.is_grad_enabled() and torch.get_num_threads() == 1
+            return super().forward(x)
+    latency(Probe(2, 2).train(), (2,), repeats=1, n_threads=1)
+
+@pytest.mark.parametrize('bad', [dict(repeats=0), dict(repeats=2.5), dict(warmup=-1), dict(batch=True), dict(dtype='int8'), dict(dtype='float23'), dict(device='tpu'), dict(n_threads=0)])
+def test_latency_refuses(bad):
+    with pytest.raises(ValueError): latency(nn.Linear(2, 2), (2,), **bad)

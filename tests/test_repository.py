@@ -1,0 +1,334 @@
+"""The rules of the house that a command can check. Nothing here changes the checkout: what exports, cleans or runs does so in a copy."""
+import ast, configparser, hashlib, importlib.metadata, json, os, re, shutil, subprocess, sys, tarfile, tempfile, time, zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CORES, NOT_SOURCES, NOTEBOOK_TIMES, ROOT, find_fashion_mnist
+from packaging.requirements import Requirement
+
+sys.path.insert(0, str(ROOT/'tools'))
+import pages  # noqa: E402
+
+NOTEBOOKS = sorted(p.relative_to(ROOT/'nbs').as_posix() for p in (ROOT/'nbs').rglob('*.ipynb')
+                   if not any(part[0] in '._' for part in p.relative_to(ROOT/'nbs').parts))
+MODULES = sorted(p for p in (ROOT/'fashion_lab').rglob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
+BIN = Path(sys.executable).parent
+each_notebook = pytest.mark.parametrize('notebook', NOTEBOOKS)
+
+
+def settings(root=ROOT):
+    cfg = configparser.ConfigParser(delimiters=['=']); cfg.read(root/'settings.ini', encoding='utf-8')
+    return cfg['DEFAULT']
+
+
+def read(notebook): return json.loads((ROOT/'nbs'/notebook).read_text(encoding='utf-8'))
+
+
+def source(cell): return ''.join(cell['source'])
+
+
+def code_cells(notebook): return [c for c in read(notebook)['cells'] if c['cell_type'] == 'code']
+
+
+def module_of(notebook):
+    "`runs` or `labs.fashion_mnist`: what the notebook exports to, or None."
+    found = [m[1] for c in code_cells(notebook) if (m := re.search(r'^#\s*\|\s*default_exp\s+(\S+)', source(c), re.M))]
+    return found[0] if found else None
+
+
+def contents(folder, pattern='*'):
+    "{path: digest} of the files below `folder`."
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob(pattern))
+            if p.is_file() and '__pycache__' not in p.parts and p.name != '.last_checked'}
+
+
+def differences(before, after):
+    return [f'{"missing" if k not in after else "new" if k not in before else "different"}: {k}'
+            for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
+
+
+def run(command, cwd, timeout=300, **env):
+    "Run a command in a copy, as on a machine without a user's own nbdev settings."
+    env = dict(os.environ, XDG_CONFIG_HOME=str(cwd), **env)
+    env.pop('IN_TEST', None)  # under which nbdev_export does nothing
+    return subprocess.run([str(c) for c in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+
+
+# Notebooks and package say the same
+
+def test_there_are_notebooks_and_modules(): assert NOTEBOOKS and MODULES
+
+
+def test_export_is_in_sync(copy):
+    "Exporting into an emptied package gives exactly the modules that are there: none differs, is new, or has lost its notebook."
+    before = contents(copy/'fashion_lab', '*.py')
+    for path in (copy/'fashion_lab').rglob('*.py'):
+        if path.name != '__init__.py': path.unlink()
+    done = run([BIN/'nbdev_export'], copy)
+    assert done.returncode == 0, done.stderr
+    assert not differences(before, contents(copy/'fashion_lab', '*.py')), 'run nbdev_export, and delete modules without a notebook'
+
+
+def test_notebooks_are_clean(copy):
+    before = contents(copy/'nbs')
+    done = run([BIN/'nbdev_clean'], copy)
+    assert done.returncode == 0 and 'Warning' not in done.stderr, done.stderr
+    assert not differences(before, contents(copy/'nbs')), 'run nbdev_clean'
+
+
+def test_readme_is_in_sync(): assert not pages.stale(), 'run make readme'
+
+
+def test_readme_opens_with_sentence_picture_table_and_two_commands():
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    opening = re.search(r'^# .+?\n\n> [^\n]+\n\n.*?!\[[^\]]+\]\((?P<picture>[^)]+)\).*?^\|.*?\|$.*?^```\w*\n(?P<commands>.*?)^```', text, re.S | re.M)
+    assert opening, 'README.md must open with one sentence, a picture with a description, the results table and a block of commands'
+    assert [line.split('#')[0].strip() for line in opening['commands'].splitlines()] == ['make lab', 'make test']
+    assert (ROOT/opening['picture']).exists()
+    assert not [t for t in re.findall(r'\]\(([^)#\s]+)', text) if not re.match('[a-z]+:', t) and not (ROOT/t).exists()], 'dead links'
+
+
+# Every notebook by itself
+
+PATHS = re.compile(r'(?<![\w.~<>-])(?:/root|/tmp|/work|/home/[\w.-]+|/Users/[\w.-]+|/var/folders|/private)/\w|\b[A-Z]:\\+Users\b')
+
+
+def absolute_paths(text):
+    "Places in `text` that name a folder of somebody's machine, this one's included."
+    here = {str(ROOT.parent), str(Path.home()), tempfile.gettempdir()} - {'/'}
+    return [m[0] for m in PATHS.finditer(text)] + [h for h in here if re.search(r'(?<![\w.~])' + re.escape(h) + r'/\w', text)]
+
+
+def test_absolute_paths_are_recognised():
+    for bad in ['/root/x', '"/home/ann/data"', 'in /tmp/a', r'C:\\Users\\ann', '/Users/ann/x', tempfile.gettempdir() + '/x']: assert absolute_paths(bad), bad
+    for good in ['~/work/x', 'https://example.org/home/ann/x', '/usr/share/datasets/fashion-mnist', 'data/tmp/x', 'a/b']: assert not absolute_paths(good), good
+
+
+def faults(cell):
+    "What a recorded output must not hold."
+    for out in cell.get('outputs', []):
+        data = out.get('data', {})
+        text = ''.join(''.join(v) for v in [out.get('text', ''), data.get('text/plain', ''), data.get('text/html', ''), data.get('text/markdown', '')])
+        if out['output_type'] == 'error': yield f"an error: {out.get('ename')}"
+        if 'Traceback (most recent call last)' in text: yield 'a traceback'
+        if any('widget' in mime for mime in data): yield 'a widget, which is dead in a page'
+        if '<progress' in text or re.search(r'\d+%\|.*\| *\d+/\d+', text): yield 'a progress bar'
+
+
+@each_notebook
+def test_notebook_is_presentable(notebook):
+    path, nb = ROOT/'nbs'/notebook, read(notebook)
+    assert path.stat().st_size < 3_000_000, 'shrink its figures'
+    assert not absolute_paths(path.read_text(encoding='utf-8'))
+    assert not [(c['id'], f) for c in nb['cells'] for f in faults(c)]
+    assert 'widgets' not in nb['metadata']
+    ids = [c.get('id') for c in nb['cells']]
+    assert all(ids) and len(ids) == len(set(ids)), 'cell ids must be there and unique'
+    assert re.match(r'# .+\n\n> \S[^\n]*$', next(source(c) for c in nb['cells'] if c['cell_type'] == 'markdown')), 'begin with a title and a one-sentence description'
+
+
+@each_notebook
+def test_imports_stand_apart(notebook):
+    "A cell with an import holds nothing else, since building the documentation runs such cells."
+    for cell in code_cells(notebook):
+        text = re.sub(r'^\s*[%!].*$', '', source(cell), flags=re.M)
+        kinds = {isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(text).body}
+        assert len(kinds) < 2, f"cell {cell['id']} mixes imports with other code:\n{source(cell)}"
+
+
+@each_notebook
+def test_exported_code_is_shown_at_work(notebook):
+    cells = [source(c) for c in code_cells(notebook)]
+    exported = [s for s in cells if re.match(r'#\s*\|\s*export', s)]
+    assert not [s for s in exported if len([line for line in s.splitlines() if line.strip()]) > 60], 'an exported cell has more than 60 lines'
+    assert len(exported) < 4 or [s for s in cells if re.search(r'\b(assert|test_\w+\()', s)], 'no example asserts anything'
+
+
+def runnable(notebook, flags):
+    "How many code cells nbdev_test executes."
+    skipped = set(settings()['tst_flags'].split()) - set(flags.split())
+    given = [pages.directives(type('Cell', (), dict(cell_type='code', source=source(c)))) for c in code_cells(notebook)]
+    return sum(not (d.keys() & skipped) and d.get('eval') != 'false' for d in given)
+
+
+def execute(notebook, project, flags):
+    "nbdev_test on one notebook, in a process and on a thread of its own: (whether it passed, seconds, what it printed)."
+    start = time.perf_counter()
+    command = [BIN/'nbdev_test', '--path', project/'nbs'/notebook, '--n_workers', '0', '--do_print', '--flags', flags]
+    threads = {f'{lib}_NUM_THREADS': '1' for lib in ('OMP', 'MKL', 'OPENBLAS', 'NUMEXPR')}
+    try: done = run(command, project, timeout=900, MPLBACKEND='agg', FASHION_LAB_RUNS=str(project.parent/'runs'), **threads)
+    except subprocess.TimeoutExpired as e: return False, time.perf_counter() - start, f'stopped after {e.timeout:.0f} s'
+    passed = done.returncode == 0 and '- Completed' in done.stdout and 'Success.' in done.stdout
+    return passed, time.perf_counter() - start, done.stdout + done.stderr
+
+
+@pytest.fixture(scope='session')
+def executed(request, tmp_path_factory):
+    "Futures of all notebooks that this session tests: as many processes as cores, the labs first, because they take longest."
+    project = tmp_path_factory.mktemp('notebooks')/'copy'
+    shutil.copytree(ROOT, project, ignore=NOT_SOURCES)
+    wanted = [i.callspec.params['notebook'] for i in request.session.items if getattr(i, 'originalname', '') == 'test_notebook_runs']
+    flags = 'data' if find_fashion_mnist()[0] else ''
+    with ThreadPoolExecutor(CORES) as pool:
+        yield project, contents(project), flags, {n: pool.submit(execute, n, project, flags) for n in sorted(wanted, reverse=True)}
+        pool.shutdown(cancel_futures=True)
+
+
+@each_notebook
+def test_notebook_runs(notebook, executed, request):
+    _, _, flags, futures = executed
+    passed, seconds, output = futures[notebook].result()
+    request.config.stash[NOTEBOOK_TIMES][notebook] = passed, seconds
+    assert passed, output[-6000:]
+    assert runnable(notebook, flags) or not code_cells(notebook), 'not one of its cells was executed'
+
+
+def test_notebooks_leave_nothing_behind(executed):
+    project, before, _, futures = executed
+    for future in futures.values(): future.result()
+    assert not differences(before, contents(project))
+
+
+# The package
+
+def test_versions_agree():
+    import fashion_lab
+    assert fashion_lab.__version__ == settings()['version'] == importlib.metadata.version('fashion_lab'), 'run make test again: it installs anew'
+
+
+def test_settings_are_explicit():
+    s = settings()
+    want = dict(tst_flags='slow cuda data', custom_sidebar='True', update_pyproject='False', clean_ids='True', recursive='True', put_version_in_init='True',
+                nbs_path='nbs', lib_path='fashion_lab', doc_path='_docs', readme_nb='index.ipynb', jupyter_hooks='False', clear_all='False')
+    assert {k: s.get(k) for k in want} == want
+    assert not set('repo lib_name version min_python license user author author_email description branch git_url doc_host doc_baseurl title '
+                   'keywords language status audience copyright black_formatting allowed_metadata_keys allowed_cell_metadata_keys skip_procs procs '
+                   'exporter strip_libs label_groups conda_user requirements dev_requirements console_scripts'.split()) - set(s)
+
+
+@pytest.mark.parametrize('module', ['', '.core', '.draw', '.data', '.evaluate', '.runs', '.cli'])
+def test_import_is_light(module):
+    "What answers quickly must not load torch; how many seconds it takes is measured in benchmarks/."
+    heavy = 'torch torchvision fastai timm seaborn'.split()
+    code = f'import sys, fashion_lab{module}; print(*[m for m in {heavy} if m in sys.modules])'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ''), f'fashion_lab{module} loads {done.stdout}{done.stderr}'
+
+
+FOLDERS = ['foundation', 'labs', 'studio']
+
+
+def rank(notebook):
+    "A module may import only modules of a lower rank: lower floors, or lower-numbered rooms of its own floor."
+    folder, name = notebook.split('/')
+    return FOLDERS.index(folder), name
+
+
+def own_imports(path):
+    "Modules of fashion_lab that the file imports anywhere, as `core` or `labs.fashion_mnist`."
+    package = ['fashion_lab', *path.relative_to(ROOT/'fashion_lab').parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        names = []
+        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        if isinstance(node, ast.ImportFrom):
+            base = package[:len(package) + 1 - node.level] if node.level else []
+            stem = '.'.join(base + (node.module.split('.') if node.module else []))
+            names = [stem] + [f'{stem}.{a.name}' for a in node.names]
+        yield from (n.removeprefix('fashion_lab.') for n in names if n.startswith('fashion_lab.'))
+
+
+def test_floors_look_down_only():
+    rooms = {m: rank(n) for n in NOTEBOOKS if (m := module_of(n))}
+    wrong = []
+    for path in MODULES:
+        me = '.'.join(path.relative_to(ROOT/'fashion_lab').with_suffix('').parts)
+        assert me in rooms, f'{me} has no notebook'
+        wrong += [f'{me} imports {other}' for other in own_imports(path) if other in rooms and rooms[other] >= rooms[me]]
+    assert not wrong
+
+
+def names(requirements): return {re.sub(r'[-_.]+', '-', Requirement(r).name).lower() for r in requirements}
+
+
+def pins(): return dict(line.split('==') for line in (ROOT/'constraints.txt').read_text().splitlines() if line and line[0] != '#')
+
+
+def test_imports_are_required():
+    "Everything that a module imports from elsewhere is among the requirements, so that an ordinary installation has it."
+    providers, missing = importlib.metadata.packages_distributions(), {}
+    need = names(settings()['requirements'].split())
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            tops = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for top in {t.split('.')[0] for t in tops} - set(sys.stdlib_module_names) - {'fashion_lab'}:
+                if not names(providers.get(top, [top])) & need: missing.setdefault(top, path.name)
+    assert not missing
+
+
+def test_constraints_pin_what_is_required():
+    lines = [line for line in (ROOT/'constraints.txt').read_text().splitlines() if line and line[0] != '#']
+    assert not [line for line in lines if not re.fullmatch(r'[\w.-]+==[\w.!+]+', line) or '+' in line], 'name==version only, as PyPI has it'
+    pinned = {re.sub(r'[-_.]+', '-', k).lower(): v for k, v in pins().items()}
+    for r in map(Requirement, settings()['requirements'].split() + settings()['dev_requirements'].split()):
+        assert (name := re.sub(r'[-_.]+', '-', r.name).lower()) in pinned, f'{r.name} is not pinned'
+        assert r.specifier.contains(pinned[name], prereleases=True), f'{r} does not allow the pinned {pinned[name]}'
+
+
+@pytest.mark.skipif(Path(sys.prefix) != ROOT/'.venv', reason='not the environment that make sets up')
+def test_tested_versions_are_the_pinned_ones():
+    installed = {d.name: d.version for d in importlib.metadata.distributions()}
+    assert not {k: (v, installed[k]) for k, v in pins().items() if k in installed and installed[k] != v}, 'make setup after removing .venv/installed.json'
+
+
+def test_commands_exist():
+    scripts = [s.split('=') for s in settings()['console_scripts'].split()]
+    assert scripts
+    for name, target in scripts:
+        module, function = target.split(':')
+        code = f'from {module} import {function}; assert callable({function})'
+        done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, f'{name}: {done.stderr[-500:]}'
+
+
+def test_package_builds_whole(copy):
+    "The source archive builds a wheel that holds every module, the licence and both kinds of entry points."
+    done = run([sys.executable, '-m', 'build', '--no-isolation', '--outdir', copy/'dist', copy], copy)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    with zipfile.ZipFile(next((copy/'dist').glob('*.whl'))) as z:
+        inside = z.namelist()
+        info = next(n for n in inside if n.endswith('entry_points.txt'))
+        points = z.read(info).decode()
+    assert not {p.relative_to(ROOT).as_posix() for p in (ROOT/'fashion_lab').rglob('*.py')} - set(inside)
+    assert 'fashion_lab.cli:main' in points.replace(' ', '') and 'fashion_lab._modidx:d' in points
+    assert any(n.endswith('LICENSE') for n in inside)
+    with tarfile.open(next((copy/'dist').glob('*.tar.gz'))) as t: files = {n.split('/', 1)[-1] for n in t.getnames()}
+    assert {'settings.ini', 'constraints.txt', 'LICENSE', 'README.md'} <= files
+
+
+def test_code_has_no_obvious_mistakes():
+    done = subprocess.run([sys.executable, '-m', 'ruff', 'check', '--no-cache', 'fashion_lab', 'tests', 'tools', 'benchmarks', 'setup.py'],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('path', [p.relative_to(ROOT).as_posix() for p in [ROOT/'README.md', ROOT/'CONTRIBUTING.md', *MODULES, *(ROOT/'results').glob('*.csv')]])
+def test_no_absolute_path(path): assert not absolute_paths((ROOT/path).read_text(encoding='utf-8'))
+
+
+# Workflows
+
+def test_workflows_run_what_a_maintainer_runs():
+    flows = {p.stem: yaml.safe_load(p.read_text()) for p in (ROOT/'.github'/'workflows').glob('*.yaml')}
+    said = {k: [s.get('run', '') for job in f['jobs'].values() for s in job['steps']] for k, f in flows.items()}
+    assert any(s.startswith('make test') for s in said['test']) and any(s.startswith('make docs') for s in said['deploy'])
+    assert flows['test']['jobs']['test']['strategy']['matrix']['python'][0] == settings()['min_python']
+    assert 'make' in (ROOT/'.ci'/'run').read_text() and os.access(ROOT/'.ci'/'run', os.X_OK)
+    targets = set(re.findall(r'^([a-z]+):', (ROOT/'Makefile').read_text(), re.M))
+    assert {s.split()[1] for steps in said.values() for s in steps if s.startswith('make ')} <= targets
+
+
+def test_sidebar_shows_every_notebook():
+    shown = [p for _, paths in pages.sidebar(ROOT/'nbs', NOTEBOOKS) for p in paths]
+    assert sorted(shown) == NOTEBOOKS
