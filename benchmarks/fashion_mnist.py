@@ -172,9 +172,9 @@ def bench_accuracy(images, o):
 
 
 def bench_recipe(images, o):
-    "The FastNet recipe, whole, against five of the ten epochs of the published pipeline with augmentation."
+    "The committee recipe, whole, against five of the ten epochs of the published pipeline with augmentation."
     part, (mean, std) = images.part('train'), channel_stats(images.part('train').images)
-    cfg = next(c for c in lab.configs('full', seeds=1, variants='FastNet', protocol='fast'))
+    cfg = next(c for c in lab.configs('full', seeds=1, variants='committee', protocol='fast'))
     both = everything(images)
     n = min(len(both), o.images)
     some = head(both, n)
@@ -182,7 +182,7 @@ def bench_recipe(images, o):
     loader, net = ours_loader(some, lab.AUGMENTS[cfg.augment], mean, std, cfg.batch_size), lab.build(cfg)
     rates = interleaved(o.repeats, peer=lambda: peer.train(), ours=lambda: ours_step(loader, net, cfg))
     seconds = {k: [len(both)*e/r for r in v] for (k, v), e in zip(rates.items(), (5, cfg.epochs))}
-    record('FastNet recipe, whole, against five published epochs', seconds['ours'], seconds['peer'], 's', o, peer='per-image PIL, batch 64, augmentation, five epochs of 60,000')
+    record('committee recipe, whole, against five published epochs', seconds['ours'], seconds['peer'], 's', o, peer='per-image PIL, batch 64, augmentation, five epochs of 60,000')
 
 
 def conditions():

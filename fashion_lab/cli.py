@@ -58,6 +58,7 @@ def cmd_run(args)->int:
     changes = {k: v for k, v in dict(source=args.source, device=args.device, data_path=args.data).items() if v is not None}
     todo = lab.configs(args.profile, args.seeds, args.variants.split(',') if args.variants else None, args.protocol, **changes)
     root = Path(args.out) if args.out else runs_dir()
+    lab.prepare(todo[0])
     done = run_all(lab, todo, root, args.threads)
     if not done.runs: return 1
     if hasattr(lab, 'comparison'): print('\n' + lab.comparison(done.runs).to_string(index=False, float_format=lambda v: f'{v:.4g}', na_rep='-'))
@@ -67,7 +68,6 @@ def cmd_run(args)->int:
 
 def run_all(lab, todo, root, n_threads=None): # a `Sweep`
     "Sweep over configurations with one printed line per run."
-    import logging
     from tqdm.auto import tqdm
     from fashion_lab.core import threads
     from fashion_lab.sweep import sweep
@@ -125,7 +125,7 @@ examples:
   fashion_lab list
   fashion_lab run fashion_mnist --profile smoke --source synthetic
   fashion_lab run fashion_mnist --profile quick
-  fashion_lab run fashion_mnist --profile full --seeds 5 --variants FastNet
+  fashion_lab run fashion_mnist --profile full --seeds 5 --variants committee
   fashion_lab predict fashion_mnist photo.jpg"""
 
 def parser()->argparse.ArgumentParser:

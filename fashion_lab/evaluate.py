@@ -561,7 +561,7 @@ def bootstrap_ci(
 def metrics(
     p:Predictions,    # any
     ci:bool=False,    # give a dict (value, low, high) for each name instead of a number
-    names=None,       # which of `METRICS`; default: all that make sense for this number of classes
+    names=None,       # which of `METRICS`; default: all but second names of the same number, and top-k only for more than k classes
     n:int=1000,       # replicates, at least 100
     level:float=.95,  # in (0, 1)
     seed:int=0,       # of the draws
@@ -569,8 +569,8 @@ def metrics(
 )->dict:              # name -> value, or name -> dict(value, low, high); NaN where undefined
     "All single-number metrics of one model, by name."
     k = len(p.classes)
-    default = [m for m in METRICS if not m.startswith('micro_') and not (m == 'top3_accuracy' and k <= 3) and not (m == 'top5_accuracy' and k <= 5)]
-    names = default if names is None else [one_of(m, METRICS, 'metric') for m in ([names] if isinstance(names, str) else names)]
+    skip = [*(f'micro_{m}' for m in ('precision', 'recall', 'f1')), 'macro_recall', 'weighted_recall'] + ['top3_accuracy']*(k <= 3) + ['top5_accuracy']*(k <= 5)
+    names = [m for m in METRICS if m not in skip] if names is None else [one_of(m, METRICS, 'metric') for m in ([names] if isinstance(names, str) else names)]
     values = {m: METRICS[m](p) for m in names}
     if not ci: return values
     return {m: _with_interval(v, bootstrap_replicates([p], m, n, seed, groups)[0], level) for m, v in values.items()}

@@ -100,10 +100,11 @@ def dress(
     ylabel:str='',           # and along the y axis
     source:str='real',       # `real` or `synthetic`; the latter is written into the title
     grid:str='both',         # `both`, `x`, `y` or `none`
+    span:int=1,              # how many axes side by side the title may stretch over before it is broken
 ):
     "Give axes, new or the caller's, the house look, a title and labels. Raises `ValueError` for an unknown `source`."
     if one_of(source, ('real', 'synthetic'), 'source') == 'synthetic' and 'synthetic' not in title.lower(): title += ' (synthetic data)'
-    inches = 1.08 * ax.get_position(original=True).width * ax.figure.figure.get_figwidth()
+    inches = 1.08 * span * ax.get_position(original=True).width * ax.figure.figure.get_figwidth()
     title, note = (textwrap.fill(t, max(16, int(inches*72/w))) for t, w in ((title, 7.0), (note, 4.7)))
     with style():
         ax.set_title(title, loc='left', pad=7 + 14*(note.count('\n') + 1 if note else 0), fontsize=12, fontweight='bold', color=INK)
@@ -203,7 +204,7 @@ def plot_history(
     for i, (a, kind) in enumerate(zip(axs, panels)):
         draw_history(a, histories, kind)
         if len(histories) == 1 and kind == metric: mark_best(a, histories[next(iter(histories))], metric)
-        dress(a, title if i == 0 else ' ', 'solid: validation, dotted: training' if i == 0 and kind == 'loss' and len(histories) > 1 else '', 'Epoch', pretty(kind), source if i == 0 else 'real')
+        dress(a, title if i == 0 else ' ', 'solid: validation, dotted: training' if i == 0 and kind == 'loss' and len(histories) > 1 else '', 'Epoch', pretty(kind), source if i == 0 else 'real', span=len(panels))
     if len(histories) > 1: (axs[0] if ax else fig).legend(*axs[0].get_legend_handles_labels(), loc='best' if ax else 'outside right upper')
     return fig
 
@@ -245,7 +246,7 @@ def plot_confusion(
     m = confusion(p, normalize).to_numpy(float)
     k = len(m); off = ~np.eye(k, dtype=bool); annotate = k <= 20 if annotate is None else annotate
     side = np.clip(0.52*k + 1.6, 4.4, 8.6)
-    fig, ax = canvas(ax, size=(side + (0 if annotate else 1.5), side))
+    fig, ax = canvas(ax, size=(side + (0 if annotate else 0.6), side))
     look = dict(linewidths=min(1, 12/k) if k <= 40 else 0, linecolor=WHITE, annot=_cell_texts(m, normalize) if annotate else None, annot_kws=dict(fontsize=np.clip(90/k, 5.5, 9.5)))
     wrong = _heat(ax, m, ~off | np.isnan(m), WRONG, np.nanmax(m[off], initial=0.1 if normalize else 1), 0.6, **look)
     right = _heat(ax, m, off | np.isnan(m), RIGHT, 1 if normalize else np.nanmax(m, initial=0), **look)
@@ -254,22 +255,21 @@ def plot_confusion(
     ax.set_facecolor('#d5d9de'); ax.spines[:].set_visible(False)
     name_ticks(ax.xaxis, p.classes, 0.5, rotation=45 if k <= 12 else 90, **dict(ha='right', rotation_mode='anchor') if k <= 12 else {})
     name_ticks(ax.yaxis, p.classes, 0.5, rotation=0)
-    if not annotate: _colour_bars(fig, ax, right, wrong, bool(normalize))
+    if not annotate: _colour_bars(ax, right, wrong, bool(normalize))
     return fig
 
 # %% ../nbs/foundation/09_plots.ipynb #81fc42ff
 def _colour_bars(
-    fig,           # the figure
     ax,            # where the matrix stands
     right,         # the layer of right answers, or `None`
     wrong,         # the layer of mistakes, or `None`
     percent:bool,  # whether the values are shares
 ):
-    "Two slim colour bars: for what is right and for what is mistaken."
-    for layer, name in ((right, 'right'), (wrong, 'mistaken')):
+    "Two slim colour bars beside the matrix: for what is right and for what is mistaken."
+    for layer, name, low in ((right, 'right', 0.55), (wrong, 'mistaken', 0.05)):
         if layer is None: continue
-        bar = fig.colorbar(layer, ax=ax, shrink=0.5, aspect=22, pad=0.02, format=FuncFormatter(lambda v, _: f'{100*v:g}%') if percent else None)
-        bar.outline.set_visible(False); bar.set_label(name); bar.ax.tick_params(length=0)
+        bar = ax.figure.colorbar(layer, cax=ax.inset_axes([1.02, low, 0.025, 0.4]), format=FuncFormatter(lambda v, _: f'{100*v:g}%' if percent else f'{v:g}'))
+        bar.locator = MaxNLocator(5, integer=not percent); bar.outline.set_visible(False); bar.set_label(name); bar.ax.tick_params(length=0)
 
 # %% ../nbs/foundation/09_plots.ipynb #f38535b5
 def read_curve(
@@ -551,6 +551,7 @@ def plot_samples(
     "Random images of every class: one row per class for up to 12 classes, else a grid with the class under each image."
     labels = np.asarray(labels); images = _check_images(images, len(labels))
     if len(labels) == 0: raise ValueError("there are no images to show: give at least one")
+    if labels.ndim != 1 or labels.dtype.kind not in 'iu': raise ValueError(f"labels must be whole numbers of shape (N,), got {labels.dtype} of shape {labels.shape}")
     if labels.min() < 0 or labels.max() >= len(classes): raise ValueError(f"labels must be in [0, {len(classes)}) for {len(classes)} classes, got {labels.min()} to {labels.max()}")
     order = np.random.default_rng(seed).permutation(len(labels))
     nth = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()  # this is the nth image of its class

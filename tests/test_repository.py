@@ -308,7 +308,7 @@ def test_package_builds_whole(copy):
 
 
 def test_code_has_no_obvious_mistakes():
-    done = subprocess.run([sys.executable, '-m', 'ruff', 'check', '--no-cache', 'fashion_lab', 'tests', 'tools', 'benchmarks', 'setup.py'],
+    done = subprocess.run([sys.executable, '-m', 'ruff', 'check', '--no-cache', '--output-format', 'concise', 'fashion_lab', 'tests', 'tools', 'benchmarks', 'setup.py'],
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
