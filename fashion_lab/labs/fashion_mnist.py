@@ -105,7 +105,7 @@ class Config:
     model:str = 'FashionCNN'       # a name in `MODELS`
     options:tuple = ()             # (argument, value) pairs for the model
     augment:str = 'none'           # a name in `AUGMENTS`
-    epochs:int = 4                 # passes over the training pictures
+    epochs:int = 3                 # passes over the training pictures
     batch_size:int = 128           # pictures per step
     lr:float|None = 2e-3           # learning rate; `None`: what the range test suggests
     schedule:str = 'one_cycle'     # one_cycle, plateau or constant
