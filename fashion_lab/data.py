@@ -124,6 +124,7 @@ def _unpacked(path):
     except EOFError as e: raise DataError("is truncated: its gzip stream ends too early") from e
     except (OSError, zlib.error) as e: raise DataError(f"is corrupt: its gzip stream cannot be unpacked ({e})") from e
 
+# %% ../nbs/foundation/02_data.ipynb #d2c7d7b3
 def _problem(data, spec, card):
     "What is wrong with a file's unpacked content, as the end of a sentence about the file; '' where all is well."
     digest = hashlib.sha256(data).hexdigest()
@@ -134,17 +135,19 @@ def _problem(data, spec, card):
     if len(data) < spec.size: return f"is truncated: it holds {len(data):,} bytes instead of {spec.size:,}"
     return f"is not the published file: the SHA-256 of its content is {digest[:16]}... instead of {spec.sha256[:16]}..."
 
+# %% ../nbs/foundation/02_data.ipynb #e42c80b6
 def _checked(path, spec, card):
     "The unpacked content of a file and what is wrong with it ('' where all is well)."
     try: data = _unpacked(path)
     except DataError as e: return b'', str(e)
     return data, _problem(data, spec, card)
 
-# %% ../nbs/foundation/02_data.ipynb #d2c7d7b3
+# %% ../nbs/foundation/02_data.ipynb #1187422f
 def _found(folder, spec):
     "Where the file lies in the folder, unpacked or as published; `None` where it does not."
     return next((p for p in (Path(folder)/n for n in spec.names) if p.is_file()), None)
 
+# %% ../nbs/foundation/02_data.ipynb #246a1425
 def verify(
     card:str|Card,   # a card or its name
     folder:str|Path, # where the files are, as `find_files` returns it
@@ -187,6 +190,7 @@ def _missing(card, tried, path=None):
     where = f"in {path}, the only place looked at because it was given" if path is not None else "in any of the places looked at"
     return MissingData('\n  - '.join([f"{card.title} was not found {where}:", *tried]) + '\n' + '\n  - '.join(["Ways to get it:", *ways]))
 
+# %% ../nbs/foundation/02_data.ipynb #bd25300f
 def _host(url): return urllib.parse.urlsplit(url).netloc
 
 def find_files(
@@ -210,6 +214,7 @@ class _Broken(Exception):
     "A download that did not arrive whole: the reason, and whether the same address is worth another try."
     def __init__(self, reason, again=True): super().__init__(str(reason) or type(reason).__name__); self.again = again
 
+# %% ../nbs/foundation/02_data.ipynb #91e4f5f5
 def _ask(url, start, timeout):
     "An open response that sends `url` from byte `start` on, or from its beginning where the server cannot do that; and its first byte's position."
     request = urllib.request.Request(url, headers={'User-Agent': 'fashion_lab', **({'Range': f'bytes={start}-'} if start else {})})
@@ -272,6 +277,7 @@ def _only_one(folder, wait):
         with contextlib.suppress(OSError): os.unlink(folder/'.lock')                          # while it is held: who waits sees that, and makes a new one
         lock.release()
 
+# %% ../nbs/foundation/02_data.ipynb #1e1bf9cd
 def fetch(
     card:str|Card,              # a card or its name
     folder:str|Path|None=None,  # where to put the files; default: the user's cache
@@ -321,6 +327,7 @@ def _stratified(labels, n, seed, spare=0):
     mask[order] = rank < np.repeat(take, counts)
     return mask
 
+# %% ../nbs/foundation/02_data.ipynb #cf87bf7c
 def _check_fraction(frac):
     if isinstance(frac, bool) or not isinstance(frac, numbers.Real) or not 0 < frac < 1:
         raise ValueError(f"the fraction to hold out must lie between 0 and 1, both excluded, got {frac!r}; 1/6 holds out 10,000 of 60,000 images")
@@ -398,6 +405,7 @@ def _array(spec, card, folder):
     if problem: raise DataError(f"{path.name if path else spec.name} in {folder} {problem}; put the published file in its place, or call fetch({card.name!r}, that folder)")
     return array
 
+# %% ../nbs/foundation/02_data.ipynb #950855ec
 def _pairs(card, folder):
     "Images and labels of the two published parts, (train images, train labels, test images, test labels), checked against each other and the card."
     x_train, y_train, x_test, y_test = arrays = [_array(spec, card, folder) for spec in card.files]
@@ -408,7 +416,7 @@ def _pairs(card, folder):
     if x_train.shape[1:] != x_test.shape[1:]: raise DataError(f"{folder} holds training images of {x_train.shape[1:]} pixels and test images of {x_test.shape[1:]}")
     return arrays
 
-# %% ../nbs/foundation/02_data.ipynb #950855ec
+# %% ../nbs/foundation/02_data.ipynb #7ebbe292
 def _limited(table, limit, seed):
     "At most `limit` training images, and as large a share of the other splits; every class keeps its share."
     share, keep = limit / max((table.items.split == 'train').sum(), 1), np.ones(len(table), bool)
@@ -419,6 +427,7 @@ def _limited(table, limit, seed):
         keep[mine] = _stratified(table.labels[mine], n, seed)
     return replace(table, items=table.items[keep], images=table.images[keep])
 
+# %% ../nbs/foundation/02_data.ipynb #81d00493
 def load_fashion_mnist(
     path:str|Path|None=None, # the folder with the four files; default: wherever `find_files` finds them
     source:str='real',       # 'real', or 'synthetic' for 2,400 + 500 drawn images
@@ -461,6 +470,7 @@ def _upright(image, notes):
     notes.append('turned upright (EXIF orientation)')
     return image.transpose(Image.Transpose[turn])
 
+# %% ../nbs/foundation/02_data.ipynb #826b42a0
 def _eight_bits(image, notes):
     "Scale grey values of 16 or 32 bits to 8: by the format's range for 16 bits, else by the smallest usual range that holds them."
     if image.mode not in ('I', 'F') and not image.mode.startswith('I;16'): return image
@@ -470,7 +480,7 @@ def _eight_bits(image, notes):
     notes.append(f"scaled from {16 if deep else 32} to 8 bits")
     return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
 
-# %% ../nbs/foundation/02_data.ipynb #826b42a0
+# %% ../nbs/foundation/02_data.ipynb #1f2ee686
 def _rgb(image, notes):
     "Red, green and blue only: transparency on white, other colour spaces converted."
     if image.mode == 'La': image = image.convert('LA')
@@ -482,11 +492,12 @@ def _rgb(image, notes):
     elif image.mode not in ('RGB', 'P'): notes.append(f'converted from {image.mode}')
     return image.convert('RGB')
 
+# %% ../nbs/foundation/02_data.ipynb #df3f5b4b
 def _refusal(path, max_pixels, size=None, number=0):
     shape = f"{size[0]:,} x {size[1]:,} = " if size else ''
     return ImageError(f"{path.name} has {shape}{number:,} pixels, more than the limit of {max_pixels:,}; scale it down first")
 
-# %% ../nbs/foundation/02_data.ipynb #1f2ee686
+# %% ../nbs/foundation/02_data.ipynb #ec3634ea
 def _why_no_image(path):
     "What a file that is no image seems to be, in words."
     head = path.read_bytes()[:512]
@@ -495,6 +506,7 @@ def _why_no_image(path):
     try: head.decode(); return 'it holds text' if b'\0' not in head else 'its format is unknown'
     except UnicodeDecodeError: return 'its format is unknown'
 
+# %% ../nbs/foundation/02_data.ipynb #1ee61842
 def read_image(
     path:str|Path,               # a JPEG, PNG, GIF, BMP, TIFF, WebP or any other file that Pillow reads
     max_pixels:int=MAX_PIXELS,   # refuse larger images; at most Pillow's own limit

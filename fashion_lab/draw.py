@@ -56,6 +56,7 @@ def _torso(rng, chest, waist, hem, bottom, sleeve, wide, angle):
         layers = _both(arm, u(.72, .95))
     return layers + [(body, 1.)], top, dip, neck
 
+# %% ../nbs/foundation/01_draw.ipynb #2ae251d6
 def _tshirt(rng):
     u = rng.uniform; chest = u(.2, .28)
     sleeve = 0 if rng.random() < .1 else u(.1, .36)
@@ -63,13 +64,14 @@ def _tshirt(rng):
     if rng.random() < .4: layers.append((_box(-u(.05, .13), top + u(.2, .3), u(.05, .13), top + u(.35, .5)), u(.3, .8)))
     return layers
 
+# %% ../nbs/foundation/01_draw.ipynb #46342a55
 def _pullover(rng):
     u = rng.uniform; chest, bottom = u(.2, .27), u(.74, .92)
     layers, top, dip, neck = _torso(rng, chest, chest * u(.88, 1.), chest * u(.85, 1.02), bottom, u(.42, .68), u(.12, .19), u(1.05, 1.42))
     if rng.random() < .7: layers.append((_box(-chest * .9, bottom - u(.03, .07), chest * .9, bottom), u(.6, .9)))
     return layers
 
-# %% ../nbs/foundation/01_draw.ipynb #2ae251d6
+# %% ../nbs/foundation/01_draw.ipynb #71e40179
 def _dress(rng):
     u = rng.uniform; chest, waist = u(.11, .19), u(.09, .15)
     sleeve = 0 if rng.random() < .5 else u(.1, .5)
@@ -77,6 +79,7 @@ def _dress(rng):
     if rng.random() < .5: layers.append((_box(-waist, .45, waist, .45 + u(.02, .05)), u(.4, .8)))
     return layers
 
+# %% ../nbs/foundation/01_draw.ipynb #259460f2
 def _coat(rng):
     u = rng.uniform; chest, bottom = u(.2, .27), u(.82, .96)
     layers, top, dip, neck = _torso(rng, chest, chest * u(.85, 1.), chest * u(.9, 1.15), bottom, u(.45, .72), u(.12, .19), u(1.1, 1.45))
@@ -86,6 +89,7 @@ def _coat(rng):
     if rng.random() < .4: layers += _both(_box(chest * .35, bottom - u(.26, .34), chest * .8, bottom - .2), u(.5, .8))
     return layers
 
+# %% ../nbs/foundation/01_draw.ipynb #cadb2a30
 def _shirt(rng):
     u = rng.uniform; chest, bottom = u(.18, .26), u(.74, .94)
     sleeve = u(.16, .36) if rng.random() < .35 else u(.42, .68)
@@ -101,6 +105,7 @@ def _trouser(rng):
     legs = _mirror([(waist * .95, top), (waist, top + .2), (hem + inner * .5, bottom), (inner, bottom), (.008, crotch)])
     return [(legs, 1.), (_box(-.006, crotch, .006, bottom), u(0, .6)), (_box(-waist * .95, top, waist * .95, top + u(.03, .06)), u(.6, .9))]
 
+# %% ../nbs/foundation/01_draw.ipynb #1b1e5eb6
 def _bag(rng):
     u = rng.uniform; half, top, bottom, slope = u(.24, .4), u(.32, .5), u(.74, .92), u(-.06, .06)
     rise, grip, width = u(.12, .34), half * u(.35, .85), u(.025, .07)
@@ -111,7 +116,7 @@ def _bag(rng):
     if rng.random() < .4: layers.append((_box(-.05, top + .15, .05, top + .22), u(.1, .5)))
     return layers
 
-# %% ../nbs/foundation/01_draw.ipynb #1b1e5eb6
+# %% ../nbs/foundation/01_draw.ipynb #b95a0f5e
 def _foot(rng, instep, heel, sole):
     "The outline of a shoe above its sole: half length, toe height and back, with `instep` and `heel` heights above the ground line."
     u = rng.uniform; half, ground, toe = u(.38, .46), u(.64, .78), u(.08, .15)
@@ -119,6 +124,7 @@ def _foot(rng, instep, heel, sole):
              (half - .03, ground - heel), (half, ground - heel * .5), (half - .01, ground)]
     return upper, _box(-half - .01, ground - .01, half, ground + sole), half, ground
 
+# %% ../nbs/foundation/01_draw.ipynb #66bfb64c
 def _sneaker(rng):
     u = rng.uniform; sole, instep = u(.04, .09), u(.2, .34)
     upper, base, half, ground = _foot(rng, instep, u(.2, .36), sole)
@@ -127,6 +133,7 @@ def _sneaker(rng):
     if rng.random() < .5: layers.append((_band([(-.12, ground - .03), (u(.05, .2), ground - instep * .7)], u(.03, .07)), u(.2, 1.)))
     return layers
 
+# %% ../nbs/foundation/01_draw.ipynb #66c00d69
 def _boot(rng):
     u = rng.uniform; instep, heel, sole = u(.2, .3), u(.36, .66), u(.03, .07)
     upper, base, half, ground = _foot(rng, instep, heel, sole)
@@ -137,6 +144,7 @@ def _boot(rng):
     if rng.random() < .4: layers.append((_band([(half * .45, top + .02), (half * .45, ground - .1)], .02), u(.2, .6)))
     return layers
 
+# %% ../nbs/foundation/01_draw.ipynb #1b3940f5
 def _sandal(rng):
     u = rng.uniform; half, ground, sole, heel = u(.37, .46), u(.66, .8), u(.04, .08), u(0, .2)
     arch = [(-half, ground), (-.1, ground - .01), (half * .4, ground - heel * .7), (half, ground - heel)]
@@ -162,6 +170,7 @@ def _cloth(rng, size):
     light = rng.uniform(-.35, .35) * (x - .5) + rng.uniform(-.35, .35) * (y - .5)
     return (1 + depth * pattern + light + rng.normal(0, rng.uniform(.02, .12), (size, size))).astype(np.float32)
 
+# %% ../nbs/foundation/01_draw.ipynb #d3ed7bf4
 def _pose(rng, n):
     "A function from points of the unit square to an (n, n) canvas: turned, scaled, stretched and shifted at random."
     turn, scale, stretch, (sx, sy) = rng.normal(0, .05), n * rng.uniform(.84, 1.02), rng.uniform(.9, 1.1), n * (.5 + rng.normal(0, .02, 2))
@@ -193,6 +202,7 @@ def _drawn(n, seed, what):
     y = rng.permutation(np.arange(n, dtype=np.int64) % len(FASHION_CLASSES))
     return np.stack([draw_garment(int(label), rng) for label in y]), y
 
+# %% ../nbs/foundation/01_draw.ipynb #4295e7d8
 def synthetic_fashion_mnist(
     n_train:int=2000, # training images, at least 10
     n_test:int=500,   # test images, at least 10

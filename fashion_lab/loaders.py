@@ -10,15 +10,15 @@ __all__ = ['image_tensor', 'channel_stats', 'Augment', 'affine', 'pixel_centres'
 import math, warnings
 from dataclasses import dataclass
 
+from .core import pick_device
+from .data import ImageTable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastcore.basics import patch
-
-from .core import pick_device
-from .data import ImageTable
 
 # %% ../nbs/foundation/06_loaders.ipynb #fcafa058
 def image_tensor(

@@ -13,6 +13,8 @@ import copy, tempfile, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from .core import atomic_path, has_bf16, is_interactive, one_of, progress, rng_state, set_rng_state, set_seed
+
 import numpy as np
 import pandas as pd
 import torch
@@ -24,8 +26,6 @@ from fastai.optimizer import OptimWrapper
 from fastcore.basics import patch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from .core import atomic_path, has_bf16, is_interactive, one_of, progress, rng_state, set_rng_state, set_seed
 
 # %% ../nbs/foundation/08_train.ipynb #db460db8
 class MixedPrecision(nn.Module):

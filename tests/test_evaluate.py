@@ -403,7 +403,9 @@ def test_one_example():
 
 
 def test_micro_averages_are_the_accuracy_to_the_last_bit():
-    p = Predictions(range(49), np.eye(2)[[0] + 48*[1]], [0]*49, ['x', 'y']) # (1/49)*49 is not 1
+    support, hits = [1, 37, 45], [1, 0, 29] # summing recall*support would be off by a rounding error here
+    targets = np.repeat([0, 1, 2], support)
+    p = Predictions(range(83), np.eye(3)[np.concatenate([[c]*h + [(c + 1) % 3]*(n - h) for c, (n, h) in enumerate(zip(support, hits))])], targets, list('abc'))
     assert ev.averages(p)['micro_recall'] == ev.averages(p)['micro_f1'] == ev.accuracy(p)
 
 
@@ -554,6 +556,12 @@ def test_only_shared_seeds_count():
     assert t['verdict'].to_dict() == dict(b='no difference shown', c='one seed', d='no shared seed')
     assert np.isnan(t['p_value'][['c', 'd']]).all() and np.isnan(t['p_holm'][['c', 'd']]).all()
     assert t['p_holm']['b'] == t['p_value']['b'] # comparisons that could not be made cost nothing
+
+
+def test_seeds_that_change_nothing_are_no_repetitions():
+    t = ev.paired_seeds(seeds(dict(a={0: .9, 1: .91, 2: .92}, same={0: .9, 1: .91, 2: .92}, shifted={0: .95, 1: .96, 2: .97})), baseline='a').set_index('variant')
+    assert t['verdict'].to_dict() == dict(same='no difference shown', shifted='no spread')
+    assert t['p_value']['same'] == 1 and np.isnan(t['p_value']['shifted'])
 
 
 def test_seeds_and_folds_are_matched_together():

@@ -8,7 +8,7 @@ __all__ = ['LAB', 'MODELS', 'AUGMENTS', 'PROFILES', 'PROTOCOLS', 'RECIPE', 'METH
            'SmallCNN', 'LogisticBaseline', 'Committee', 'MemberLoss', 'Config', 'Method', 'method', 'configs',
            'pictures', 'prepare', 'build', 'run', 'predictions', 'single_looks', 'measure', 'same_weights', 'tidy',
            'comparison', 'significance', 'over_pictures', 'best_run', 'figures', 'report', 'page', 'prepare_photo',
-           'garment_box', 'shrink', 'chosen_run', 'network', 'predict', 'answer']
+           'garment_box', 'shrink', 'chosen_run', 'network', 'predict', 'answer', 'verdicts']
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #249ffb0b
 import functools, html
@@ -24,7 +24,7 @@ from torch import nn
 
 from ..core import environment, is_interactive, one_of, pick_device, runs_dir, set_seed
 from ..data import ImageTable, load_fashion_mnist, read_image
-from ..evaluate import Predictions, accuracy, mcnemar, metrics, paired_seeds, per_class
+from ..evaluate import Predictions, accuracy, holm, mcnemar, metrics, paired_seeds, per_class
 from ..loaders import Augment, table_loaders
 from ..runs import Run, all_runs, start_run, table
 from ..train import fit, lr_range_test, predict_probs
@@ -307,7 +307,6 @@ def significance(
 
 def over_pictures(by_variant, baseline=None)->pd.DataFrame: # as `significance`
     "McNemar's exact test for pairs of runs, with Holm's correction."
-    from fashion_lab.evaluate import holm
     p = {v: r.predictions('test') for v, r in by_variant.items()}
     if baseline is not None: one_of(baseline, p, 'variant')
     pairs = [(a, b) for i, a in enumerate(p) for b in list(p)[i + 1:]] if baseline is None else [(a, baseline) for a in p if a != baseline]
@@ -472,3 +471,20 @@ def answer(photo, net, classes, run)->dict: # one row of `predict`
     probs = (net(x).softmax(1) + net(x.flip(3)).softmax(1)).div(2) if run.config['mirror'] else net(x).softmax(1)
     probs = probs[0].cpu().numpy()
     return dict(file=name, answer=classes[int(probs.argmax())], probability=float(probs.max()), notes='; '.join(notes), error='', **dict(zip(classes, probs.tolist())))
+
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #755a1ece
+def verdicts(
+    runs,          # a list of `Run`, or a table of them with at least two seeds
+    protocol='fast',
+)->pd.DataFrame:   # one row per method card: variant, against, hypothesis, n, accuracy, sd, difference, low, high, p_holm, verdict
+    "Every method card with what the runs say of it."
+    t = tidy(runs)
+    t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == 'accuracy')]
+    todo = [m for m in METHODS if m.name != m.against and {m.name, m.against} <= set(t.variant)]
+    if not todo: raise ValueError("no method card has both its variant and its baseline among these runs")
+    pairs = pd.concat([paired_seeds(t[t.variant.isin([m.name, m.against])], baseline=m.against).query('variant == @m.name') for m in todo], ignore_index=True)
+    pairs['p_holm'] = holm(pairs.p_value)                     # one family: all cards
+    pairs['verdict'] = np.where(pairs.p_holm.isna(), 'one seed', np.where(pairs.p_holm >= .05, 'no difference shown', np.where(pairs.difference > 0, 'better', 'worse')))
+    text = pd.DataFrame([dict(variant=m.name, against=m.against, hypothesis=m.hypothesis, cost=m.cost, source=m.source) for m in todo])
+    numbers = pairs[['n', 'mean', 'sd', 'difference', 'low', 'high', 'p_holm', 'verdict']].rename(columns=dict(mean='accuracy'))
+    return pd.concat([text, numbers], axis=1)
