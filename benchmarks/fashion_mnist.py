@@ -8,7 +8,7 @@ Results go to results/benchmarks.csv and, for accuracy against time, results/ben
 carry over to another machine. The peer is written from the published description: PIL images, one at a time, through torchvision transforms
 (rotation, flip, crop), a DataLoader, batch 64, Adam at 0.001, 32-bit arithmetic. It gets the number of DataLoader workers that suits it best.
 """
-import argparse, json, os, statistics, subprocess, sys, tempfile, time
+import argparse, json, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +21,8 @@ from torchvision import transforms
 from fashion_lab.core import atomic_path, environment, set_seed
 from fashion_lab.data import ImageTable, load_fashion_mnist
 from fashion_lab.labs import fashion_mnist as lab
-from fashion_lab.loaders import Augment, BatchLoader, DataLoaders, channel_stats
-from fashion_lab.train import decay_groups, fit, make_learner
+from fashion_lab.loaders import BatchLoader, DataLoaders, channel_stats
+from fashion_lab.train import fit, make_learner
 
 HERE = Path(__file__).resolve().parents[1]
 PUBLISHED = [transforms.RandomRotation(10), transforms.RandomHorizontalFlip(), transforms.RandomCrop(28, padding=4)]
@@ -77,7 +77,7 @@ def ours_loader(part, augment, mean, std, bs=128, seed=0): return BatchLoader(pa
 
 def ours_step(loader, net, cfg):
     "Training as `fit` does it, on one loader without validation."
-    learn = make_learner(net, DataLoaders(loader, device='cpu'), cfg.lr, cfg.optimizer, nn.CrossEntropyLoss(label_smoothing=cfg.label_smoothing), 'auto', [])
+    learn = make_learner(net, DataLoaders(loader, device="cpu"), cfg.lr, cfg.optimizer, lab.MemberLoss(label_smoothing=cfg.label_smoothing), 'auto', [])
     start = time.perf_counter()
     learn.fit(1, cfg.lr, wd=[cfg.wd, 0.])
     return len(loader)*loader.bs, time.perf_counter() - start
@@ -105,7 +105,7 @@ def bench_train(images, o):
         tasks[f'ours{bs}'] = lambda l=loader, m=net, c=lab.Config(): ours_step(l, m, c)
     rates = interleaved(o.repeats, **tasks)
     peer = max(('peer0', 'peer2'), key=lambda k: statistics.median(rates[k]))
-    for bs in (64, 128): record('training with augmentation, batch ' + str(bs), rates[f'ours{bs}'], rates[peer], 'images/s', o, peer=f'per-image PIL, batch 64, {peer[4:]} workers')
+    for bs in (64, 128): record('training with augmentation, batch ' + str(bs), rates[f'ours{bs}'], rates[peer], 'images/s', o, peer_is=f'per-image PIL, batch 64, {peer[4:]} workers')
 
 
 def bench_augment(images, o):
@@ -120,7 +120,7 @@ def bench_augment(images, o):
     tasks = {f'peer{w}': (lambda l=peer_loader(some, True, mean, std, w): drain(l)) for w in (0, 2)}
     tasks['ours'] = lambda l=ours_loader(some, lab.AUGMENTS['published'], mean, std, 128): drain(l)
     rates = interleaved(o.repeats, **tasks)
-    for w in (0, 2): record(f'augmentation alone, peer with {w} workers', rates['ours'], rates[f'peer{w}'], 'images/s', o, peer=f'per-image PIL, {w} workers')
+    for w in (0, 2): record(f'augmentation alone, peer with {w} workers', rates['ours'], rates[f'peer{w}'], 'images/s', o, peer_is=f'per-image PIL, {w} workers')
 
 
 def bench_memory(images, o):
@@ -131,8 +131,8 @@ def bench_memory(images, o):
         start = time.perf_counter()
         out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
         seconds = time.perf_counter() - start
-    record(f'peak memory of the {profile} profile', [int(out.split()[-1])/2**20], [2.], 'GiB', o, peer='limit')
-    record(f'wall-clock time of the {profile} profile', [seconds], [480.], 's', o, peer='limit')
+    record(f'peak memory of the {profile} profile', [int(out.split()[-1])/2**20], [2.], 'GiB', o, peer_is='limit')
+    record(f'wall-clock time of the {profile} profile', [seconds], [480.], 's', o, peer_is='limit')
 
 
 def accuracy_curve_ours(images, cfg, seed, epochs=None):
@@ -143,7 +143,7 @@ def accuracy_curve_ours(images, cfg, seed, epochs=None):
     net = lab.build(cfg)
     dls = DataLoaders(ours_loader(both, lab.AUGMENTS[cfg.augment], mean, std, cfg.batch_size, seed),
                       BatchLoader(test.images, test.labels, 512, mean=mean, std=std), device='cpu')
-    f = fit(net, dls, epochs or cfg.epochs, cfg.lr, cfg.schedule, cfg.optimizer, cfg.wd, loss_func=nn.CrossEntropyLoss(label_smoothing=cfg.label_smoothing), average=cfg.average)
+    f = fit(net, dls, epochs or cfg.epochs, cfg.lr, cfg.schedule, cfg.optimizer, cfg.wd, loss_func=lab.MemberLoss(label_smoothing=cfg.label_smoothing), average=cfg.average)
     return [(s, a) for s, a in zip(f.history.seconds.cumsum(), f.history.accuracy)]
 
 
@@ -168,12 +168,12 @@ def bench_accuracy(images, o):
             curves += [dict(who=who, repeat=r, epoch=k, seconds=s, accuracy=a) for k, (s, a) in enumerate(curve)]
             times[who].append(next((s for s, a in curve if a >= target), float('nan')))
         if not o.quick: save(HERE/'results/benchmarks_accuracy_time.csv', pd.DataFrame(curves).assign(**conditions()))
-    record(f'time to {target:.1%} test accuracy', times['ours'], times['peer'], 's', o, peer='published protocol without augmentation')
+    record(f'time to {target:.1%} test accuracy', times['ours'], times['peer'], 's', o, peer_is='published protocol without augmentation')
 
 
 def bench_recipe(images, o):
     "The committee recipe, whole, against five of the ten epochs of the published pipeline with augmentation."
-    part, (mean, std) = images.part('train'), channel_stats(images.part('train').images)
+    mean, std = channel_stats(images.part('train').images)
     cfg = next(c for c in lab.configs('full', seeds=1, variants='committee', protocol='fast'))
     both = everything(images)
     n = min(len(both), o.images)
@@ -182,7 +182,7 @@ def bench_recipe(images, o):
     loader, net = ours_loader(some, lab.AUGMENTS[cfg.augment], mean, std, cfg.batch_size), lab.build(cfg)
     rates = interleaved(o.repeats, peer=lambda: peer.train(), ours=lambda: ours_step(loader, net, cfg))
     seconds = {k: [len(both)*e/r for r in v] for (k, v), e in zip(rates.items(), (5, cfg.epochs))}
-    record('committee recipe, whole, against five published epochs', seconds['ours'], seconds['peer'], 's', o, peer='per-image PIL, batch 64, augmentation, five epochs of 60,000')
+    record('committee recipe, whole, against five published epochs', seconds['ours'], seconds['peer'], 's', o, peer_is='per-image PIL, batch 64, augmentation, five epochs of 60,000')
 
 
 def conditions():
@@ -195,12 +195,12 @@ def save(path, table):
     with atomic_path(path) as tmp: table.to_csv(tmp, index=False)
 
 
-def record(name, ours, peer, unit, o, **more):
+def record(name, ours, peer, unit, o, peer_is=''):
     "Medians and their ratio (how many times better ours is) into results/benchmarks.csv."
     a, b = statistics.median(ours), statistics.median(peer)
     ratio = a/b if unit.endswith('/s') else b/a
     row = dict(benchmark=name, ours=round(a, 3), peer=round(b, 3), ratio=round(ratio, 2), unit=unit, repeats=len(ours),
-               ours_all=json.dumps([round(v, 2) for v in ours]), peer_all=json.dumps([round(v, 2) for v in peer]), peer_is=more.get('peer', ''), **conditions())
+               ours_all=json.dumps([round(v, 2) for v in ours]), peer_all=json.dumps([round(v, 2) for v in peer]), peer_is=peer_is, **conditions())
     print(f"{name}: ours {a:.4g} {unit}, peer {b:.4g} {unit}, {ratio:.2f} times better", flush=True)
     if o.quick: return
     path = HERE/'results/benchmarks.csv'

@@ -40,7 +40,7 @@ def cmd_list(args)->int:
 
 def cmd_data(args)->int:
     "Show, find, fetch or verify a data set."
-    from fashion_lab.data import CARDS, card, fetch, find_files, verify
+    from fashion_lab.data import card, fetch, find_files, verify
     c = card(args.name)
     if args.action == 'card': print(c._repr_markdown_())
     elif args.action == 'find': print(find_files(c, args.path, download=False))

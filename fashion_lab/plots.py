@@ -462,7 +462,7 @@ def plot_per_class(
     if np.isfinite(v).any(): ax.axvline(np.nanmean(v), color=INK, lw=1.1, ls=(0, (4, 3)), zorder=0.9)
     ax.set(ylim=(k - 0.4, -0.6), xlim=(0, 1.13 if percent else max(1, np.nanmax(v))*1.13))
     if percent: percent_axis(ax.xaxis); ax.set_xticks(np.linspace(0, 1, 6))
-    mean = f'dashed: mean over classes {np.nanmean(v):.1%}' if percent and np.isfinite(v).any() else 'dashed: mean over classes' 
+    mean = f'dashed: mean over classes {np.nanmean(v):.1%}' if percent and np.isfinite(v).any() else 'dashed: mean over classes'
     dress(ax, title or f'{pretty(metric)} per class', mean + (', whiskers: 95% intervals' if whiskers is not None else ''), 'Images' if not percent else pretty(metric), 'Class', source, grid='x')
     ax.spines['left'].set_visible(False); ax.tick_params(axis='y', length=0)
     name_ticks(ax.yaxis, list(t['class']), last=True)

@@ -8,7 +8,7 @@ __all__ = ['UNHASHED', 'FORMAT', 'COSTS', 'CONDITIONS', 'COLUMNS', 'RunError', '
            'save_weights', 'unfinished', 'table', 'results_dir', 'results_name', 'publish', 'read_results']
 
 # %% ../nbs/foundation/04_runs.ipynb #cb4a3551
-import contextlib, dataclasses, enum, errno, hashlib, json, math, numbers, os, re, secrets, shutil, socket, tempfile, warnings
+import contextlib, dataclasses, enum, errno, hashlib, json, math, numbers, os, re, secrets, shutil, socket, warnings
 from datetime import datetime, timezone
 from pathlib import Path
 

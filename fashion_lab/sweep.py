@@ -7,12 +7,12 @@ __all__ = ['EXECUTORS', 'grid', 'Sweep', 'sweep', 'sequential', 'name_of', 'fail
 
 # %% ../nbs/foundation/10_sweep.ipynb #f92d1688
 import copy, dataclasses, itertools, time, traceback, warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 
 from .core import one_of, progress
-from .runs import Run, RunError, config_digest, find_run, table
+from .runs import Run, config_digest, find_run, table
 
 # %% ../nbs/foundation/10_sweep.ipynb #baaeab41
 def grid(

@@ -13,7 +13,7 @@ import copy, tempfile, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from .core import atomic_path, has_bf16, is_interactive, one_of, progress, rng_state, set_rng_state, set_seed
+from .core import atomic_path, has_bf16, one_of, progress, rng_state, set_rng_state
 
 import numpy as np
 import pandas as pd

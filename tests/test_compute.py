@@ -9,7 +9,7 @@ torch = pytest.importorskip('torch')
 from torch import nn
 from torch.nn import functional as F
 from fashion_lab import compute
-from fashion_lab.compute import (cost, count_flops, count_macs, count_params, cross_check, hand_macs, latency, layer_table, make_input, model_mb, one_pass)
+from fashion_lab.compute import (cost, count_flops, count_macs, count_params, cross_check, hand_macs, latency, layer_table, make_input, model_mb)
 
 few = settings(max_examples=15, deadline=None)
 sizes = st.integers(1, 4)

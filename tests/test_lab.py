@@ -87,7 +87,6 @@ def test_more_classes_than_logits(tmp_path):
 
 def test_corrupt_weights_are_named(undisturbed, tmp_path):
     import shutil
-    from fashion_lab.labs.fashion_mnist import predict
     from fashion_lab.runs import Run, RunError
     copy = tmp_path/undisturbed.name; shutil.copytree(undisturbed.path, copy)
     f = copy/'weights.safetensors'; f.write_bytes(f.read_bytes()[:100])

@@ -131,7 +131,7 @@ def test_a_fresh_start_of_a_running_run_deletes_nothing(tmp_path):
 @posix
 def test_the_end_of_a_forked_worker_does_not_let_go_of_the_lock(tmp_path):
     import multiprocessing
-    with start_run('demo', CFG, tmp_path) as d:
+    with start_run('demo', CFG, tmp_path):
         worker = multiprocessing.get_context('fork').Process(target=lambda: None)
         worker.start(); worker.join()
         with pytest.raises(RunBusy): start_run('demo', CFG, tmp_path)

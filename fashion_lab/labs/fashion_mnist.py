@@ -7,8 +7,8 @@ __all__ = ['LAB', 'MODELS', 'AUGMENTS', 'PROFILES', 'PROTOCOLS', 'RECIPE', 'METH
            'PUBLISHED_ACCURACY', 'QUICK', 'PROFILE_CHANGES', 'CAPTIONS', 'conv_bn_relu', 'FashionCNN', 'AlternativeCNN',
            'SmallCNN', 'LogisticBaseline', 'Committee', 'MemberLoss', 'Config', 'Method', 'method', 'configs',
            'pictures', 'prepare', 'build', 'run', 'predictions', 'single_looks', 'measure', 'same_weights', 'tidy',
-           'comparison', 'significance', 'over_pictures', 'best_run', 'figures', 'report', 'page', 'prepare_photo',
-           'garment_box', 'shrink', 'chosen_run', 'network', 'predict', 'answer', 'verdicts']
+           'comparison', 'significance', 'best_run', 'figures', 'report', 'page', 'prepare_photo', 'garment_box',
+           'shrink', 'chosen_run', 'network', 'predict', 'answer', 'verdicts']
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #249ffb0b
 import functools, html
@@ -18,13 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
 from ..core import environment, is_interactive, one_of, pick_device, runs_dir, set_seed
 from ..data import ImageTable, load_fashion_mnist, read_image
-from ..evaluate import Predictions, accuracy, holm, mcnemar, metrics, paired_seeds, per_class
+from ..evaluate import Predictions, accuracy, compare, holm, metrics, paired_seeds, per_class
 from ..loaders import Augment, table_loaders
 from ..runs import Run, all_runs, start_run, table
 from ..train import fit, lr_range_test, predict_probs
@@ -296,24 +295,15 @@ def significance(
     runs,           # a list of `Run`; or a table of runs with at least two seeds
     protocol='fast',# within one protocol
     baseline=None,  # one variant against all others; `None`: every pair
-)->pd.DataFrame:    # variant, baseline, n, difference, p_value, p_holm, verdict, test
+)->pd.DataFrame:    # variant, baseline, difference, low, high, p_value, p_holm, verdict, test
     "Every pair of variants tested on the test set: over seeds where there are two, else over pictures."
     t = tidy(runs)
     t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == 'accuracy')]
     if t.variant.nunique() < 2: raise ValueError(f"significance needs at least two variants of protocol {protocol!r}, got {t.variant.nunique()}")
     if t.groupby('variant').seed.nunique().min() > 1: return paired_seeds(t, baseline=baseline).assign(test='paired t over seeds')
     if isinstance(runs, pd.DataFrame): raise ValueError("with one seed, significance compares predictions: give the runs, not their table")
-    return over_pictures({r.variant: r for r in reversed(runs) if r.config['protocol'] == protocol}, baseline)
-
-def over_pictures(by_variant, baseline=None)->pd.DataFrame: # as `significance`
-    "McNemar's exact test for pairs of runs, with Holm's correction."
-    p = {v: r.predictions('test') for v, r in by_variant.items()}
-    if baseline is not None: one_of(baseline, p, 'variant')
-    pairs = [(a, b) for i, a in enumerate(p) for b in list(p)[i + 1:]] if baseline is None else [(a, baseline) for a in p if a != baseline]
-    out = pd.DataFrame([dict(variant=a, baseline=b, **{k: v for k, v in mcnemar(p[a], p[b]).items() if k in ('n', 'difference', 'p_value')}) for a, b in pairs])
-    out['p_holm'] = holm(out.p_value)
-    out['verdict'] = np.where(out.p_holm >= .05, 'no difference shown', np.where(out.difference > 0, 'better', 'worse'))
-    return out.assign(test='McNemar over pictures')
+    models = {r.variant: r.predictions('test') for r in reversed(runs) if r.config['protocol'] == protocol}
+    return compare(models, baseline=baseline).replace({'test': {'mcnemar': 'McNemar over pictures'}})
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #3c84a60b
 def best_run(
