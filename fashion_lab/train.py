@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OPTIMISERS', 'LOWER_IS_BETTER', 'SCHEDULES', 'MixedPrecision', 'decay_groups', 'optimiser', 'LabLearner', 'Diverged',
            'EpochLog', 'BestEpoch', 'cpu_state', 'AverageWeights', 'Plateau', 'EpochBar', 'Checkpoint',
-           'read_checkpoint', 'Fit', 'accuracy', 'schedule_callbacks', 'check_fit', 'make_learner', 'fit', 'finish',
-           'RangeTest', 'lr_range_test', 'predict_probs']
+           'read_checkpoint', 'Fit', 'accuracy', 'schedule_callbacks', 'make_learner', 'fit', 'RangeTest',
+           'lr_range_test', 'predict_probs']
 
 # %% ../nbs/foundation/08_train.ipynb #d9badc7d
 import copy, tempfile, time, warnings
@@ -135,6 +135,7 @@ def cpu_state(
     "A copy of a network's parameters and buffers."
     return {k: v.detach().to('cpu', copy=True).contiguous() for k, v in model.state_dict().items()}
 
+# %% ../nbs/foundation/08_train.ipynb #e158457b
 @patch
 def evaluated(self:LabLearner)->nn.Module: # the bare network, without the mixed-precision wrapper
     "The network whose validation figures the history shows: the averaged one where averaging is on."
@@ -272,7 +273,8 @@ def schedule_callbacks(
     if name == 'plateau': return [Plateau(monitor)]
     return [ParamScheduler(dict(lr=combined_cos(pct_start, lr/25, lr, lr/1e5), mom=combined_cos(pct_start, moms[0], moms[1], moms[0])))]
 
-def check_fit(epochs, lr, dls, model):
+# %% ../nbs/foundation/08_train.ipynb #b06325db
+def _check_fit(epochs, lr, dls, model):
     "Refuse arguments that cannot be meant."
     if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1: raise ValueError(f"epochs must be a whole number of at least 1, got {epochs!r}")
     if not (np.isfinite(lr) and lr > 0): raise ValueError(f"lr must be a positive number, got {lr!r}")
@@ -281,7 +283,7 @@ def check_fit(epochs, lr, dls, model):
     model.train(was_training)
     if n <= int(train.y.max()): raise ValueError(f"the model gives {n} logits, but the labels go up to {int(train.y.max())}: it needs one logit per class")
 
-# %% ../nbs/foundation/08_train.ipynb #54c4ba67
+# %% ../nbs/foundation/08_train.ipynb #940b49f4
 def make_learner(model, dls, lr, optimizer, loss_func, bf16, cbs, path=None)->LabLearner:
     "A learner for `model`: channels last, in mixed precision where it pays, with decay only where it belongs."
     device = dls.train.device
@@ -312,7 +314,7 @@ def fit(
     cbs=(),                     # further fastai callbacks
 )->Fit:
     "Train `model`; halve the batch if memory runs out; resume from `checkpoint` if it exists. Raises `Diverged` on a loss that is not a number."
-    check_fit(epochs, lr, dls, model)
+    _check_fit(epochs, lr, dls, model)
     validated, state, first = len(dls.loaders) > 1, read_checkpoint(checkpoint), None
     while True:
         best = BestEpoch(monitor if validated else 'train_loss', patience, keep=restore_best)
@@ -332,10 +334,10 @@ def fit(
             for dl in dls.loaders[1:]: dl.bs = max(1, dl.bs//2)
             warnings.warn(f"out of memory with {dls.train.bs} images per batch: going on with {state['bs']}")
         finally: bar.close()
-    return finish(learn, model, saver, log, best, validated, restore_best, first)
+    return _finish(learn, model, saver, log, best, validated, restore_best, first)
 
-# %% ../nbs/foundation/08_train.ipynb #b25b0c93
-def finish(learn, model, saver, log, best, validated, restore_best, first)->Fit:
+# %% ../nbs/foundation/08_train.ipynb #96b4a0c1
+def _finish(learn, model, saver, log, best, validated, restore_best, first)->Fit:
     "Put the wanted weights into `model` and gather what the run leaves."
     if restore_best and best.weights: model.load_state_dict(best.weights)
     elif hasattr(learn, 'average_weights'): model.load_state_dict(cpu_state(learn.evaluated()))
