@@ -205,7 +205,7 @@ def configs(
 
 QUICK = ['LogisticBaseline', 'FashionCNN', 'augmentation', 'AlternativeCNN']
 PROFILE_CHANGES = dict(full={}, smoke={'*': dict(limit=1500, epochs=1)},
-                       quick={'FashionCNN': dict(epochs=8, wd=.05, label_smoothing=.1), 'augmentation': dict(epochs=6), 'AlternativeCNN': dict(epochs=5), 'LogisticBaseline': dict(epochs=5)})
+                       quick={'FashionCNN': dict(epochs=8, wd=.05, label_smoothing=.1), 'augmentation': dict(epochs=8, mirror=True), 'AlternativeCNN': dict(epochs=5), 'LogisticBaseline': dict(epochs=5)})
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #4a53b293
 @functools.lru_cache(maxsize=4)
