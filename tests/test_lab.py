@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 DRIVER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)     # a parent that ignores Ctrl-C (nohup, a background job) hands that down
 from fashion_lab.labs import fashion_mnist as lab
 cfg = lab.Config(variant='FashionCNN', profile='smoke', source='synthetic', limit=2000, epochs=4, average=.9, device='cpu')
 run = lab.run(cfg, sys.argv[1])

@@ -30,7 +30,8 @@ def finished(root, cfg=CFG, metrics=METRICS, **kw):
 def files(folder): return sorted(p.relative_to(folder).as_posix() for p in Path(folder).rglob('*') if p.is_file())
 
 SCRIPT = """
-import sys, time, numpy as np
+import signal, sys, time, numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)     # a parent that ignores Ctrl-C (nohup, a background job) hands that down
 from pathlib import Path
 from fashion_lab import core
 from fashion_lab.runs import start_run
