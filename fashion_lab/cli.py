@@ -125,7 +125,7 @@ examples:
   fashion_lab list
   fashion_lab run fashion_mnist --profile smoke --source synthetic
   fashion_lab run fashion_mnist --profile quick
-  fashion_lab run fashion_mnist --profile full --seeds 5 --variants committee
+  fashion_lab run fashion_mnist --profile full --seeds 5 --variants recipe
   fashion_lab predict fashion_mnist photo.jpg"""
 
 def parser()->argparse.ArgumentParser:

@@ -56,20 +56,24 @@ class Augment:
     flip:float = 0.   # probability of a horizontal mirror, in [0, 1]
     pad:int = 0       # crop to the old size after padding by this many black pixels on every side
     erase:float = 0.  # probability of erasing a rectangle, in [0, 1]
+    alternate:bool = False # instead of `flip`: mirror each image in every second pass, which `BatchLoader` keeps count of
 
     def __post_init__(self):
         for name, top in dict(rotate=180, flip=1, pad=256, erase=1).items():
             if not 0 <= getattr(self, name) <= top: raise ValueError(f"{name} must lie in [0, {top}], got {getattr(self, name)!r}")
+        if self.alternate and self.flip: raise ValueError(f"alternate mirrors every second pass, so it leaves nothing to a flip of {self.flip!r}: give one of the two")
         if int(self.pad) != self.pad: raise ValueError(f"pad must be a whole number of pixels, got {self.pad!r}")
 
     def __call__(self,
         x:torch.Tensor,                       # uint8 images `(N, C, H, W)` on any device
         generator:torch.Generator|None=None,  # source of the random numbers, on the same device
+        turn:torch.Tensor|None=None,          # bool `(N,)`: with `alternate`, the images whose turn it is to be mirrored
     )->torch.Tensor:                          # float32 in [0, 1], same shape
         "Augment a batch; the same generator state gives the same result."
         draw = lambda *shape: torch.rand(*shape, generator=generator, device=x.device)
         n = len(x)
-        mirror = draw(n) < self.flip
+        if self.alternate and turn is None: raise ValueError("alternate needs to know whose turn it is: give a bool per image as turn, or use a BatchLoader")
+        mirror = turn if self.alternate else draw(n) < self.flip
         shift = (draw(n, 2)*(2*self.pad + 1)).floor() - self.pad
         angle = (2*draw(n) - 1)*math.radians(self.rotate)
         x = affine(x.float().div_(255), mirror, shift, angle) if self.rotate else move(x, mirror, shift.long()).float().div_(255)
@@ -151,6 +155,7 @@ class BatchLoader(DataLoader):
         if isinstance(bs, bool) or int(bs) != bs or bs < 1: raise ValueError(f"bs must be a whole number of at least 1, got {bs!r}")
         if mean is None or std is None: mean, std = channel_stats(x)
         self.x, self.y = x.contiguous().to(device), y.to(device)
+        self.coin = (torch.rand(len(x), generator=torch.Generator().manual_seed(int(seed))) < .5).to(device)
         super().__init__(range(len(x)), bs=int(bs), num_workers=0, shuffle=shuffle, device=torch.device(device))
         self.augment, self.mean, self.std, self.seed, self.epoch = augment, mean, std, int(seed), 0
         self.vocab = list(classes) if classes is not None else sorted(set(y.tolist()))
@@ -164,7 +169,7 @@ def batch(self:BatchLoader,
 )->tuple:                                # float32 images `(B, C, H, W)`, normalised, channels last; labels `(B,)`
     "The images and labels at `index` as the network gets them."
     x = self.x.index_select(0, index)
-    x = self.augment(x, generator) if self.augment else x.float().div_(255)
+    x = self.augment(x, generator, self.coin[index] ^ bool(self.epoch%2)) if self.augment else x.float().div_(255)
     mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
     return ((x - mean)/std).contiguous(memory_format=torch.channels_last), self.y.index_select(0, index)
 
@@ -198,7 +203,7 @@ def to(self:BatchLoader,
     device, # a `torch.device` or its name
 ):
     "Move the images to another device, in place."
-    self.x, self.y, self.device = self.x.to(device), self.y.to(device), torch.device(device)
+    self.x, self.y, self.coin, self.device = self.x.to(device), self.y.to(device), self.coin.to(device), torch.device(device)
     return self
 
 @patch
