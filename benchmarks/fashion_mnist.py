@@ -148,13 +148,13 @@ def accuracy_curve_ours(images, cfg, seed, epochs=None):
 
 
 def bench_accuracy(images, o):
-    "Seconds until the test accuracy first reaches 92.7 %: one-cycle FashionCNN against the published protocol without augmentation."
+    "Seconds until the test accuracy first reaches 92.7 %: the recipe, cut to four epochs, against the published protocol without augmentation."
     curves, target = [], .3 if o.quick else .927
     both, test = everything(images), images.part('test')
     mean, std = channel_stats(both.images)
     times = dict(ours=[], peer=[])
     for r in range(1 if o.quick else o.curves):
-        cfg = lab.Config(variant='flip', augment='flip', epochs=5, wd=.05, label_smoothing=.1)
+        cfg = lab.Config(**(lab.RECIPE | dict(epochs=4)))
         ours = accuracy_curve_ours(images, cfg, r)
         peer, loader, seconds = Peer(peer_loader(both, False, mean, std, 0)), peer_loader(test, False, mean, std, 0, 512, False), 0.
         torch.manual_seed(r)
