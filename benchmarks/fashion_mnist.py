@@ -168,7 +168,7 @@ def bench_accuracy(images, o):
             curves += [dict(who=who, repeat=r, epoch=k, seconds=s, accuracy=a) for k, (s, a) in enumerate(curve)]
             times[who].append(next((s for s, a in curve if a >= target), float('nan')))
         if not o.quick: save(HERE/'results/benchmarks_accuracy_time.csv', pd.DataFrame(curves).assign(**conditions()))
-    record(f'time to {target:.1%} test accuracy', times['ours'], times['peer'], 's', o, peer_is='published protocol without augmentation')
+        record(f'time to {target:.1%} test accuracy', times['ours'], times['peer'], 's', o, peer_is='published protocol without augmentation')
 
 
 def recipe_step(loaders, net, cfg):
