@@ -25,9 +25,12 @@ def image_tensor(
     images,       # uint8 array or tensor, `(N, H, W)` grey, `(N, H, W, 3)` RGB or already `(N, C, H, W)` with C of 1 or 3
 )->torch.Tensor:  # uint8, `(N, C, H, W)`
     "Images as one uint8 tensor with a channel axis; shares the memory of `images` where the layout allows it."
+    if not isinstance(images, torch.Tensor):
+        images = np.ascontiguousarray(images)
+        if min(images.strides, default=0) < 0: images = images.copy()     # one image of a reversed array: torch knows no steps backwards
     with warnings.catch_warnings():  # tables are read-only; nothing below writes into them
         warnings.filterwarnings('ignore', message='The given NumPy array is not writable')
-        x = images if isinstance(images, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+        x = images if isinstance(images, torch.Tensor) else torch.from_numpy(images)
     if x.dtype != torch.uint8: raise ValueError(f"images must be uint8 in 0..255, got {x.dtype}: decode them without scaling")
     if x.ndim == 3: return x[:, None]
     if x.ndim == 4 and x.shape[1] in (1, 3): return x

@@ -67,8 +67,8 @@ def test_smoke_from_the_shell_prints_where_the_report_is_and_shows_no_bar(tmp_pa
     (['run', 'fashion_mnist', '--variants', 'ResNet'], 2, 'unknown variant'),
     (['run', 'fashion_mnist', '--profile', 'smoke', '--source', 'synthetic', '--device', 'abacus'], 2, 'device'),
     (['run', 'fashion_mnist', '--threads', '0', '--profile', 'smoke', '--source', 'synthetic'], 2, 'at least 1'),
-    (['data', 'find', 'fashion_mnits'], 2, 'fashion_mnist'),
-    (['data', 'find', 'fashion_mnist', '--path', 'no/such/folder'], 3, 'no/such/folder'),
+    (['data', 'fashion_mnits', '--find'], 2, 'fashion_mnist'),
+    (['data', 'fashion_mnist', '--find', '--source', 'no/such/folder'], 3, 'no/such/folder'),
     (['predict', 'fashion_mnist', 'photo.jpg', '--out', 'nothing-here'], 3, 'make lab'),
     (['report', 'fashion_mnist', '--out', 'nothing-here'], 3, 'no finished run'),
 ])

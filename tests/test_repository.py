@@ -301,6 +301,7 @@ def test_package_builds_whole(copy):
         info = next(n for n in inside if n.endswith('entry_points.txt'))
         points = z.read(info).decode()
     assert not {p.relative_to(ROOT).as_posix() for p in (ROOT/'fashion_lab').rglob('*.py')} - set(inside)
+    assert 'fashion_lab/package_data/shoe_annotations.csv' in inside
     assert 'fashion_lab.cli:main' in points.replace(' ', '') and 'fashion_lab._modidx:d' in points
     assert any(n.endswith('LICENSE') for n in inside)
     with tarfile.open(next((copy/'dist').glob('*.tar.gz'))) as t: files = {n.split('/', 1)[-1] for n in t.getnames()}

@@ -1,0 +1,196 @@
+"""Shoe pairs: that nothing but the shoes says whether two belong together, and what people's folders look like. All photos here are drawn (synthetic) and tiny."""
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+
+from fashion_lab.data import DataError, MissingData
+from fashion_lab.pairs import NEGATIVES, course_name, cut_boxes, load_shoe_pairs, make_pairs, read_course
+from fashion_lab.photo_sets import ARCHIVES, shoe_annotations
+
+pytestmark = pytest.mark.filterwarnings('ignore:the groups do not allow', 'ignore:.*too few for')
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path, monkeypatch):
+    monkeypatch.delenv('FASHION_LAB_DATA', raising=False)
+    monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache'))
+    for name in list(ARCHIVES): monkeypatch.delitem(ARCHIVES, name)
+
+
+# Right and wrong
+
+OWNERS = st.lists(st.integers(0, 8), min_size=4, max_size=60)
+
+
+def cupboard(owners, seed=0, splits=2):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(dict(pair=[f'q{k:03d}' for k in rng.permutation(len(owners))], person=owners, split=[f's{o % splits}' for o in owners], turn=np.where(rng.random(len(owners)) < .8, 'v', 'h'),
+                             image_left=[f'L{k}' for k in range(len(owners))], image_right=[f'R{k}' for k in range(len(owners))], box_right=[(k, k) for k in range(len(owners))],
+                             floor=list(rng.random((len(owners), 3)))))
+
+
+@settings(max_examples=50, deadline=None)
+@given(OWNERS, st.integers(0, 50), st.sampled_from(NEGATIVES), st.booleans(), st.booleans())
+def test_pairs_are_balanced_and_nothing_else_tells(owners, seed, negatives, match, near):
+    shoes = cupboard(owners, seed)
+    args = negatives, seed, ('turn',) if match else (), 'floor' if near else ''
+    try: items = make_pairs(shoes, *args)
+    except DataError as e:
+        assert 'has a partner' in str(e) and (negatives != 'both' or shoes.groupby(['split', *args[2]]).person.nunique().max() == 1); return
+    at = shoes.set_index('pair')
+    assert items.id.is_unique and (items.groupby('split').same.mean() == .5).all() and set(items.label) == {0, 1} and (items.same == (items.label == 1)).all()
+    for r in items.itertuples():
+        mine, other = at.loc[r.pair], at.loc[r.pair_right]
+        assert (r.image_left, r.image_right, r.box_right) == (mine.image_left, other.image_right, other.box_right) and mine.split == other.split == r.split
+        assert (r.pair == r.pair_right) == r.same and (not match or mine.turn == other.turn)
+        assert r.negative == ('' if r.same else 'same_person' if mine.person == other.person else 'easy')
+    if negatives != 'both':  # every image as often right as wrong, and every person, too
+        assert (items.groupby('image_left').same.mean() == .5).all() and items[~items.same].image_right.is_unique
+    if negatives == 'same_person': assert (items.groupby('image_right').same.agg(['sum', 'size']) == [1, 2]).all(axis=None) and (items.groupby('person').same.mean() == .5).all()
+    if negatives == 'easy': assert 'same_person' not in set(items.negative)
+    assert make_pairs(shoes.sample(frac=1, random_state=seed), *args).equals(items)
+
+
+def test_near_pairs_share_their_floor():
+    rng = np.random.default_rng(0)
+    tone = rng.permutation(np.repeat([0., 1.], 20))
+    shoes = cupboard([1] * 40).assign(floor=[np.array([t, t]) + rng.normal(0, .01, 2) for t in tone])
+    at = shoes.assign(tone=tone).set_index('pair').tone
+    def across(near): items = make_pairs(shoes, near=near); wrong = items[~items.same]; return int((at[wrong.pair].to_numpy() != at[wrong.pair_right].to_numpy()).sum())
+    assert across('floor') == 2 and across('') > 10  # a ring crosses between two floors there and back, no more
+
+
+# Cut photos
+
+def clothing(folder, n=40, drop=()):
+    "Photos of the annotated ids in the published layout: the left half red, the right half blue, on a floor of the sender's."
+    notes = shoe_annotations().query('cut == cut')
+    notes = pd.concat([notes[notes.sender_id == 204].head(n // 2), notes[notes.sender_id == 227].head(n // 4), notes[notes.split == 'h'].head(n // 4), notes[notes.sender_id == 150]]).drop_duplicates('image')
+    (folder/'images').mkdir(parents=True)
+    for k, r in enumerate(notes.itertuples()):
+        w, h = (60, 80) if k % 7 else (80, 60)
+        a = np.zeros((h, w, 3), np.uint8); at = round(r.cut * (w if r.split == 'v' else h))
+        if r.split == 'v': a[:, :at], a[:, at:] = (200, 0, 0), (0, 0, 200)
+        else: a[:at], a[at:] = (200, 0, 0), (0, 0, 200)
+        Image.fromarray(a).save(folder/'images'/f'{r.image}.jpg', quality=95, subsampling=0)
+    (folder/'images.csv').write_text('image,sender_id,label,kids\n' + ''.join(f'{r.image},{r.sender_id},Shoes,False\n' for r in notes.itertuples()))
+    return notes
+
+
+@pytest.mark.parametrize('size', [32, 33])
+def test_photos_are_cut_where_they_say(tmp_path, size):
+    notes = clothing(tmp_path/'c')
+    s = load_shoe_pairs(tmp_path/'c', size=size, valid_frac=.2, test_frac=.2)
+    left, right = s.left(), s.right()
+    assert left.shape == right.shape == (len(s), size, size, 3) and s.kind == 'pairs' and s.source == 'real' and set(s.items.turn) == {'v', 'h'}
+    for k in range(len(s)):
+        white = [(x[k] == 255).all(-1) for x in (left, right)]
+        assert np.array_equal(*white) and abs(white[0].mean() - .5) < .06  # the border is the same for all: it tells nothing
+        inside = ~white[0]; inside[:, [0, -1]] = inside[[0, -1]] = False
+        assert np.median(left[k][inside][:, 0]) > 150 and np.median(left[k][inside][:, 2]) < 60 and np.median(right[k][inside][:, 2]) > 150
+    assert s.items.groupby('person').split.nunique().max() == 1 and len(s) == 2 * s.items.same.sum()
+    assert 'share one exposure' in s.notes[0] and s.problems.problem.str.contains('annotated but does not exist').sum() == 334 - len(notes)
+    again = load_shoe_pairs(tmp_path/'c', size=size, valid_frac=.2, test_frac=.2)
+    assert again.items.equals(s.items) and np.array_equal(pickle.loads(pickle.dumps(left))[[3, 1]], left[[3, 1]])
+    part = s.part('train'); assert np.array_equal(part.right()[:3], right[np.flatnonzero(s.items.split == 'train')[:3]])
+
+
+def test_wrong_pairs_come_from_photos_of_one_shape(tmp_path):
+    clothing(tmp_path/'c')
+    items = load_shoe_pairs(tmp_path/'c', size=16).items
+    at = items[items.same].set_index('pair')[['turn', 'shape']]
+    wrong = items[~items.same]
+    assert (at.loc[wrong.pair].to_numpy() == at.loc[wrong.pair_right].to_numpy()).all() and set(items['shape']) == {'upright', 'wide'}
+
+
+def test_a_photo_that_cannot_be_read_takes_its_pair_with_it(tmp_path):
+    notes = clothing(tmp_path/'c')
+    bad = notes.image.iloc[3]; file = tmp_path/'c'/'images'/f'{bad}.jpg'; file.write_bytes(file.read_bytes()[:200])
+    s = load_shoe_pairs(tmp_path/'c', size=16)
+    assert bad not in set(s.items.pair) | set(s.items.pair_right) and f'images/{bad}.jpg' in set(s.problems.file) and s.left()[:].shape[0] == len(s)
+
+
+def test_cuts_outside_of_the_photo():
+    for cut in (0, 1, -1, 1.5, float('nan')):
+        with pytest.raises(ValueError, match='between 0 and 1'): cut_boxes('v', cut)
+
+
+# The course layout
+
+def course(folder, students=dict(train=113, test_m=10, test_w=10), name='u{s:03d}_{p}_{side}_{g}.jpg'):
+    for split, n in students.items():
+        (folder/split).mkdir(parents=True)
+        for s in range(1, n + 1):
+            g = 'mw'[s % 2] if split == 'train' else split[-1]
+            for p in (1, 2, 3):
+                for k, side in enumerate(('left', 'right')): Image.new('RGB', (8, 8), (s, 80 * p, 100 * k)).save(folder/split/name.format(s=s, p=p, side=side, g=g), 'PNG')
+    return folder
+
+
+def test_the_whole_course(tmp_path):
+    "678 + 60 + 60 files, PNG under the name of JPEG."
+    s = load_shoe_pairs(course(tmp_path/'shoes'), size=8)
+    assert len(list((tmp_path/'shoes').rglob('*.jpg'))) == 798 and not len(s.problems)
+    counts = s.counts(); assert counts.loc['same'].equals(counts.loc['different']) and counts[['test_m', 'test_w']].to_numpy().tolist() == [[30, 30]] * 2
+    assert counts[['train', 'valid']].to_numpy().sum() == 2 * 339 and 40 <= counts.valid.same <= 60 and s.splits == ['train', 'valid', 'test_m', 'test_w']
+    assert s.items.person.nunique() == 133 and s.items.groupby('person').split.nunique().max() == 1 and set(s.part('test_m').items.gender) == {'m'}
+    left, right = s.left()[:], s.right()[:]
+    same = (left[:, 4, 4, :2] == right[:, 4, 4, :2]).all(1)
+    assert np.array_equal(same, s.items.same) and (left[:, 4, 4, 0] == right[:, 4, 4, 0]).all() and (right[:, 4, 4, 2] == 100).all()  # wrong: the same person, another pair
+    easy = load_shoe_pairs(tmp_path/'shoes', negatives='easy', size=8)
+    wrong = ~easy.items.same; assert (easy.left()[:][wrong][:, 4, 4, 0] != easy.right()[:][wrong][:, 4, 4, 0]).all() and len(easy) == len(s)
+    assert set(load_shoe_pairs(tmp_path/'shoes', negatives='both', size=8).items.negative) == {'', 'easy', 'same_person'}
+
+
+@pytest.mark.parametrize('file,said', [('u001_1_left_w.jpg', (1, 1, 'left', 'w')), ('U001_1_LEFT_W.JPG', (1, 1, 'left', 'w')), ('u001_1_  left_w .png', (1, 1, 'left', 'w')), ('u 17_2_right_m.jpeg', (17, 2, 'right', 'm')),
+                                       ('u001_1_left.jpg', None), ('u001_1_middle_w.jpg', None), ('001_1_left_w.jpg', None), ('u001_1_left_x.jpg', None), ('u001_1_left_w', None), ('u001_1_left_w (2).jpg', None)])
+def test_names(file, said): assert course_name(file) == said
+
+
+def test_folders_as_they_are_in_the_wild(tmp_path):
+    f = course(tmp_path/'s', dict(train=6, test_m=2, test_w=2)); t = f/'train'
+    (t/'u001_1_left_w.jpg').rename(t/'u001_1_left   _w.JPG'); (t/'u002_3_right_m.jpg').rename(t/'u002_3_right_m.png'); Image.new('RGBA', (9, 5), (1, 2, 3, 0)).save(t/'u002_1_left_m.jpg', 'PNG')
+    (t/'u003_2_right_w.jpg').unlink(); (t/'u004_1_left_m.jpg').write_text('no image'); (t/'notes.txt').write_text('x'); (t/'selfie.jpg').write_bytes((t/'u005_1_left_w.jpg').read_bytes()); (t/'u006_1_left_m.jpg').write_bytes(b'')
+    (f/'test_w').rename(f/'TEST_W'); (f/'old').mkdir(); (f/'old'/'u001_1_left_w.jpg').write_bytes((t/'selfie.jpg').read_bytes())
+    s = load_shoe_pairs(f, size=8, valid_frac=0)
+    said = s.problems.set_index('file').problem
+    assert set(said.index) == {'train/u003', 'train/u004_1_left_m.jpg', 'train/selfie.jpg', 'train/u006', 'train/u006_1_left_m.jpg'}
+    assert 'lacks 2_right' in said['train/u003'] and 'name of another kind' in said['train/selfie.jpg'] and 'is empty' in said['train/u006_1_left_m.jpg']
+    assert s.items[s.items.split == 'train'].groupby('person').same.sum().to_dict() == {'train-u001': 3, 'train-u002': 3, 'train-u004': 2, 'train-u005': 3}
+    assert (s.left()[int(np.flatnonzero(s.items.image_left == 'train/u002_1_left_m.jpg')[0])] == 255).all()  # transparency is laid on white
+
+
+def test_nothing_usable(tmp_path):
+    for p in course(tmp_path/'s', dict(train=3, test_m=1)).rglob('*_2_left_*'): p.unlink()
+    with pytest.raises(DataError, match='no student in .* is complete: .*lacks 2_left'): load_shoe_pairs(tmp_path/'s')
+    with pytest.raises(DataError): read_course(tmp_path/'s')
+    with pytest.raises(MissingData) as e: load_shoe_pairs(download=False)
+    for part in ('Shoe pairs was not found', 'Clothing dataset was not found', 'u001_1_left_w.jpg', "source='synthetic'"): assert part in str(e.value), part
+    with pytest.raises(MissingData): load_shoe_pairs(tmp_path/'typo')
+
+
+def test_own_table(tmp_path):
+    course(tmp_path/'s', dict(train=4))
+    table = pd.DataFrame([dict(pair=f'{s}-{p}', person=s, image_left=f'train/u{s:03d}_{p}_left_{"mw"[s % 2]}.jpg', image_right=f'train/u{s:03d}_{p}_right_{"mw"[s % 2]}.jpg') for s in range(1, 5) for p in (1, 2, 3)] + [dict(pair='x', person=9, image_left='a.jpg', image_right='b.jpg')])
+    table.to_csv(tmp_path/'s'/'pairs.csv', index=False)
+    s = load_shoe_pairs(tmp_path/'s'/'pairs.csv', size=8, valid_frac=.25, test_frac=.25)
+    assert len(s) == 24 and set(s.splits) == {'train', 'valid', 'test'} and s.problems.file.tolist() == ['a.jpg'] and (s.left()[:][:, 4, 4, 0] == s.right()[:][:, 4, 4, 0]).all()
+
+
+# Drawn pairs
+
+def test_drawn_pairs():
+    s = load_shoe_pairs(source='synthetic', n=20, size=32)
+    assert len(s) == 2 * 60 and (s.items.groupby('person').same.mean() == .5).all() and s.items.groupby('person').split.nunique().max() == 1 and (s.items.source == 'synthetic').all() and '**synthetic**' in s.report()
+    assert {'train', 'valid', 'test_m', 'test_w'} == set(s.splits) and set(s.part('test_w').items.gender) == {'w'}
+    again = load_shoe_pairs(source='synthetic', n=20, size=32)
+    assert again.items.equals(s.items) and np.array_equal(s.left()[[3, 50]], again.left()[[3, 50]]) and np.array_equal(s.right(48)[7], again.right(48)[7]) and s.right(48)[7].shape == (48, 48, 3)
+    by = s.items[s.items.same].set_index('pair').index
+    one, wrong = np.flatnonzero(s.items.pair == by[0])
+    assert s.items.same[one] and np.array_equal(s.left()[one], s.left()[wrong]) and not np.array_equal(s.right()[one], s.right()[wrong])
+    pickle.loads(pickle.dumps(s.left()))[3]
+    assert (load_shoe_pairs(source='synthetic', n=20, size=None).items.id == s.items.id).all()
