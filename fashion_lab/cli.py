@@ -17,7 +17,7 @@ from .core import one_of, runs_dir
 
 # %% ../nbs/studio/01_cli.ipynb #9852a2db
 LABS = dict(
-    data_prep='What is in each data set, and how much do random folds flatter a classifier?',
+    data_prep='What is in each data set, how is it split, and how much does a leak flatter?',
     fashion_mnist='What do augmentation, dropout, depth and the learning rate buy on Fashion-MNIST?',
 )
 
@@ -208,8 +208,8 @@ def run_arguments(s):
     s.add_argument('--profile', default='quick', help='smoke (seconds), quick (minutes) or full (hours); default: %(default)s')
     s.add_argument('--seeds', type=int, metavar='N', help='runs per variant; default: 1, and 3 for the fast protocol of full')
     s.add_argument('--variants', metavar='A,B', help="only these variants, separated by commas; default: the profile's")
-    s.add_argument('--protocol', help='only this protocol: fast or as-published')
-    s.add_argument('--source', default='real', metavar='REAL|SYNTHETIC|PATH', help='real or synthetic (drawn) data, or where your own lies; default: %(default)s')
+    s.add_argument('--protocol', help="only this protocol of the lab's, such as fast or as-published")
+    s.add_argument('--source', metavar='REAL|SYNTHETIC|PATH', help="real or synthetic (drawn) data, or where your own lies; default: the lab's, which is real data in most profiles")
     s.add_argument('--data', metavar='FOLDER', help='the folder that holds the data files; default: the usual places')
     s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: auto')
     s.add_argument('--threads', type=int, metavar='N', help='processor threads; default: all cores')

@@ -189,7 +189,7 @@ def _raster(pen, points, height, width):
     for polygon, (colour, part) in zip(pen.polygons, pen.inks):
         corners = points[i:i + len(polygon)].ravel().tolist(); i += len(polygon)
         ink.polygon(corners, fill=colour); form.polygon(corners, fill=part)
-    return [np.asarray(a.reduce(fine), dtype=np.float32) / 255 for a in (colours, parts)]
+    return [np.multiply(a.reduce(fine), np.float32(1 / 255), dtype=np.float32) for a in (colours, parts)]
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #0cfd840b
 def _blur(a, radius):
@@ -202,7 +202,7 @@ def _blur(a, radius):
     return np.asarray(Image.fromarray(small).resize((w, h), Image.Resampling.BICUBIC))
 
 def _light(colours, parts, floor, sc, gloss):
-    "Lay the drawing on the floor and light both: (height, width, 3) float32."
+    "Lay the drawing on the floor, which is changed in place, and light both: (height, width, 3) float32."
     n, cover, height = max(parts.shape[:2]), parts[..., 0], np.ascontiguousarray(parts[..., 1])
     lx, ly, coarse = math.cos(sc.light), -math.sin(sc.light), _blur(height, n / 16)
     field = _blur(height, n / 110) * .5 + coarse * 1.3; slope = np.zeros_like(field)
@@ -210,16 +210,18 @@ def _light(colours, parts, floor, sc, gloss):
     relief = np.clip(slope * (n / 14), -1, 1.2) * (sc.contrast * cover)
     shadow = np.clip(np.roll(coarse, (round(-ly * n * .03), round(-lx * n * .03)), (0, 1)) * 1.25 - height * 1.1, 0, 1)
     shade = (1 + .32 * relief) * (1 - (.45 + .4 * sc.contrast) * shadow); glare = gloss * .55 * np.clip(relief - .25, 0, 1) ** 2
-    return (colours + floor * (1 - cover)[..., None]) * shade[..., None] + glare[..., None]
+    floor *= (1 - cover)[..., None]; floor += colours; floor *= shade[..., None]; floor += glare[..., None]
+    return floor
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #084dbe13
 def _expose(picture, sc, rng):
-    "The photograph, (height, width, 3) uint8."
+    "The photograph, (height, width, 3) uint8; `picture` is used up."
     h, w, _ = picture.shape; y, x = np.arange(h, dtype=np.float32)[:, None] / h - .5, np.arange(w, dtype=np.float32) / w - .5
     fall = 1 + .26 * sc.contrast * (math.cos(sc.light) * x - math.sin(sc.light) * y)
     cast = np.array([1 + .05 * sc.warmth, 1., 1 - .07 * sc.warmth], np.float32) * np.float32(sc.exposure * rng.uniform(.94, 1.06))
     grain = rng.standard_normal((h, w), dtype=np.float32) * np.float32(.012)
-    return (np.clip(picture * (fall[..., None] * cast) + grain[..., None], 0, 1) * 255 + .5).astype(np.uint8)
+    picture *= fall[..., None]; picture *= cast; picture += grain[..., None]; picture *= 255; picture += .5
+    return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #359ea87a
 _FOOTPRINT = np.array([(-.045, -.5), (.06, -.475), (.135, -.385), (.176, -.22), (.168, -.05), (.132, .13), (.12, .29), (.095, .43), (0, .5),
@@ -618,7 +620,8 @@ def _floor(sc, rng, size, view):
     z = 1 / (.42 + .6 * y) if view == 'side' else 1.; x, y = ((x - .5) * z, -1.5 * z) if view == 'side' else (x, y)
     c, s, (du, dv) = math.cos(sc.turn) * sc.scale, math.sin(sc.turn) * sc.scale, rng.uniform(0, 8, 2)
     tone, second = _FLOOR[sc.floor](c * x + s * y + np.float32(du), c * y - s * x + np.float32(dv), z * np.float32(sc.scale / size))
-    return (_colour(sc.colour) + (_colour(sc.second) - _colour(sc.colour)) * second.astype(np.float32)[..., None]) * (1 + tone)[..., None]
+    floor = second.astype(np.float32)[..., None] * (_colour(sc.second) - _colour(sc.colour)); floor += _colour(sc.colour); floor *= (1 + tone.astype(np.float32))[..., None]
+    return floor
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #28a6e887
 def _camera(rng): return rng.uniform(.8, .95), rng.normal(0, .05), rng.uniform(.94, 1.06), rng.normal(0, .12)    # zoom, shear, stretch, nearness of one end
@@ -663,15 +666,19 @@ def _sprite(shoe, sc, rng, pen, pose, scale, view, height, width):
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #2039b930
 VIEWS = ('side', 'top')
-_SKETCHES = dict(top=_sketch_above, side=_sketch_beside)
+
+@functools.lru_cache(256)
+def _sketch(shoe, view): return _sketch_above(shoe) if view == 'top' else _sketch_beside(shoe)   # the other shoe of the pair needs it again
 
 def _photo(shoe, sc, rng, sides, widths, view, size):
     "Shoes for these feet beside each other, each in a column of its own width, on one floor, at one distance from the eye."
-    pen = _SKETCHES[view](shoe); points, camera = np.concatenate(pen.polygons), _camera(rng)
+    pen = _sketch(shoe, view); points, camera = np.concatenate(pen.polygons), _camera(rng)
     poses = [_Pose(rng, points, camera, view, side, sc.toes) for side in sides]; scale = min(p.fit(size, w) for p, w in zip(poses, widths))
     sprites = [_sprite(shoe, sc, rng, pen, p, scale, view, size, w) for p, w in zip(poses, widths)]
     colours, parts = (np.concatenate(p, axis=1) if len(p) > 1 else p[0] for p in zip(*sprites))
-    return _expose(_light(colours, parts, _floor(sc, rng, size, view) * (1 - parts[..., 2:]), sc, shoe.gloss), sc, rng)
+    floor = _floor(sc, rng, size, view)
+    if view == 'side': floor *= 1 - parts[..., 2:]                                   # the ground under the sole is dark
+    return _expose(_light(colours, parts, floor, sc, shoe.gloss), sc, rng)
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #cf7f01a6
 def _whole(n, least, what, unit=''):
@@ -736,6 +743,9 @@ class Drawn:
     def __repr__(self): return f'{type(self).__name__}: {len(self):,} synthetic photographs of {self.size} px'
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #364b1daf
+@functools.lru_cache(1024)
+def _home(*key): return scene(np.random.default_rng(key))                            # the scene of one person
+
 def _another_day(rng, sc):
     "The same scene at another time."
     light, bright, dust = rng.normal(size=3)
@@ -777,10 +787,10 @@ class ClosureDrawer(Drawn):
         i:int,        # which photograph, from 0
     )->np.ndarray:    # (size, size, 3) uint8
         "Draw photograph `i`: one shoe, or a pair."
-        item, rng = self.items.iloc[i], np.random.default_rng([self.seed, 12, int(i)])
-        hall = _another_day(rng, scene(np.random.default_rng([self.seed, 11, int(item.person)]))); shoe = shoe_identity(rng, item.closure, kids=bool(item.kids))
-        if item.shoes == 2: return draw_pair_photo(shoe, hall, rng, item['view'], self.size)[0]
-        return draw_shoe(shoe, hall, rng, ('left', 'right')[rng.integers(2)], item['view'], self.size)
+        closure, person, kids, view, shoes = (self.items[c].iat[i] for c in ('closure', 'person', 'kids', 'view', 'shoes')); rng = np.random.default_rng([self.seed, 12, int(i)])
+        hall = _another_day(rng, _home(self.seed, 11, int(person))); shoe = shoe_identity(rng, closure, kids=bool(kids))
+        if shoes == 2: return draw_pair_photo(shoe, hall, rng, view, self.size)[0]
+        return draw_shoe(shoe, hall, rng, ('left', 'right')[rng.integers(2)], view, self.size)
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #88480abe
 def synthetic_closures(
@@ -823,7 +833,7 @@ class PairDrawer:
     )->tuple:     # its `ShoeIdentity`, the person's `Scene`, and the view of both photographs
         "What the two photographs of pair `i` share."
         person, j = divmod(range(len(self))[i], self.pairs_per_person); rng = self._rng(1, person)
-        hall, taste, habit, worn = scene(rng), tuple(_ADULTS[k] for k in rng.choice(len(_ADULTS), 2)), rng.choice(6, p=_PAIR_CLOSURES), _KINDS_WORN[self._gender(person)]
+        hall, taste, habit, worn = _home(self.seed, 21, int(person)), tuple(_ADULTS[k] for k in rng.choice(len(_ADULTS), 2)), rng.choice(6, p=_PAIR_CLOSURES), _KINDS_WORN[self._gender(person)]
         view = 'top' if rng.random() < .7 else 'side'; rng = self._rng(2, person, j); closure = habit if rng.random() < .6 else rng.choice(6, p=_PAIR_CLOSURES)
         return shoe_identity(rng, CLOSURES[closure], taste=taste, kinds=worn), hall, view
     def shoe(self,
