@@ -46,9 +46,9 @@ def print_data_sets():
 
 def place_of(name, path=None)->Path:
     "The folder of a data set; `MissingData` says where it was looked for."
-    from fashion_lab.data import CARDS, find_files
+    from fashion_lab.data import CARDS, card, find_files
     from fashion_lab.photo_sets import find_photos
-    return find_files(name, path, download=False) if name in CARDS else find_photos(name, path, download=False)
+    return find_files(name, path, download=False) if card(name).name in CARDS else find_photos(name, path, download=False)
 
 # %% ../nbs/studio/01_cli.ipynb #bb9ff699
 def cmd_data(args)->int:

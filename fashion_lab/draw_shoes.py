@@ -201,6 +201,7 @@ def _blur(a, radius):
     small = ndimage.uniform_filter(ndimage.uniform_filter(small, 5), 5)
     return np.asarray(Image.fromarray(small).resize((w, h), Image.Resampling.BICUBIC))
 
+# %% ../nbs/foundation/01a_draw_shoes.ipynb #49fb16f3
 def _light(colours, parts, floor, sc, gloss):
     "Lay the drawing on the floor, which is changed in place, and light both: (height, width, 3) float32."
     n, cover, height = max(parts.shape[:2]), parts[..., 0], np.ascontiguousarray(parts[..., 1])
@@ -651,6 +652,7 @@ def _print(shoe, u, v):
     else: wave = .7 * _noise(u * .9 + .3, v * .9, (8, 16)) - .2
     return np.clip(wave * 3.5 + .5, 0, 1)
 
+# %% ../nbs/foundation/01a_draw_shoes.ipynb #b48fbfca
 def _sprite(shoe, sc, rng, pen, pose, scale, view, height, width):
     "One shoe in its pose, without floor and lamp: colours, and parts (covered, how high, shadow on the ground)."
     points = pose.points * scale + pose.shift(scale, height, width); colours, parts = _raster(pen, points, height, width); pad = .06 * max(height, width)
@@ -762,6 +764,7 @@ def _shares(n, weights):
     counts[np.argsort(counts - exact, kind='stable')[:n - counts.sum()]] += 1
     return counts
 
+# %% ../nbs/foundation/01a_draw_shoes.ipynb #81661640
 def _closure_items(n, seed):
     "The table of a `ClosureDrawer`."
     rng = np.random.default_rng([seed, 10]); counts = np.maximum(_shares(n, list(_COUNTS.values())), 1)
