@@ -17,12 +17,13 @@ from .core import one_of
 FASHION_CLASSES = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')
 
 def class_index(
-    label:int|str, # an index from 0 to 9, or a class name
-)->int:            # 0 to 9
-    "The index of a Fashion-MNIST class; a `ValueError` lists the classes."
-    if isinstance(label, str): return FASHION_CLASSES.index(one_of(label, FASHION_CLASSES, 'class'))
-    if isinstance(label, numbers.Integral) and not isinstance(label, bool) and 0 <= label < len(FASHION_CLASSES): return int(label)
-    raise ValueError(f"a class is a name or an index from 0 to {len(FASHION_CLASSES) - 1}, got {label!r}; names: {', '.join(FASHION_CLASSES)}")
+    label:int|str,           # a position in `classes`, from 0, or a class name
+    classes=FASHION_CLASSES, # the class names, in order
+)->int:                      # the position
+    "The index of a class, by default of Fashion-MNIST's; a `ValueError` lists the classes."
+    if isinstance(label, str): return classes.index(one_of(label, classes, 'class'))
+    if isinstance(label, numbers.Integral) and not isinstance(label, bool) and 0 <= label < len(classes): return int(label)
+    raise ValueError(f"a class is a name or an index from 0 to {len(classes) - 1}, got {label!r}; names: {', '.join(classes)}")
 
 # %% ../nbs/foundation/01_draw.ipynb #e7e31333
 def _mirror(half):

@@ -6,14 +6,15 @@
 __all__ = ['FACADE_CLASSES', 'FACADE_COLOURS', 'STYLES', 'colour_mask', 'draw_facade', 'FacadeDrawer', 'synthetic_facades']
 
 # %% ../nbs/foundation/01c_draw_facades.ipynb #0c4a2dd2
-import colorsys, math, numbers
+import colorsys, math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 
-from .core import one_of
+from .canvas import Drawn, smooth_noise, weighted_choice
+from .core import one_of, whole_number
 
 # %% ../nbs/foundation/01c_draw_facades.ipynb #adf430f8
 FACADE_CLASSES = ('others', 'facade', 'pillar', 'window', 'balcony')
@@ -73,11 +74,6 @@ class _Site:
 # %% ../nbs/foundation/01c_draw_facades.ipynb #902a3d61
 STYLES = ('stucco', 'brick', 'modern', 'office')
 
-def _pick(rng, weights):
-    "One of the keys of `weights`, each as likely as its weight says."
-    keys = list(weights); p = np.cumsum(list(weights.values()))
-    return keys[int(np.searchsorted(p, rng.random() * p[-1], side='right'))]
-
 def _rgb(h, s, v): return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(h % 1, min(max(s, 0), 1), min(max(v, 0), 1)))
 def _tone(colour, k): return tuple(min(max(round(c * k), 0), 255) for c in colour)
 def _jitter(rng, colour, sd=8): return tuple(int(min(max(c + d, 0), 255)) for c, d in zip(colour, rng.normal(0, sd, 3)))
@@ -110,7 +106,7 @@ def _wall_colour(rng, style):
     if style == 'brick': return _rgb(u(-.01, .06), u(.35, .65), u(.4, .7))
     if style == 'office': return _rgb(u(.05, .15), u(.03, .2), u(.5, .9))
     if style == 'modern' and rng.random() < .5: return _rgb(u(0, 1), u(0, .08), u(.75, .97))
-    h = _pick(rng, {.08: 2, .11: 3, .13: 3, .15: 1, .03: 1, .3: 1, .58: 1})
+    h = weighted_choice(rng, {.08: 2, .11: 3, .13: 3, .15: 1, .03: 1, .3: 1, .58: 1})
     return _rgb(h + u(-.02, .02), u(.05, .4) * (.5 if h > .2 else 1.), u(.65, .93))
 
 def _trim_colour(rng, style, wall):
@@ -121,7 +117,7 @@ def _trim_colour(rng, style, wall):
 # %% ../nbs/foundation/01c_draw_facades.ipynb #10eb2c5b
 def _plan(rng, style=None):
     "A random house, of this style or any."
-    u = rng.uniform; style = style or _pick(rng, dict(stucco=5, brick=2, modern=2, office=1)); grid = style == 'office'
+    u = rng.uniform; style = style or weighted_choice(rng, dict(stucco=5, brick=2, modern=2, office=1)); grid = style == 'office'
     left, right = (u(-.15, 0) if rng.random() < .67 else u(.02, .14) for _ in range(2)); right = 1 - right
     roof, street = u(-.1, .02) if rng.random() < .4 else u(.04, .17), u(.89, .98) if rng.random() < .75 else u(1., 1.1)
     n = int(rng.integers(3, 7 if grid else 6) - (rng.random() < .2)); storey = (street - roof - .05) / (n + u(.9, 1.2)); base = roof + .05 + n * storey
@@ -188,8 +184,8 @@ class _Look:
 
 def _window_look(rng, plan):
     u, stucco = rng.uniform, plan.style == 'stucco'; likely = lambda p: bool(rng.random() < p)
-    panes = _pick(rng, {(2, 2): 3, (2, 3): 2, (1, 2): 2, (3, 4): 1, (2, 1): 1, (1, 1): 1})
-    head = _pick(rng, dict(none=3, bar=4, gable=2, block=1) if stucco else dict(none=5, bar=4, block=1))
+    panes = weighted_choice(rng, {(2, 2): 3, (2, 3): 2, (1, 2): 2, (3, 4): 1, (2, 1): 1, (1, 1): 1})
+    head = weighted_choice(rng, dict(none=3, bar=4, gable=2, block=1) if stucco else dict(none=5, bar=4, block=1))
     surround, sill = likely(.6 if stucco else .2) * u(.007, .014), likely(.75) * u(.009, .016)
     glass, paint = _rgb(u(.5, .66), u(.03, .4), u(.12, .62)), _rgb(rng.random(), u(.2, .6), u(.2, .6))
     return _Look(panes, stucco and likely(.15), surround, sill, head, plan.style != 'office' and likely(.13), stucco and likely(.2), glass, paint)
@@ -258,9 +254,9 @@ def _balcony(site, rng, plan, x0, x1, y, h, kind, paint):
     "A balcony whose floor is at y and whose railing is h high: 'iron', 'solid', or a fire 'escape'."
     site.box(x0 + .006, y + .012, x1 + .01, y + .032, shade=80)                                   # its shadow on the wall
     if kind == 'solid':
-        site.box(x0, y - h, x1, y, paint, _BALCONY); site.box(x0, y - h, x1, y - h + .008, _tone(paint, 1.15)); site.box(x0, y - .02, x1, y, shade=112)
+        site.box(x0, y - h, x1, y + .006, paint, _BALCONY); site.box(x0, y - h, x1, y - h + .008, _tone(paint, 1.15)); site.box(x0, y - .02, x1, y, shade=112)
     else:
-        site.box(x0, y - h, x1, y, label=_BALCONY, shade=None); _railing(site, rng, x0, x1, y, h, kind, paint)
+        site.box(x0, y - h, x1, y + .006, label=_BALCONY, shade=None); _railing(site, rng, x0, x1, y, h, kind, paint)
     site.box(x0 - .006, y, x1 + .006, y + .013, paint if kind == 'escape' else _tone(plan.trim, .92), _BALCONY)
 
 def _pillar(site, x, y0, y1, w, paint):
@@ -284,7 +280,7 @@ def _floors(site, rng, plan, look):
 def _pilasters(site, rng, plan):
     edges = [x - plan.pitch / 2 for x in plan.columns] + [plan.columns[-1] + plan.pitch / 2]; first = int(rng.integers(0, max(len(plan.floors) - 1, 1)))
     width, paint = min(rng.uniform(.022, .042), (plan.pitch - plan.width) * .75), _tone(plan.trim, rng.uniform(.92, 1.04))
-    for x in edges[::_pick(rng, {1: 2, 2: 1})]: _pillar(site, x, plan.floors[first] - .15 * plan.storey, plan.base - .008, width, paint)
+    for x in edges[::weighted_choice(rng, {1: 2, 2: 1})]: _pillar(site, x, plan.floors[first] - .15 * plan.storey, plan.base - .008, width, paint)
 
 # %% ../nbs/foundation/01c_draw_facades.ipynb #ed06419e
 def _balconies(site, rng, plan):
@@ -292,7 +288,7 @@ def _balconies(site, rng, plan):
     paint = _rgb(rng.uniform(0, .6), rng.uniform(0, .3), rng.uniform(.05, .3))
     if kind == 'solid': paint = _jitter(rng, plan.trim if rng.random() < .5 else plan.wall)
     k, wide, h = len(plan.columns), plan.width / 2 + min(plan.pitch * .14, .03), plan.storey * rng.uniform(.28, .38)
-    reach = _pick(rng, dict(middle=4, some=6) if kind == 'escape' else dict(each=2, middle=4, long=1.5, some=3)); some = rng.random(k) < .4
+    reach = weighted_choice(rng, dict(middle=4, some=6) if kind == 'escape' else dict(each=2, middle=4, long=1.5, some=3)); some = rng.random(k) < .4
     where = dict(each=[True] * k, middle=[abs(i - (k - 1) / 2) < 1 for i in range(k)], some=some, long=[])[reach]
     for y in plan.floors[int(rng.integers(0, 2)):]:
         foot = y + plan.height + .008
@@ -326,7 +322,7 @@ def _sign(site, rng, plan, y, h):
 def _ground_floor(site, rng, plan, look):
     "Shops with a sign, windows, an arcade, or rusticated stone; and a door."
     y, foot = plan.base + .018, plan.street; h, door = foot - y, int(rng.integers(len(plan.columns)))
-    kind = _pick(rng, dict(shops=3, windows=3.5, arcade=1, rustic=2.5))
+    kind = weighted_choice(rng, dict(shops=3, windows=3.5, arcade=1, rustic=2.5))
     if h < .05: return
     if kind == 'rustic' or rng.random() < .25:
         site.box(plan.left, y, plan.right, foot, _tone(plan.wall, rng.uniform(.75, 1.05)), _FACADE)
@@ -374,15 +370,11 @@ def _street(site, rng, plan):
     stone, y = _rgb(.1, rng.uniform(0, .1), rng.uniform(.4, .7)), plan.street
     site.box(-.2, y, 1.2, 1.3, stone, _OTHERS); site.box(-.2, y + .035, 1.2, 1.3, _tone(stone, .6), _OTHERS)
     if rng.random() < .2: _tree(site, rng, plan)
-    for _ in range(_pick(rng, {0: 5, 1: 2.5, 2: 1.5, 3: 1})): _car(site, rng, rng.uniform(0, 1), min(y, .96) + rng.uniform(.02, .05))
+    for _ in range(weighted_choice(rng, {0: 5, 1: 2.5, 2: 1.5, 3: 1})): _car(site, rng, rng.uniform(0, 1), min(y, .96) + rng.uniform(.02, .05))
     if rng.random() < .2: _lamp_post(site, rng)
     if rng.random() < .22: _empty_corners(site, rng)
 
 # %% ../nbs/foundation/01c_draw_facades.ipynb #e8d7062e
-def _noise(rng, rows, cols, n):
-    "A smooth random field around 0, (n, n) float32: (rows, cols) normal numbers, enlarged."
-    return np.asarray(Image.fromarray(rng.standard_normal((rows, cols), dtype=np.float32)).resize((n, n), Image.BICUBIC))
-
 def _bricks(rng, n):
     "Factors on the brightness of a brick wall, (n, n): joints are light, and every brick has a tone of its own."
     t = (np.arange(n, dtype=np.float32) + .5) / n * np.float32(rng.uniform(55, 80)); row = np.floor(t)
@@ -395,7 +387,7 @@ def _bricks(rng, n):
 def _develop(site, rng, plan, mask, n):
     "The photograph of a finished site, (n, n, 3) uint8."
     u = rng.uniform; t = (np.arange(n, dtype=np.float32) + .5) / n - .5; warm = u(-.06, .06)
-    grime = 1 + .035 * _noise(rng, 5, 5, n) + .025 * _noise(rng, 4, 30, n) + .012 * _noise(rng, 60, 60, n)
+    grime = 1 + .035 * smooth_noise(rng, 5, 5, n) + .025 * smooth_noise(rng, 4, 30, n) + .012 * smooth_noise(rng, 60, 60, n)
     walls = grime * _bricks(rng, n) if plan.style == 'brick' else grime
     light = u(.82, 1.15) * (1 + u(-.3, .3) * t[None] + u(-.15, .25) * t[:, None])
     light = light * np.where((mask == _FACADE) | (mask == _PILLAR), walls, np.float32(1.))
@@ -412,7 +404,7 @@ def draw_facade(
 )->tuple:                    # (image (size, size, 3) uint8 RGB, mask (size, size) uint8 of indices into `FACADE_CLASSES`)
     "Draw one synthetic facade and its exact mask."
     if not isinstance(rng, np.random.Generator): raise ValueError(f"rng must be a numpy Generator such as np.random.default_rng(0), got {rng!r}")
-    size = _whole(size, 'size', 32, ' pixels'); plan = _plan(rng, style and one_of(style, STYLES, 'style')); look = _window_look(rng, plan)
+    size = whole_number(size, 'size', 32, ' pixels'); plan = _plan(rng, style and one_of(style, STYLES, 'style')); look = _window_look(rng, plan)
     site = _Site(size, rng.normal(0, .01), rng.normal(0, .008))
     _sky(site, rng); _walls(site, rng, plan); _roof(site, rng, plan); _floors(site, rng, plan, look)
     if rng.random() < dict(stucco=.38, brick=.1, modern=.1, office=.4)[plan.style]: _pilasters(site, rng, plan)
@@ -420,13 +412,6 @@ def draw_facade(
     if rng.random() < .75: _balconies(site, rng, plan)
     _street(site, rng, plan); mask = site.mask()
     return _develop(site, rng, plan, mask, size), mask
-
-# %% ../nbs/foundation/01c_draw_facades.ipynb #ec63c81e
-def _whole(value, what, least, unit=''):
-    "`value` as an int; a `ValueError` if it is no whole number of at least `least`."
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{what} must be a whole number of at least {least}{unit}, got {value!r}")
-    return int(value)
 
 # %% ../nbs/foundation/01c_draw_facades.ipynb #a462717f
 class FacadeDrawer:
@@ -436,7 +421,7 @@ class FacadeDrawer:
         seed:int=0,    # 0 or more; the same seed, the same houses
         size:int=256,  # height and width in pixels, 32 or more
     ):
-        n, self.seed, self.size = _whole(n, 'n', 1), _whole(seed, 'seed', 0), _whole(size, 'size', 32, ' pixels')
+        n, self.seed, self.size = whole_number(n, 'n', 1), whole_number(seed, 'seed', 0), whole_number(size, 'size', 32, ' pixels')
         self.items = pd.DataFrame(dict(id=[f'facade-{self.seed}-{i:05d}' for i in range(n)], source='synthetic'))
 
     def __len__(self): return len(self.items)
@@ -461,19 +446,19 @@ class FacadeDrawer:
     @property
     def images(self):
         "All images as something like an array of shape (n, size, size, 3) that is drawn when it is indexed."
-        return _Side(self, 0, (len(self), self.size, self.size, 3))
+        return _Side(self, 0)
     @property
     def masks(self):
         "All masks as something like an array of shape (n, size, size) that is drawn when it is indexed."
-        return _Side(self, 1, (len(self), self.size, self.size))
+        return _Side(self, 1)
 
-class _Side:
+class _Side(Drawn):
     "The images or the masks of a `FacadeDrawer`, as something that behaves like an array."
-    dtype = np.dtype(np.uint8)
-    def __init__(self, drawer, which, shape): self.drawer, self.which, self.shape, self.ndim = drawer, which, shape, len(shape)
-    def __len__(self): return self.shape[0]
-    def __getitem__(self, key): return self.drawer[key][self.which]
-    def __array__(self, dtype=None, copy=None): return self[:] if dtype is None else self[:].astype(dtype)
+    def __init__(self, drawer, which): self.drawer, self.which, self.size = drawer, which, drawer.size
+    def __len__(self): return len(self.drawer)
+    @property
+    def shape(self): return (len(self), self.size, self.size, 3)[:4 - self.which]
+    def draw(self, i): return self.drawer.draw(i)[self.which]
 
 # %% ../nbs/foundation/01c_draw_facades.ipynb #0d7d6398
 def synthetic_facades(

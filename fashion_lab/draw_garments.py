@@ -7,7 +7,7 @@ __all__ = ['CLOTHING_CLASSES', 'CLOTHING_COUNTS', 'KIDS_COUNTS', 'BACKGROUNDS', 
            'draw_clothing', 'ClothingDrawer', 'synthetic_clothing']
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #852ef625
-import bisect, colorsys, math, numbers
+import colorsys, math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from .core import one_of
+from .canvas import Drawn, smooth_noise, weighted_choice
+from .core import whole_number
+from .draw import class_index
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #64a14cb1
 CLOTHING_CLASSES = ('Blazer', 'Blouse', 'Body', 'Dress', 'Hat', 'Hoodie', 'Longsleeve', 'Outwear', 'Pants',
@@ -29,9 +31,7 @@ def clothing_index(
     label:int|str, # an index from 0 to 16, or a class name
 )->int:            # 0 to 16
     "The index of a clothing class; a `ValueError` lists the classes."
-    if isinstance(label, str): return CLOTHING_CLASSES.index(one_of(label, CLOTHING_CLASSES, 'class'))
-    if isinstance(label, numbers.Integral) and not isinstance(label, bool) and 0 <= label < len(CLOTHING_CLASSES): return int(label)
-    raise ValueError(f"a class is a name or an index from 0 to {len(CLOTHING_CLASSES) - 1}, got {label!r}; names: {', '.join(CLOTHING_CLASSES)}")
+    return class_index(label, CLOTHING_CLASSES)
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #a5bf7330
 @lru_cache(maxsize=None)
@@ -63,16 +63,6 @@ def _tube(points, widths):
     return [up[0], *up, up[-1], down[0], *down, down[-1]]
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #1f60110a
-def _pick(rng, weights):
-    "One of the keys of `weights`, each as likely as its weight says."
-    total, sums = 0., []
-    for w in weights.values(): sums.append(total := total + w)
-    return list(weights)[bisect.bisect(sums, rng.random() * total)]
-
-def _noise(rng, rows, cols, n):
-    "A smooth random field around 0, (n, n) float32: (rows, cols) normal numbers, enlarged."
-    return np.asarray(Image.fromarray(rng.standard_normal((rows, cols), dtype=np.float32)).resize((n, n), Image.BICUBIC))
-
 def _coords(n, turn=0., scale=1., shift=(0., 0.)):
     "Coordinates (x, y) of the pixels of an image that is `scale` units wide, turned by `turn` radians."
     t = (np.arange(n, dtype=np.float32) + .5) / n - .5; c, s = math.cos(turn) * scale, math.sin(turn) * scale
@@ -107,11 +97,11 @@ def _dots(rng, n, ink):
 
 def _blotches(rng, n, ink):
     grid = int(rng.integers(9, 18))
-    return [(_mask((_noise(rng, grid, grid, n) - level) * 8), colour) for level, colour in zip((.25, .45), ink)]
+    return [(_mask((smooth_noise(rng, grid, grid, n) - level) * 8), colour) for level, colour in zip((.25, .45), ink)]
 
-def _heather(rng, n, ink): return [(_mask(.25 + .22 * _noise(rng, 130, 130, n)), tuple(int(v * .75 + 50) for v in ink[0]))]
+def _heather(rng, n, ink): return [(_mask(.25 + .22 * smooth_noise(rng, 130, 130, n)), tuple(int(v * .75 + 50) for v in ink[0]))]
 
-def _denim(rng, n, ink): return [(_mask(.3 + .22 * _noise(rng, 5, 3, n) + .12 * _noise(rng, 150, 90, n)), (172, 190, 210))]
+def _denim(rng, n, ink): return [(_mask(.3 + .22 * smooth_noise(rng, 5, 3, n) + .12 * smooth_noise(rng, 150, 90, n)), (172, 190, 210))]
 
 def _knit(rng, n, ink):
     x, y = _coords(n, scale=_CLOTH / rng.uniform(.03, .05))
@@ -140,8 +130,8 @@ _PATTERNS = dict(plain=_plain, stripes=_stripes, checks=_checks, dots=_dots, blo
 # %% ../nbs/foundation/01b_draw_garments.ipynb #2be64c60
 def _folds(rng, n, light, depth):
     "Brightness added by folds, (n, n) float32 around 0, for light from the direction `light` (0: from the right, a quarter turn: from below)."
-    fine = int(rng.integers(6, 10)); creases = -np.abs(_noise(rng, fine, fine, 80))
-    height = 1.3 * _noise(rng, 4, 4, 80) + .8 * creases + .14 * _noise(rng, 19, 19, 80)
+    fine = int(rng.integers(6, 10)); creases = -np.abs(smooth_noise(rng, fine, fine, 80))
+    height = 1.3 * smooth_noise(rng, 4, 4, 80) + .8 * creases + .14 * smooth_noise(rng, 19, 19, 80)
     dy, dx = np.gradient(height)
     slope = np.float32(2.7 * depth) * (np.float32(math.cos(light)) * dx + np.float32(math.sin(light)) * dy)
     return np.asarray(Image.fromarray(slope).resize((n, n), Image.BICUBIC))
@@ -150,12 +140,12 @@ def _folds(rng, n, light, depth):
 _HUES = {.0: 4, .04: 2, .08: 3, .13: 2, .3: 1, .42: 1, .5: 1, .57: 3, .62: 4, .67: 2, .78: 1, .9: 2, .96: 2}   # hue in [0, 1] and how common it is
 
 def _rgb(h, s, v): return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(h % 1, min(max(s, 0), 1), min(max(v, 0), 1)))
-def _hue(rng): return _pick(rng, _HUES) + rng.uniform(-.02, .02)
+def _hue(rng): return weighted_choice(rng, _HUES) + rng.uniform(-.02, .02)
 
 def _dye(rng, kids=False):
     "A colour that clothes have; children's are brighter."
     h = _hue(rng); tame = .75 if .2 < h % 1 < .55 or .7 < h % 1 < .88 else 1.
-    kind = _pick(rng, dict(dark=1, pale=3, dull=3, bright=4) if kids else dict(dark=4, pale=3, dull=3, bright=2))
+    kind = weighted_choice(rng, dict(dark=1, pale=3, dull=3, bright=4) if kids else dict(dark=4, pale=3, dull=3, bright=2))
     s, v = dict(dark=((.05, .5), (.1, .28)), pale=((0, .18), (.78, .97)), dull=((.15, .5), (.4, .75)), bright=((.5, .9), (.5, .92)))[kind]
     return _rgb(h, rng.uniform(*s) * tame, rng.uniform(*v))
 
@@ -196,7 +186,7 @@ def new_sender(
 )->Sender:                   # a person with one background, light and taste
     "A random sender of photographs."
     u = rng.uniform; warm = u(-.08, .11)
-    kind = _pick(rng, dict(wood=5, parquet=2, sheet=5, carpet=2, tiles=1.5, rug=1.5, wall=2))
+    kind = weighted_choice(rng, dict(wood=5, parquet=2, sheet=5, carpet=2, tiles=1.5, rug=1.5, wall=2))
     return Sender(background=kind, colours=_background_colours(rng, kind), grain=u(.6, 1.5), turn=(0., math.pi / 2, u(-.8, .8))[rng.integers(3)],
                   light=u(0, 2 * math.pi), warmth=(1 + warm, 1., 1 - warm), brightness=u(.82, 1.15),
                   favourites=tuple(_dye(rng) for _ in CLOTHING_CLASSES),
@@ -220,11 +210,11 @@ def _wood(rng, s, x, y, n):
 def _parquet(rng, s, x, y, n):
     across = (np.floor(x / .26) + np.floor(y / .26)) % 2 == 0
     tone, gaps = _planks(rng, np.where(across, x, y), np.where(across, y, x), .065, .26)
-    return .15 + .6 * tone + .06 * _noise(rng, 50, 50, n), .4 + .6 * gaps
+    return .15 + .6 * tone + .06 * smooth_noise(rng, 50, 50, n), .4 + .6 * gaps
 
 def _tiles(rng, s, x, y, n):
     tone, gaps = _planks(rng, x, y, .42, .42)
-    return .2 * tone + .25 * _noise(rng, 9, 9, n), .4 + .6 * gaps
+    return .2 * tone + .25 * smooth_noise(rng, 9, 9, n), .4 + .6 * gaps
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #33ae4cc9
 def _sheet(rng, s, x, y, n):
@@ -233,16 +223,16 @@ def _sheet(rng, s, x, y, n):
     else: ornament = np.float32(.8) * (np.hypot(x * 6 % 1 - .5, y * 6 % 1 - .5) < .2)
     return ornament + 0 * x, 1 + _folds(rng, n, s.light, .17)
 
-def _carpet(rng, s, x, y, n): return .4 + .25 * _noise(rng, 80, 80, n) + .2 * _noise(rng, 6, 6, n), 1 + .09 * _noise(rng, 100, 100, n)
+def _carpet(rng, s, x, y, n): return .4 + .25 * smooth_noise(rng, 80, 80, n) + .2 * smooth_noise(rng, 6, 6, n), 1 + .09 * smooth_noise(rng, 100, 100, n)
 
 def _rug(rng, s, x, y, n):
     rings = np.abs(x * 2.2 % 1 - .5) + np.abs(y * 1.6 % 1 - .5)
-    return .45 + .45 * np.sin(rings * 30), 1 + .08 * _noise(rng, 90, 90, n)
+    return .45 + .45 * np.sin(rings * 30), 1 + .08 * smooth_noise(rng, 90, 90, n)
 
 def _wall(rng, s, x, y, n):
     edge = x - np.float32(.9 * s.grain - .45); door = edge > 0
     panel = door & (edge > .12) & (np.abs(np.abs(y) - .5) < .42)
-    return .75 * door + .15 * panel, (1 - .35 * (np.abs(edge) < .012)) * (1 + .03 * _noise(rng, 4, 4, n))
+    return .75 * door + .15 * panel, (1 - .35 * (np.abs(edge) < .012)) * (1 + .03 * smooth_noise(rng, 4, 4, n))
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #6efafd51
 _FLOORS = dict(wood=_wood, parquet=_parquet, sheet=_sheet, carpet=_carpet, tiles=_tiles, rug=_rug, wall=_wall)
@@ -361,7 +351,7 @@ def _letters(cut, rng, y, r, ink):
 # %% ../nbs/foundation/01b_draw_garments.ipynb #43f67a1c
 def _print(cut, rng, y, r, ink):
     "A picture on the front, around (0, y): words, a star, a heart, a badge, or a bear."
-    kind = _pick(rng, dict(words=1, star=2, heart=2, badge=1, bear=5) if cut.kids else dict(words=5, star=1.5, heart=1, badge=2.5, bear=.5))
+    kind = weighted_choice(rng, dict(words=1, star=2, heart=2, badge=1, bear=5) if cut.kids else dict(words=5, star=1.5, heart=1, badge=2.5, bear=.5))
     if kind == 'words': _letters(cut, rng, y, r, ink)
     if kind == 'bear': _bear(cut, y, r, ink)
     if kind == 'heart': cut.part(_heart(0, y, r), ink, times=0, edge=1)
@@ -408,7 +398,7 @@ def _longsleeve(cut, rng):
     if rng.random() < .8: cut.trim = cut.base
     _sleeves(cut, sh, top + .045, chest, u(.46, .62), wide, u(.07, .1), u(.75, 1.35), cuff=.05 if knit else .02, bend=u(0, .3))
     _torso(cut, sh, chest, chest * u(.88, 1.), chest * u(.88, 1.04), top, bottom, neck, wide=wide, rib=.05 if knit else 0.)
-    kind = _pick(rng, dict(crew=6, vee=2, roll=1.5))
+    kind = weighted_choice(rng, dict(crew=6, vee=2, roll=1.5))
     if kind == 'roll':
         cut.part(_box(-neck, top - .06, neck, top + .03), shade=.95); cut.line([(-neck, top - .01), (neck, top - .01)])
     else: _neck(cut, top, neck, u(.03, .08), kind, rib=.024 if knit else .014)
@@ -464,7 +454,7 @@ def _shirt(cut, rng):
     cut.part(_mirror([(0, bottom - .06), (hem * .9, bottom - .05), (hem * .98, bottom - .06), (hem * .6, bottom + .012), (0, bottom + .035)]))
     cut.part(_box(-.02, top + dip, .02, bottom + .012), shade=1.02, edge=.68)
     _buttons(cut, top + dip + .04, bottom - .06, int(rng.integers(5, 8)), (235, 232, 225) if sum(cut.base) < 400 or rng.random() < .5 else (70, 60, 60))
-    for x in (.11, -.11)[:_pick(rng, {0: 3, 1: 4, 2: 2})]: _pocket(cut, x, top + .2, .05, .1, rng.random() < .4)
+    for x in (.11, -.11)[:weighted_choice(rng, {0: 3, 1: 4, 2: 2})]: _pocket(cut, x, top + .2, .05, .1, rng.random() < .4)
     _collar(cut, top, neck, dip)
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #d645a205
@@ -476,7 +466,7 @@ def _puff_sleeves(cut, sh, top, chest):
 
 def _blouse(cut, rng):
     u = rng.uniform; chest, top = u(.21, .25), u(.08, .14); sh, neck, wide, bottom = chest * u(.75, .92), u(.08, .13), u(.15, .2), u(.72, .88)
-    hem, sleeve, style = chest * u(1., 1.3), _pick(rng, dict(none=1, puff=2, half=2)), _pick(rng, dict(collar=3, vee=3, crew=3))
+    hem, sleeve, style = chest * u(1., 1.3), weighted_choice(rng, dict(none=1, puff=2, half=2)), weighted_choice(rng, dict(collar=3, vee=3, crew=3))
     if sleeve == 'puff': _puff_sleeves(cut, sh, top, chest)
     if sleeve == 'half': _sleeves(cut, sh, top + .04, chest, u(.3, .46), wide, wide * u(.75, 1.15), u(.65, 1.15))
     _torso(cut, sh, chest, chest * u(.9, 1.05), hem, top, bottom, neck, wide=wide)
@@ -566,7 +556,7 @@ def _flare(cut, y0, y1, w0, w1, pleats):
 # %% ../nbs/foundation/01b_draw_garments.ipynb #6fe57c3c
 def _dress(cut, rng):
     u = rng.uniform; chest, top = u(.15, .19), u(.03, .08); waist, y, bottom = chest * u(.78, 1.), u(.33, .43), u(.88, .98)
-    hem, style = u(.22, .36) if rng.random() < .7 else u(.16, .21), _pick(rng, dict(straps=2, none=4, short=2.5, long=1.5))
+    hem, style = u(.22, .36) if rng.random() < .7 else u(.16, .21), weighted_choice(rng, dict(straps=2, none=4, short=2.5, long=1.5))
     if cut.kids: chest, waist, hem, top, bottom = chest * 1.12, waist * 1.15, hem * 1.1, top + .06, bottom - .06
     sh, neck, wide = chest * u(.8, .95), u(.055, .085), u(.12, .15)
     if style == 'short': _sleeves(cut, sh, top + .035, chest, u(.1, .17), wide, wide * u(.55, .85), u(.7, 1.2))
@@ -596,7 +586,7 @@ def _crotch(cut, w, y):
 # %% ../nbs/foundation/01b_draw_garments.ipynb #70f2454a
 def _body(cut, rng):
     u = rng.uniform; chest, top = u(.19, .23), u(.1, .16); sh, neck, wide, bottom = chest * u(.8, .92), u(.08, .1), u(.14, .17), u(.72, .84)
-    ink, legs, style = cut.trim, rng.random() < .3, _pick(rng, dict(none=1.5, short=4.5, long=4))
+    ink, legs, style = cut.trim, rng.random() < .3, weighted_choice(rng, dict(none=1.5, short=4.5, long=4))
     if rng.random() < .4: cut.trim = cut.base
     if style == 'short': _sleeves(cut, sh, top + .035, chest, u(.1, .17), wide, wide * .62, u(.4, 1.05), cuff=.025)
     if style == 'long': _sleeves(cut, sh, top + .035, chest, u(.3, .4), wide, wide * .62, u(.5, 1.15), cuff=.025)
@@ -652,7 +642,7 @@ def _skirt(cut, rng):
     u = rng.uniform; waist, top, straight = u(.15, .23), u(.1, .22), rng.random() < .4
     hem, bottom = min(waist * (u(1.05, 1.3) if straight else u(1.3, 1.95)), .42), min(top + u(.36, .66), .95)
     _flare(cut, top, bottom, waist, hem, int(rng.integers(4, 11)) if not straight and rng.random() < .75 else 0)
-    _waistband(cut, rng, top, waist, rng.random() < .3); kind = _pick(rng, dict(bare=6.5, buttons=1.5, pockets=1, frill=1))
+    _waistband(cut, rng, top, waist, rng.random() < .3); kind = weighted_choice(rng, dict(bare=6.5, buttons=1.5, pockets=1, frill=1))
     if kind == 'buttons': _buttons(cut, top + .06, bottom - .05, 7, (225, 220, 205))
     if kind == 'pockets': _pocket(cut, -waist * .6, top + .1, .055, .11); _pocket(cut, waist * .6, top + .1, .055, .11)
     if kind == 'frill':
@@ -687,7 +677,7 @@ def _brim(cut, rng, w, y):
     cut.part(oval(r * .62, -.02), 'trim', .8, edge=.7); cut.part(oval(r * .58, -.09), shade=1.08, edge=.75)
 
 def _hat(cut, rng):
-    w, y, kind = rng.uniform(.26, .34), rng.uniform(.56, .66), _pick(rng, dict(cap=4, beanie=4, brim=1.5))
+    w, y, kind = rng.uniform(.26, .34), rng.uniform(.56, .66), weighted_choice(rng, dict(cap=4, beanie=4, brim=1.5))
     dict(cap=_cap, beanie=_beanie, brim=_brim)[kind](cut, rng, w, y)
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #585eca37
@@ -710,7 +700,7 @@ def _shoe(cut, x, lean, kind, half, y0, y1, toe):
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #7b8f976c
 def _shoes(cut, rng):
-    u = rng.uniform; kind, lean, gap = _pick(rng, dict(sneaker=2, pump=1, sandal=1)), u(-.25, .1), u(.15, .19)
+    u = rng.uniform; kind, lean, gap = weighted_choice(rng, dict(sneaker=2, pump=1, sandal=1)), u(-.25, .1), u(.15, .19)
     half, toe = (u(.1, .125), u(.3, .5)) if kind == 'pump' else (u(.11, .145), u(.5, .75)); y0, y1 = u(.1, .2), u(.84, .93)
     for s in (-1, 1): _shoe(cut, s * gap, s * lean + cut.wobble(.04), kind, half, y0, y1, toe)
 
@@ -738,7 +728,7 @@ def _cloth(rng, sender, k, n, kids):
     "Base colour, trim colour and pattern layers of a garment of class k."
     base, known, shift = _dye(rng, kids), rng.random() < .5, rng.normal(0, 9, 3)
     if known: base = tuple(int(min(max(v + d, 8), 250)) for v, d in zip(sender.favourites[k], shift))
-    kind = _pick(rng, {**dict.fromkeys(_PATTERNS, .25), 'plain': 3, 'stripes': 1., **_USUAL.get(CLOTHING_CLASSES[k], {})})
+    kind = weighted_choice(rng, {**dict.fromkeys(_PATTERNS, .25), 'plain': 3, 'stripes': 1., **_USUAL.get(CLOTHING_CLASSES[k], {})})
     if kind == 'denim': base = _rgb(rng.uniform(.57, .64), rng.uniform(.2, .6), rng.uniform(.15, .65))
     inks = [_apart(_dye(rng, kids), base) for _ in range(2)]
     return base, inks[0], _PATTERNS[kind](rng, n, inks)
@@ -782,7 +772,7 @@ def draw_clothing(
     for g in (rng, photo):
         if isinstance(g, np.random.Generator): continue
         raise ValueError(f"rng and photo must be numpy Generators such as np.random.default_rng(0), got {g!r}")
-    size = _whole(size, 'size', 16, 'pixels')
+    size = whole_number(size, 'size', 16, ' pixels')
     sender = new_sender(photo) if sender is None else sender
     cut = _Cut(photo, 2 * size, _ZOOM.get(CLOTHING_CLASSES[k], 1.06), *_cloth(rng, sender, k, 2 * size, kids), kids)
     if sender.background == 'wall' and CLOTHING_CLASSES[k] not in ('Hat', 'Shoes'): _hanger(cut)
@@ -790,11 +780,7 @@ def draw_clothing(
     return _develop(cut, sender, photo, size)
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #abc94064
-def _whole(value, what, least, unit=''):
-    "`value` as an int; a `ValueError` if it is no whole number of at least `least`."
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{what} must be a whole number of at least {least}{' ' * bool(unit)}{unit}, got {value!r}")
-    return int(value)
+#| export
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #0a1a3c65
 def _class_order(n, seed):
@@ -822,7 +808,7 @@ def _items(n, seed, people):
     return pd.DataFrame(rows, columns='id label sender_id kids garment source'.split()), senders
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #3665e8f2
-class ClothingDrawer:
+class ClothingDrawer(Drawn):
     "A synthetic clothing data set that is drawn when it is indexed: like an array of shape (n, size, size, 3), uint8."
     def __init__(self,
         n:int,         # how many photographs, at least 17
@@ -830,18 +816,12 @@ class ClothingDrawer:
         size:int=128,  # height and width in pixels, 16 or more
         people:int=40, # how many senders there are, at least 1
     ):
-        n, self.seed = _whole(n, 'n', len(CLOTHING_CLASSES), '(one for each class)'), _whole(seed, 'seed', 0)
-        self.size = _whole(size, 'size', 16, 'pixels')
-        self.items, self.senders = _items(n, self.seed, _whole(people, 'people', 1))
+        n, self.seed = whole_number(n, 'n', len(CLOTHING_CLASSES), ' (one for each class)'), whole_number(seed, 'seed', 0)
+        self.size = whole_number(size, 'size', 16, ' pixels')
+        self.items, self.senders = _items(n, self.seed, whole_number(people, 'people', 1))
 
     def __len__(self): return len(self.items)
     def __repr__(self): return f"ClothingDrawer: {len(self):,} synthetic photographs of {self.size} px by {self.items.sender_id.nunique()} senders"
-    @property
-    def shape(self): return len(self), self.size, self.size, 3
-    @property
-    def dtype(self): return np.dtype(np.uint8)
-    @property
-    def ndim(self): return 4
 
     def draw(self,
         i:int,       # a position in the table, 0 or more
@@ -850,18 +830,6 @@ class ClothingDrawer:
         item = self.items.iloc[i]; garment, person = int(item.garment[8:]), int(item.sender_id[7:])
         rng, photo = np.random.default_rng([self.seed, 2, garment]), np.random.default_rng([self.seed, 3, i])
         return draw_clothing(item.label, rng, self.size, bool(item.kids), self.senders[person], photo)
-
-    def __getitem__(self,
-        key,         # an integer, a slice, a list of positions or a boolean mask
-    )->np.ndarray:   # (size, size, 3) uint8 for an integer, else (k, size, size, 3)
-        "One photograph or several, drawn now; an `IndexError` for a position that is not there."
-        rows = np.arange(len(self))[key]
-        if rows.ndim == 0: return self.draw(int(rows))
-        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for k, i in enumerate(rows): images[k] = self.draw(int(i))
-        return images
-
-    def __array__(self, dtype=None, copy=None): return self[:] if dtype is None else self[:].astype(dtype)
 
 # %% ../nbs/foundation/01b_draw_garments.ipynb #b2d6518f
 def synthetic_clothing(

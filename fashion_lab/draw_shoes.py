@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['CLOSURES', 'SHOE_KINDS', 'KINDS_OF', 'SHOE_COLOURS', 'PATTERNS', 'FLOORS', 'VIEWS', 'ShoeIdentity', 'shoe_identity',
-           'Scene', 'scene', 'draw_shoe', 'draw_pair_photo', 'Drawn', 'ClosureDrawer', 'synthetic_closures',
-           'PairDrawer', 'synthetic_shoe_pairs']
+           'Scene', 'scene', 'draw_shoe', 'draw_pair_photo', 'ClosureDrawer', 'synthetic_closures', 'PairDrawer',
+           'synthetic_shoe_pairs']
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #2ece2315
-import copy, dataclasses, functools, math, numbers
+import dataclasses, functools, math, numbers
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
-from .core import one_of
+from .canvas import Drawn
+from .core import one_of, whole_number
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #6a4fb38c
 CLOSURES = ('back_strap', 'buckle', 'hook_loop', 'lace_up', 'slip_on', 'zip')
@@ -194,6 +194,7 @@ def _raster(pen, points, height, width):
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #0cfd840b
 def _blur(a, radius):
     "A soft copy of `a`: averaged twice over squares, or for a large radius averaged down and interpolated back."
+    from scipy import ndimage
     k = round(radius)
     if k < 2: return (a + np.roll(a, 1, 0) + np.roll(a, 1, 1) + np.roll(a, (1, 1), (0, 1))) / 4
     if k < 8: return ndimage.uniform_filter(ndimage.uniform_filter(a, k), k)
@@ -683,17 +684,13 @@ def _photo(shoe, sc, rng, sides, widths, view, size):
     return _expose(_light(colours, parts, floor, sc, shoe.gloss), sc, rng)
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #cf7f01a6
-def _whole(n, least, what, unit=''):
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < least: raise ValueError(f"{what} must be a whole number of at least {least}{unit}, got {n!r}")
-    return int(n)
-
 def _check_drawing(identity, scene, rng, view, size):
     if not isinstance(identity, ShoeIdentity): raise ValueError(f"identity must be a ShoeIdentity, as shoe_identity(rng) draws it, got {identity!r}")
     if not isinstance(scene, Scene): raise ValueError(f"scene must be a Scene, as scene(rng) draws it, got {scene!r}")
     kinds = KINDS_OF[one_of(identity.closure, CLOSURES, 'closure')]
     if identity.kind not in kinds: raise ValueError(f"{identity.kind!r} is no kind of shoe with the closure {identity.closure}; those that have it: {', '.join(kinds)}")
     one_of(identity.pattern, PATTERNS, 'pattern'); one_of(scene.floor, FLOORS, 'floor')
-    _check_rng(rng); one_of(view, VIEWS, 'view'); _whole(size, 16, 'size', ' pixels')
+    _check_rng(rng); one_of(view, VIEWS, 'view'); whole_number(size, 'size', 16, ' pixels')
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #bf2d44fb
 def draw_shoe(
@@ -721,28 +718,6 @@ def draw_pair_photo(
     cut = round(size * float(np.clip(rng.normal(.5, .035), .4, .6)))
     order = ('right', 'left') if view == 'top' and scene.toes == 'down' else ('left', 'right')
     return _photo(identity, scene, rng, order, (cut, size - cut), view, size), cut / size
-
-# %% ../nbs/foundation/01a_draw_shoes.ipynb #d1e3e10f
-class Drawn:
-    "Behaves like an array of images, (N, size, size, 3) uint8, each drawn when it is asked for: subclasses say how, in `draw(i)`."
-    dtype, ndim, size = np.dtype(np.uint8), 4, 128
-    def draw(self, i): raise NotImplementedError
-    @property
-    def shape(self): return len(self), self.size, self.size, 3
-    def at(self,
-        size:int, # height and width in pixels, 16 or more
-    ):            # the same pictures at another size
-        "The same data set at another size."
-        other = copy.copy(self); other.size = _whole(size, 16, 'size', ' pixels')
-        return other
-    def __getitem__(self, i):
-        rows = np.arange(len(self))[i]                                               # integers, slices, masks and lists, with numpy's own checks
-        if rows.ndim == 0: return self.draw(int(rows))
-        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for k, row in enumerate(rows): images[k] = self.draw(int(row))
-        return images
-    def __array__(self, dtype=None, copy=None): return self[:] if dtype is None else self[:].astype(dtype)
-    def __repr__(self): return f'{type(self).__name__}: {len(self):,} synthetic photographs of {self.size} px'
 
 # %% ../nbs/foundation/01a_draw_shoes.ipynb #364b1daf
 @functools.lru_cache(1024)
@@ -783,8 +758,8 @@ class ClosureDrawer(Drawn):
         seed:int=0,   # 0 or more; the same seed, the same photographs
         size:int=128, # height and width in pixels, 16 or more
     ):
-        self.seed, self.size = _whole(seed, 0, 'seed'), _whole(size, 16, 'size', ' pixels')
-        self.items = _closure_items(_whole(n, 6, 'n'), self.seed)
+        self.seed, self.size = whole_number(seed, 'seed', 0), whole_number(size, 'size', 16, ' pixels')
+        self.items = _closure_items(whole_number(n, 'n', 6), self.seed)
     def __len__(self): return len(self.items)
     def draw(self,
         i:int,        # which photograph, from 0
@@ -824,8 +799,8 @@ class PairDrawer:
         size:int=128,           # height and width in pixels, 16 or more
         pairs_per_person:int=3, # pairs of shoes that each person owns, 1 or more
     ):
-        self.seed, self.size, self.pairs_per_person = _whole(seed, 0, 'seed'), _whole(size, 16, 'size', ' pixels'), _whole(pairs_per_person, 1, 'pairs_per_person')
-        person, pair = np.divmod(np.arange(_whole(n_people, 1, 'n_people') * self.pairs_per_person), self.pairs_per_person)
+        self.seed, self.size, self.pairs_per_person = whole_number(seed, 'seed', 0), whole_number(size, 'size', 16, ' pixels'), whole_number(pairs_per_person, 'pairs_per_person', 1)
+        person, pair = np.divmod(np.arange(whole_number(n_people, 'n_people', 1) * self.pairs_per_person), self.pairs_per_person)
         self.items = pd.DataFrame(dict(id=[f'pair-{self.seed}-{p:04d}-{j}' for p, j in zip(person, pair)], person=person, pair=pair, gender=[self._gender(p) for p in person], source='synthetic'))
     def __len__(self): return len(self.items)
     def __repr__(self): return f'PairDrawer: {len(self):,} pairs of synthetic shoes of {self.size} px, {self.pairs_per_person} per person'

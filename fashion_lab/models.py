@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .compute import hand_macs, one_pass
-from .core import atomic_path, cache_dir, has_bf16, one_of, pick_device, progress
+from .core import atomic_path, cache_dir, has_bf16, keep_memory, one_of, pick_device, progress
 from .data import _Broken, _download, _host
 from .loaders import image_tensor
 
@@ -562,7 +562,7 @@ def _blocks(body, images, start, batch, views, augment, seed, size, device, bf16
     net = copy.deepcopy(body).to(device, memory_format=torch.channels_last).eval()
     def run(x):
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16): return net(net.normalised(x.to(device))).float().cpu()
-    with progress(desc=f'{body.name} features', total=len(images), initial=start) as bar:
+    with keep_memory(), progress(desc=f'{body.name} features', total=len(images), initial=start) as bar:
         for i in range(start, len(images), batch):
             x = body.resized(images[i:i + batch], size)
             y = torch.stack([run(_seen(x, augment, seed, v, i)) for v in range(views)], 1).numpy()

@@ -546,7 +546,7 @@ def unpack(
                 data = z.read(info)                                                           # raises BadZipFile where its CRC-32 is wrong
                 (folder/path).parent.mkdir(parents=True, exist_ok=True); (folder/path).write_bytes(data)
                 digests[path] = [len(data), git_digest(data)]
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as e:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as e:                 # RuntimeError: locked by a password, or packed in a way that Python does not know
         shutil.rmtree(folder, ignore_errors=True)
         raise DataError(f"{name} is damaged, or no zip archive: {e}") from e
     if not digests: raise DataError(f"{name} holds nothing of the kind {', '.join(keep)}; it is not the archive that was expected")

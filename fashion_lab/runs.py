@@ -443,9 +443,10 @@ COLUMNS = CONDITIONS + 'split metric value ci_low ci_high n params macs train_s 
 _INTS, _FLOATS = 'seed fold n params macs threads'.split(), 'value ci_low ci_high train_s infer_ms'.split()
 
 def table(
-    runs=None,   # a `Run`, a list of them (or of their folders), or the folder of all runs; default: `core.runs_dir()`
+    runs=None,   # a `Run`, a list of them (or of their folders), or the folder of all runs; default: `core.runs_dir()`; a table stays as it is
 )->pd.DataFrame: # the columns `COLUMNS`, one row per (run, split, metric)
     "A tidy table over runs."
+    if isinstance(runs, pd.DataFrame): return runs
     return _typed(pd.DataFrame([row for r in _as_runs(runs) for row in _rows(r)], columns=COLUMNS))
 
 def _as_runs(runs)->list:

@@ -13,7 +13,7 @@ import copy, tempfile, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from .core import atomic_path, has_bf16, one_of, progress, rng_state, set_rng_state
+from .core import atomic_path, has_bf16, keep_memory, one_of, progress, rng_state, set_rng_state
 
 import numpy as np
 import pandas as pd
@@ -335,7 +335,8 @@ def fit(
         if state: dls.train.bs = state['bs']
         first = (state or {}).get('epoch', 0) if first is None else first
         try:
-            if not (state and state['callbacks']['best_epoch']['stopped']): learn.fit(epochs, lr, wd=[w for w, g in zip([wd, 0.], decay_groups(model)) if g])
+            with keep_memory():
+                if not (state and state['callbacks']['best_epoch']['stopped']): learn.fit(epochs, lr, wd=[w for w, g in zip([wd, 0.], decay_groups(model)) if g])
             break
         except (RuntimeError, MemoryError) as e:
             if dls.train.bs == 1 or not (isinstance(e, MemoryError) or should_reduce_batch_size(e)): raise
@@ -383,7 +384,7 @@ def lr_range_test(
     try:
         with tempfile.TemporaryDirectory() as d:
             learn = make_learner(copy.deepcopy(model), dls, start, optimizer, loss_func, bf16, [Recorder()], path=d)
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), keep_memory():
                 warnings.simplefilter('ignore')
                 found = learn.lr_find(start, end, n, show_plot=False)
         return RangeTest(pd.DataFrame(dict(lr=learn.recorder.lrs, loss=[float(l) for l in learn.recorder.losses])), float(found.valley))
@@ -401,7 +402,7 @@ def predict_probs(
     if dl.shuffle: raise ValueError("predict_probs needs a loader that keeps the order: use dls.valid, or dls.train.new(shuffle=False, augment=None)")
     device, was_training = dl.x.device, model.training
     net = MixedPrecision(model.to(device).eval(), has_bf16(device) if bf16 == 'auto' else bool(bf16))
-    out = [net(x).softmax(1) + net(x.flip(3)).softmax(1) if mirror else net(x).softmax(1) for x, _ in dl]
+    with keep_memory(): out = [net(x).softmax(1) + net(x.flip(3)).softmax(1) if mirror else net(x).softmax(1) for x, _ in dl]
     model.train(was_training)
     probs = torch.cat(out).float().cpu().numpy()
     return probs/probs.sum(1, keepdims=True)

@@ -3,6 +3,7 @@ import os, shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -11,6 +12,9 @@ os.environ.setdefault('OMP_NUM_THREADS', str(CORES))
 NOT_SOURCES = shutil.ignore_patterns('.git', '.venv', '_docs', '_proc', 'runs', 'build', 'dist', '*.egg-info', '__pycache__', '.*_cache', '.hypothesis',
                                      '.benchmarks', '.ipynb_checkpoints', '.last_checked')
 NOTEBOOK_TIMES = pytest.StashKey()
+# The same examples every time; HYPOTHESIS_PROFILE=default looks for new ones.
+settings.register_profile('repeatable', derandomize=True)
+settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'repeatable'))
 
 
 def find_fashion_mnist():

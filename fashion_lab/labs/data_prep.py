@@ -8,7 +8,7 @@ __all__ = ['SETS', 'DRAWN', 'LAB', 'PROFILES', 'PROTOCOLS', 'LEAK_SETS', 'METHOD
            'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance', 'plot_balance', 'files_of', 'sizes', 'colours',
            'copies', 'plot_copies', 'facts', 'overview', 'plot_senders', 'Method', 'Config', 'configs', 'whole_senders',
            'photos', 'photos_of', 'senders', 'features_of', 'prepare', 'deal', 'exposure', 'out_of_fold', 'measure',
-           'run', 'crowd_sizes', 'price', 'tidy', 'comparison', 'flattery', 'significance', 'chosen', 'plot_leak',
+           'run', 'crowd_sizes', 'price', 'comparison', 'flattery', 'significance', 'chosen', 'plot_leak',
            'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse', 'recorded']
 
 # %% ../../nbs/labs/01_data_prep.ipynb #29542c2c
@@ -543,17 +543,11 @@ def _costs(name):
     return backbone_costs([name]).iloc[0]
 
 # %% ../../nbs/labs/01_data_prep.ipynb #389e3cf3
-def tidy(
-    runs, # a list of `Run`, or a table with the columns of `runs.table`
-)->pd.DataFrame:
-    "The table of some runs; a table stays as it is."
-    return runs if isinstance(runs, pd.DataFrame) else table(runs)
-
 def comparison(
     runs, # a list of `Run`, or a table of them
 )->pd.DataFrame: # a row per data set, source, protocol and variant
     "Accuracy and weighted F1 over seeds, with the spread over seeds and the interval over senders, and what could leak."
-    t, rows = tidy(runs), []
+    t, rows = table(runs), []
     for (data, source, protocol, variant), g in t.groupby(['data', 'source', 'protocol', 'variant'], sort=False):
         acc, f1, open_ = (g[(g.split == s) & (g.metric == m)] for s, m in (('test', 'accuracy'), ('test', 'weighted_f1'), ('folds', 'sender_outside')))
         rows.append(dict(data=data, source=source, protocol=protocol, variant=variant, photos=acc.n.iloc[0], seeds=len(acc), accuracy=acc.value.mean(), sd=acc.value.std(), weighted_f1=f1.value.mean(),
@@ -587,7 +581,7 @@ def significance(
     baseline:str='sender-folds', # what the others are compared with
 )->pd.DataFrame:                 # a row per data set, protocol and variant: difference, low, high, p_value, p_holm, over ('seeds' or 'senders')
     "The other variants against the honest one; Holm's correction within each kind of test."
-    t, rows = tidy(runs), []
+    t, rows = table(runs), []
     t = t[(t.split == 'test') & (t.metric == metric)]
     for (data, source, protocol), g in t.groupby(['data', 'source', 'protocol'], sort=False):
         if baseline not in set(g.variant) or g.variant.nunique() < 2: continue
@@ -607,9 +601,9 @@ def significance(
 # %% ../../nbs/labs/01_data_prep.ipynb #e3766785
 def chosen(
     runs, data, source, protocol, # which of them
-)->pd.DataFrame: # rows of `tidy`
+)->pd.DataFrame: # rows of `runs.table`
     "The rows of one data set, source and protocol; a `ValueError` where there are none."
-    t = tidy(runs)
+    t = table(runs)
     out = t[(t.data == data) & (t.source == source) & (t.protocol == protocol)]
     if not len(out): raise ValueError(f"there are no runs on {source} {data} with {protocol}; run `fashion_lab run {LAB}` first")
     return out

@@ -6,9 +6,9 @@
 __all__ = ['LAB', 'MODELS', 'AUGMENTS', 'PROFILES', 'PROTOCOLS', 'RECIPE', 'METHODS', 'AS_PUBLISHED', 'PUBLISHED_VARIANTS',
            'PUBLISHED_ACCURACY', 'QUICK', 'PROFILE_CHANGES', 'CAPTIONS', 'conv_block', 'FashionCNN', 'AlternativeCNN',
            'SmallCNN', 'LogisticBaseline', 'Config', 'Method', 'method', 'configs', 'pictures', 'prepare', 'build',
-           'run', 'predictions', 'single_looks', 'measure', 'same_weights', 'tidy', 'comparison', 'significance',
-           'best_run', 'figures', 'report', 'page', 'prepare_photo', 'garment_box', 'shrink', 'chosen_run', 'network',
-           'predict', 'answer', 'verdicts']
+           'run', 'predictions', 'single_looks', 'measure', 'same_weights', 'comparison', 'significance', 'best_run',
+           'figures', 'report', 'page', 'prepare_photo', 'garment_box', 'shrink', 'chosen_run', 'network', 'predict',
+           'answer', 'verdicts']
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #249ffb0b
 import functools, html
@@ -248,18 +248,12 @@ def same_weights(
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #d9c9a546
-def tidy(
-    runs, # a list of `Run`, or a table with the columns of `runs.table`
-)->pd.DataFrame:
-    "The table of some runs; a table stays as it is."
-    return runs if isinstance(runs, pd.DataFrame) else table(runs)
-
 def comparison(
     runs,           # a list of `Run`, or a table of them
     split='test',   # test or valid
 )->pd.DataFrame:    # one row per protocol and variant
     "Accuracy and macro F1 over seeds, costs, and the accuracy that was once published."
-    t = tidy(runs)
+    t = table(runs)
     t = t[t.metric.isin(['accuracy', 'macro_f1']) & t.split.isin([split, 'valid'])]
     rows = []
     for (protocol, variant), g in t.groupby(['protocol', 'variant'], sort=False):
@@ -277,7 +271,7 @@ def significance(
     baseline=None,  # one variant against all others; `None`: every pair
 )->pd.DataFrame:    # variant, baseline, difference, low, high, p_value, p_holm, verdict, test
     "Every pair of variants tested on the test set: over seeds where there are two, else over pictures."
-    t = tidy(runs)
+    t = table(runs)
     t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == 'accuracy')]
     if t.variant.nunique() < 2: raise ValueError(f"significance needs at least two variants of protocol {protocol!r}, got {t.variant.nunique()}")
     if t.groupby('variant').seed.nunique().min() > 1: return paired_seeds(t, baseline=baseline).assign(test='paired t over seeds')
@@ -448,7 +442,7 @@ def verdicts(
     protocol='fast',
 )->pd.DataFrame:   # one row per method card: variant, against, hypothesis, n, accuracy, sd, difference, low, high, p_holm, verdict
     "Every method card with what the runs say of it."
-    t = tidy(runs)
+    t = table(runs)
     t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == 'accuracy')]
     todo = [m for m in METHODS if m.name != m.against and {m.name, m.against} <= set(t.variant)]
     if not todo: raise ValueError("no method card has both its variant and its baseline among these runs")
