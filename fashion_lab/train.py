@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OPTIMISERS', 'LOWER_IS_BETTER', 'SCHEDULES', 'MixedPrecision', 'optimiser_class', 'decay_groups', 'optimiser',
            'LabLearner', 'Diverged', 'EpochLog', 'BestEpoch', 'cpu_state', 'AverageWeights', 'Plateau', 'EpochBar',
-           'Checkpoint', 'read_checkpoint', 'Fit', 'accuracy', 'schedule_callbacks', 'make_learner', 'fit', 'RangeTest',
-           'lr_range_test', 'predict_probs']
+           'Checkpoint', 'read_checkpoint', 'Fit', 'accuracy', 'schedule_callbacks', 'group_rates', 'make_learner',
+           'fit', 'RangeTest', 'lr_range_test', 'predict_probs']
 
 # %% ../nbs/foundation/08_train.ipynb #d9badc7d
 import copy, tempfile, time, warnings
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from fastai.callback.core import Callback, CancelEpochException, CancelFitException, TrainEvalCallback
-from fastai.callback.schedule import ParamScheduler, combined_cos
+from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds, combined_cos
 from fastai.learner import Learner, Recorder
 from fastai.optimizer import OptimWrapper
 from fastcore.basics import patch
@@ -42,7 +42,7 @@ class MixedPrecision(nn.Module):
         return out.float()
 
 # %% ../nbs/foundation/08_train.ipynb #eef52dcd
-OPTIMISERS = ('adam', 'adamw', 'sgd', 'muon')
+OPTIMISERS = ('adam', 'adamw', 'sgd', 'momentum', 'muon')
 
 def optimiser_class(
     name:str, # one of `OPTIMISERS`
@@ -51,22 +51,24 @@ def optimiser_class(
     if one_of(name, OPTIMISERS, 'optimiser') == 'muon':
         from timm.optim import Muon
         return Muon
-    return dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW, sgd=torch.optim.SGD)[name]
+    return dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW, sgd=torch.optim.SGD, momentum=torch.optim.SGD)[name]
 
 # %% ../nbs/foundation/08_train.ipynb #fb72085e
 def decay_groups(
-    model:nn.Module,      # any network
-)->list[list]:            # [parameters with weight decay, parameters without]
-    "Split the trainable parameters into those of two or more axes and the rest."
-    params = [p for p in model.parameters() if p.requires_grad]
-    return [[p for p in params if p.ndim > 1], [p for p in params if p.ndim <= 1]]
+    model:nn.Module,      # any network; with more than one group it needs a method `param_groups(n)`, as `models.Backbone` has
+    groups:int=1,         # consecutive parts of the network, from its input on
+)->list[list]:            # of every group: [parameters with weight decay, parameters without], in one list
+    "Split the trainable parameters, of each group, into those of two or more axes and the rest."
+    if groups > 1 and not hasattr(model, 'param_groups'): raise ValueError(f"{type(model).__name__} has no param_groups, so it cannot be trained in {groups} groups: use groups=1")
+    parts = [[p for p in ps if p.requires_grad] for ps in ([model.parameters()] if groups == 1 else model.param_groups(groups))]
+    return [[p for p in ps if (p.ndim > 1) == matrix] for ps in parts for matrix in (True, False)]
 
 def optimiser(
-    name:str='adamw',     # `adam`, `adamw`, `sgd` (with Nesterov momentum) or `muon`
+    name:str='adamw',     # `adam`, `adamw`, `sgd` (with Nesterov momentum), `momentum` (SGD with Polyak's) or `muon`
     device='cpu',         # fused kernels are used where they exist
 ):                        # a function that fastai's Learner calls with parameter groups
     "A torch optimiser in fastai's wrapper, so that schedules can move its rate and momentum."
-    cls, extra = optimiser_class(name), dict(sgd=dict(momentum=.9, nesterov=True), muon=dict(momentum=.95, nesterov=True, ns_steps=3)).get(name, {})
+    cls, extra = optimiser_class(name), dict(sgd=dict(momentum=.9, nesterov=True), momentum=dict(momentum=.9), muon=dict(momentum=.95, nesterov=True, ns_steps=3)).get(name, {})
     if name != 'muon' and torch.device(device).type in ('cpu', 'cuda'): extra['fused'] = True
     def make(params, lr=1e-3): return OptimWrapper([list(g) for g in params if len(g)], opt=cls, lr=lr, **extra)
     return make
@@ -100,7 +102,7 @@ class EpochLog(Callback):
             for k, f in self.metrics.items(): self.metric_sums[k] += float(f(self.pred, *self.yb))*n
         elif (self.pred.device.type == 'cpu' or self.iter % 50 == 0) and not torch.isfinite(self.loss): self.stop()
         self.sums, self.count = self.sums + self.loss.detach()*n, self.count + n
-    def after_train(self): self.row.update(train_loss=self.mean_loss(), lr=self.opt.hypers[0]['lr'])
+    def after_train(self): self.row.update(train_loss=self.mean_loss(), lr=self.opt.hypers[-1]['lr'])
     def before_validate(self): self.sums, self.count, self.metric_sums = 0., 0, {k: 0. for k in self.metrics}
     def after_validate(self): self.row.update(valid_loss=self.mean_loss(), **{k: v/max(self.count, 1) for k, v in self.metric_sums.items()})
     def after_epoch(self): self.rows.append(dict(self.row, seconds=time.perf_counter() - self.start))
@@ -244,7 +246,7 @@ def read_checkpoint(
         warnings.warn(f"the checkpoint {Path(path).name} cannot be read ({type(e).__name__}); training starts from the beginning")
 
 # %% ../nbs/foundation/08_train.ipynb #4004a5d6
-SCHEDULES = ('one_cycle', 'plateau', 'constant')
+SCHEDULES = ('one_cycle', 'one_cycle_linear', 'plateau', 'constant')
 
 @dataclass
 class Fit:
@@ -271,7 +273,7 @@ def accuracy(
 # %% ../nbs/foundation/08_train.ipynb #402c0440
 def schedule_callbacks(
     name:str,               # one of `SCHEDULES`
-    lr:float,               # peak (one_cycle), initial (plateau) or only (constant) learning rate
+    lr,                     # peak (one_cycle), initial (plateau) or only (constant) learning rate: a number, or an array with one per parameter group
     moms=(.95, .85),        # momentum at low and at high rate (one_cycle)
     pct_start:float=.25,    # share of the steps on the way up (one_cycle)
     monitor='valid_loss',   # for plateau
@@ -280,34 +282,47 @@ def schedule_callbacks(
     one_of(name, SCHEDULES, 'schedule')
     if name == 'constant': return []
     if name == 'plateau': return [Plateau(monitor)]
-    return [ParamScheduler(dict(lr=combined_cos(pct_start, lr/25, lr, lr/1e5), mom=combined_cos(pct_start, moms[0], moms[1], moms[0])))]
+    up_down = combined_cos if name == 'one_cycle' else _straight
+    return [ParamScheduler(dict(lr=up_down(pct_start, lr/25, lr, lr/1e5), mom=up_down(pct_start, moms[0], moms[1], moms[0])))]
+
+def _straight(pct, start, middle, end): return combine_scheds([pct, 1 - pct], [SchedLin(start, middle), SchedLin(middle, end)])
 
 # %% ../nbs/foundation/08_train.ipynb #b06325db
 def _check_fit(epochs, lr, dls, model):
     "Refuse arguments that cannot be meant."
     if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1: raise ValueError(f"epochs must be a whole number of at least 1, got {epochs!r}")
-    if not (np.isfinite(lr) and lr > 0): raise ValueError(f"lr must be a positive number, got {lr!r}")
+    if not (np.isfinite(lr).all() and (np.asarray(lr) > 0).all()): raise ValueError(f"lr must be a positive number, got {lr!r}")
+    if not any(p.requires_grad for p in model.parameters()): raise ValueError("there is nothing to train: all parameters of the model are frozen")
     train, was_training = dls.train, model.training
     with torch.no_grad(): n = model.to(train.x.device).eval()(train.batch(torch.arange(1, device=train.x.device))[0]).shape[1]
     model.train(was_training)
     if n <= int(train.y.max()): raise ValueError(f"the model gives {n} logits, but the labels go up to {int(train.y.max())}: it needs one logit per class")
 
 # %% ../nbs/foundation/08_train.ipynb #940b49f4
-def make_learner(model, dls, lr, optimizer, loss_func, bf16, cbs, path=None)->LabLearner:
+def group_rates(
+    lr,         # a rate for all, or (that of the first group, that of the last): a constant factor lies between neighbours
+    groups:int, # at least 1
+)->np.ndarray:  # (groups,)
+    "The learning rate of every group (discriminative rates, Howard and Ruder 2018)."
+    if np.ndim(lr) == 0: return np.full(groups, lr, float)
+    if len(lr) != 2 or groups < 2: raise ValueError(f"lr must be one number, or two (first and last group) with groups of at least 2, got {lr!r} with {groups} group{'s'[:groups != 1]}")
+    return np.geomspace(*lr, groups)
+
+def make_learner(model, dls, lr, optimizer, loss_func, bf16, cbs, path=None, groups=1)->LabLearner:
     "A learner for `model`: channels last, in mixed precision where it pays, with decay only where it belongs."
     device = dls.train.device
     bf16 = has_bf16(device) if bf16 == 'auto' else bool(bf16)
     wrapped = MixedPrecision(model.to(device, memory_format=torch.channels_last), bf16)
     return LabLearner(dls, wrapped, loss_func=loss_func or nn.CrossEntropyLoss(), opt_func=optimiser(optimizer, device), lr=lr,
-                      splitter=decay_groups, default_cbs=False, cbs=[TrainEvalCallback(), *cbs], path=path)
+                      splitter=lambda wrapped: decay_groups(model, groups), default_cbs=False, cbs=[TrainEvalCallback(), *cbs], path=path)
 
 def fit(
     model:nn.Module,            # the network; trained in place
     dls,                        # `DataLoaders` of `BatchLoader`s, as `table_loaders` makes them; without a second loader nothing is validated
     epochs:int=5,               # passes over the training part, at least 1
-    lr:float=1e-3,              # learning rate: the peak of one_cycle, the start of plateau
-    schedule:str='one_cycle',   # `one_cycle`, `plateau` or `constant`
-    optimizer:str='adamw',      # `adam`, `adamw`, `sgd` or `muon`
+    lr=1e-3,                    # learning rate: the peak of one_cycle, the start of plateau; with `groups`, also (first group's, last group's)
+    schedule:str='one_cycle',   # one of `SCHEDULES`
+    optimizer:str='adamw',      # one of `OPTIMISERS`
     wd:float=.01,               # weight decay of filters and matrices, at least 0
     moms=(.95, .85),            # momentum at low and at high rate (one_cycle)
     pct_start:float=.25,        # share of the steps with a rising rate (one_cycle)
@@ -321,22 +336,25 @@ def fit(
     checkpoint:str|Path|None=None, # file written after every epoch; if it exists, training resumes from it
     show:bool|None=None,        # progress bar: `None` shows it to a person only
     cbs=(),                     # further fastai callbacks
+    groups:int=1,               # parts of the network with rates of their own, at least 1
 )->Fit:
     "Train `model`; halve the batch if memory runs out; resume from `checkpoint` if it exists. Raises `Diverged` on a loss that is not a number."
     _check_fit(epochs, lr, dls, model)
+    rates, wds = zip(*[(float(r), d) for g, r, d in zip(decay_groups(model, groups), group_rates(lr, groups).repeat(2), [wd, 0.]*groups) if g])
+    lr = np.array(rates) if groups > 1 else float(rates[0])
     validated, state, first = len(dls.loaders) > 1, read_checkpoint(checkpoint), None
     while True:
         best = BestEpoch(monitor if validated else 'train_loss', patience, keep=restore_best)
         log, bar = EpochLog(metrics or dict(accuracy=accuracy)), EpochBar(show=show)
         saver = Checkpoint(checkpoint, state)
         extra = [AverageWeights(average)] if average else []
-        learn = make_learner(model, dls, lr, optimizer, loss_func, bf16,
+        learn = make_learner(model, dls, rates[-1], optimizer, loss_func, bf16, groups=groups, cbs=
                              [log, best, bar, saver, *extra, *schedule_callbacks(schedule, lr, moms, pct_start, best.monitor), *cbs])
         if state: dls.train.bs = state['bs']
         first = (state or {}).get('epoch', 0) if first is None else first
         try:
             with keep_memory():
-                if not (state and state['callbacks']['best_epoch']['stopped']): learn.fit(epochs, lr, wd=[w for w, g in zip([wd, 0.], decay_groups(model)) if g])
+                if not (state and state['callbacks']['best_epoch']['stopped']): learn.fit(epochs, list(rates), wd=list(wds))
             break
         except (RuntimeError, MemoryError) as e:
             if dls.train.bs == 1 or not (isinstance(e, MemoryError) or should_reduce_batch_size(e)): raise

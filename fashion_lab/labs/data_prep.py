@@ -27,6 +27,7 @@ from ..data import CARDS, DataError, ImageTable, MissingData, card, load_fashion
 from ..draw_facades import FACADE_CLASSES, FACADE_COLOURS, colour_mask
 from ..evaluate import Predictions, align, bootstrap_replicates, holm, metrics, paired_seeds
 from ..items import THUMB, duplicates, fingerprints, group_folds, image_stats, label_counts, photo_stats
+from ..page import figure_html, html_page, list_html, made_with, table_html
 from ..photo_sets import PhotoSet, find_photos, load_photos
 from ..runs import Run, all_runs, start_run, table
 
@@ -682,18 +683,14 @@ CAPTIONS |= {f'leak_{p}': f'Three ways to deal the same photos ({p})' for p in P
 
 def page(runs, tables, files)->str: # HTML
     "The report as one HTML page with relative links to its figures."
-    e, sources = runs[0].environment, sorted({r.config['source'] for r in runs})
-    made = ', '.join(html.escape(str(x)) for x in (f"{' and '.join(sources)} data", f"{e['device']} {e['device_name']}", f"{e['threads']} threads", f"commit {e['commit'] or 'none'}", e['date']))
-    title = 'Data and leaks' + (' (synthetic stand-ins)' if sources == ['synthetic'] else '')
-    show = lambda df: df.to_html(index=False, border=0, float_format=lambda v: f'{v:.4g}', na_rep='', classes='t')
-    body = [f"<h1>{title}: {len(runs)} runs</h1><p>{made}<br><code>{html.escape(e['command'])}</code></p>", '<h2>Variants</h2>', show(tables['comparison'])]
-    if 'significance' in tables: body += ['<h2>Is the difference real?</h2>', show(tables['significance'])]
-    if said := list(dict.fromkeys(w for r in runs for w in r.extra['warnings'])): body += ['<h2>What the folds could not do</h2><ul>', *(f'<li>{html.escape(w)}</li>' for w in said), '</ul>']
+    sources = sorted({r.config['source'] for r in runs})
+    body = [made_with(runs[0].environment, f"{' and '.join(sources)} data"), '## Variants', table_html(tables['comparison'])]
+    if 'significance' in tables: body += ['## Is the difference real?', table_html(tables['significance'])]
+    if said := list(dict.fromkeys(w for r in runs for w in r.extra['warnings'])): body += ['## What the folds could not do', list_html(said)]
     for (data, source), found in files.items():
-        body += [f"<h2>{html.escape(card(data).title)}, {source}</h2>"]
-        body += [f'<h3>{t}</h3><img src="{found[f"{data}_{k}"]}" alt="{t}">' for k, t in CAPTIONS.items() if f'{data}_{k}' in found]
-    style = 'body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem}img{max-width:100%}.t{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}.t td,.t th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}'
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>{style}</style>' + '\n'.join(body) + '</html>\n'
+        body += [f'## {card(data).title}, {source}']
+        body += [figure_html(found[f'{data}_{k}'], t) for k, t in CAPTIONS.items() if f'{data}_{k}' in found]
+    return html_page('Data and leaks' + (' (synthetic stand-ins)' if sources == ['synthetic'] else '') + f': {len(runs)} runs', body)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #b3fdfae7
 class Browser:

@@ -11,7 +11,7 @@ __all__ = ['LAB', 'MODELS', 'AUGMENTS', 'PROFILES', 'PROTOCOLS', 'RECIPE', 'METH
            'answer', 'verdicts']
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #249ffb0b
-import functools, html
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from ..core import environment, is_interactive, one_of, pick_device, runs_dir, s
 from ..data import ImageTable, load_fashion_mnist, read_image
 from ..evaluate import Predictions, accuracy, compare, holm, metrics, paired_seeds, per_class
 from ..loaders import Augment, table_loaders
+from ..page import figure_html, html_page, made_with, table_html
 from ..runs import Run, all_runs, start_run, table
 from ..train import fit, lr_range_test, predict_probs
 
@@ -331,17 +332,12 @@ CAPTIONS = dict(comparison='Test accuracy of every variant', history='Training',
 
 def page(best, runs, tables, images)->str: # HTML
     "The report as one HTML page with relative links to its figures."
-    e, c = best.environment, best.config
-    made = ', '.join(html.escape(str(x)) for x in (f"{c['source']} data", f"{best.metrics['n']['test']} test pictures", f"{e['device']} {e['device_name']}", f"{e['threads']} threads",
-                                                   f"torch {e['versions'].get('torch')}", f"commit {e['commit'] or 'none'}", e['date']))
-    title = 'Fashion-MNIST' + (' (synthetic stand-in)' if c['source'] == 'synthetic' else '')
-    show = lambda df: df.to_html(index=False, border=0, float_format=lambda v: f'{v:.4g}', na_rep='', classes='t')
-    body = [f"<h1>{title}: {len(runs)} runs</h1><p>{made}<br><code>{html.escape(e['command'])}</code></p>", '<h2>Variants</h2>', show(tables['comparison'])]
-    if 'significance' in tables: body += ['<h2>Is the difference real?</h2>', show(tables['significance'])]
-    body += [f"<h2>{html.escape(best.variant)}, seed {c['seed']}: chosen on validation</h2>", show(tables['per_class'])]
-    body += [f'<h3>{t}</h3><img src="{images[k]}" alt="{t}">' for k, t in CAPTIONS.items() if k in images]
-    style = 'body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem}img{max-width:100%}.t{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}.t td,.t th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}'
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>{style}</style>' + '\n'.join(body) + '</html>\n'
+    c = best.config
+    body = [made_with(best.environment, f"{c['source']} data", f"{best.metrics['n']['test']} test pictures"), '## Variants', table_html(tables['comparison'])]
+    if 'significance' in tables: body += ['## Is the difference real?', table_html(tables['significance'])]
+    body += [f"## {best.variant}, seed {c['seed']}: chosen on validation", table_html(tables['per_class'])]
+    body += [figure_html(images[k], t) for k, t in CAPTIONS.items() if k in images]
+    return html_page('Fashion-MNIST' + (' (synthetic stand-in)' if c['source'] == 'synthetic' else '') + f': {len(runs)} runs', body)
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #749659f4
 def prepare_photo(
