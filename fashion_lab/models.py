@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['BACKBONES', 'WeightsError', 'MissingWeights', 'BackboneCard', 'backbone_card', 'conv_bn', 'Residual', 'CustomCNN',
-           'backbone_costs', 'Backbone', 'match_state', 'load_weights', 'read_weights', 'packaged_file',
-           'fetch_weights', 'imagenet_state', 'backbone', 'packaged_state', 'weights_digest', 'images_digest',
-           'frozen_features', 'stored_features', 'clear_features', 'head']
+           'Depthwise', 'exact_depthwise', 'backbone_costs', 'Backbone', 'match_state', 'load_weights', 'read_weights',
+           'packaged_file', 'fetch_weights', 'imagenet_state', 'backbone', 'packaged_state', 'weights_digest',
+           'images_digest', 'frozen_features', 'stored_features', 'clear_features', 'head']
 
 # %% ../nbs/foundation/07_models.ipynb #5860812a
-import copy, difflib, hashlib, importlib.util, json, math, numbers, os, re, time
+import copy, difflib, functools, hashlib, importlib.util, json, math, numbers, os, re, time
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -143,6 +143,24 @@ class CustomCNN(nn.Module):
         self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     def forward(self, x): return self.global_pool(self.stages(self.stem(x))) # (N, 3, H, W) -> (N, 16*width)
 
+# %% ../nbs/foundation/07_models.ipynb #4a4753fe
+class Depthwise:
+    "What makes a depthwise convolution one that is trained in float32 on a processor, also within mixed precision."
+    def forward(self, x): # (N, C, H, W)
+        if x.device.type != 'cpu' or not (torch.is_grad_enabled() and torch.is_autocast_enabled('cpu')): return super().forward(x)
+        with torch.autocast('cpu', enabled=False): return super().forward(x.float())
+
+@functools.lru_cache
+def _depthwise(kind): return type(kind.__name__, (Depthwise, kind), {}) # of any class of convolutions
+
+def exact_depthwise(
+    net:nn.Module, # any network
+)->nn.Module:      # the same one: same weights, names and outputs
+    "Make a network's depthwise convolutions `Depthwise` ones, in place."
+    for m in net.modules():
+        if isinstance(m, nn.Conv2d) and not isinstance(m, Depthwise) and m.groups == m.in_channels > 1: m.__class__ = _depthwise(type(m))
+    return net
+
 # %% ../nbs/foundation/07_models.ipynb #2bb95b08
 def _network(card): # the whole network of a card, with its classifier, random weights
     if not card.arch: return CustomCNN()
@@ -151,7 +169,7 @@ def _network(card): # the whole network of a card, with its classifier, random w
 
 def _headless(net, card): # without the classifier, in place
     if card.arch: net.reset_classifier(0)
-    return net
+    return exact_depthwise(net)
 
 # %% ../nbs/foundation/07_models.ipynb #a25aebda
 def backbone_costs(

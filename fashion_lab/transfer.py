@@ -22,7 +22,7 @@ from .core import one_of, pick_device, set_seed, whole_number
 from .items import class_weights
 from .loaders import BatchLoader, FeatureLoader, PhotoAugment
 from .models import Backbone, backbone, backbone_card, frozen_features, head
-from .train import OPTIMISERS, SCHEDULES, RangeTest, fit, lr_range_test, predict_probs
+from .train import OPTIMISERS, SCHEDULES, fit, lr_range_test, predict_probs
 
 # %% ../nbs/foundation/11_transfer.ipynb #ae946a4f
 class PhotoClassifier(nn.Module):

@@ -9,7 +9,7 @@ __all__ = ['PROFILES', 'PROTOCOLS', 'MEASURES', 'CAPTIONS', 'Config', 'photos', 
 
 # %% ../../nbs/labs/03a_photo_folds.ipynb #f16b8a8d
 import functools, json, warnings
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..core import atomic_path, environment, one_of, pick_device, progress, runs_dir, whole_number
 from ..data import DataError, card
-from ..evaluate import Predictions, holm, metrics, paired_seeds, per_class
+from ..evaluate import Predictions, holm, metrics, per_class
 from ..items import group_folds
 from .data_prep import flattery, noted, pictures, plot_balance, plot_set, whole_senders
 from ..page import figure_html, html_page, list_html, made_with, table_html
