@@ -9,7 +9,7 @@ __all__ = ['LABS', 'EPILOG', 'lab_module', 'cmd_list', 'print_data_sets', 'place
            'report_arguments', 'publish_arguments', 'predict_arguments', 'main', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
-import argparse, importlib, sys
+import argparse, importlib, inspect, sys
 from pathlib import Path
 
 from . import __version__
@@ -19,6 +19,8 @@ from .core import one_of, runs_dir
 LABS = dict(
     data_prep='What is in each data set, how is it split, and how much does a leak flatter?',
     fashion_mnist='What do augmentation, dropout, depth and the learning rate buy on Fashion-MNIST?',
+    clothing='Which of 17 articles of clothing is it, and what does transfer learning buy?',
+    closures='How does the shoe fasten? One-cycle transfer learning on 422 photos',
 )
 
 def lab_module(
@@ -157,7 +159,8 @@ def cmd_predict(args)->int:
     lab = lab_module(args.lab)
     if not hasattr(lab, 'predict'): raise ValueError(f"the lab {args.lab} makes no predictions for photos")
     run = Run(args.run) if args.run else lab.chosen_run(args.out)
-    answers = lab.predict(args.photos, run, args.device or 'cpu')
+    if args.heat and 'heat' not in inspect.signature(lab.predict).parameters: raise ValueError(f"the lab {args.lab} draws no heat maps: leave --heat out")
+    answers = lab.predict(args.photos, run, args.device or 'cpu', **dict(heat=args.heat) if args.heat else {})
     if args.csv: answers.to_csv(sys.stdout, index=False)
     else:
         for a in answers.to_dict('records'): print(f"{a['file']}: " + (f"error: {a['error']}" if a['error'] else f"{a['answer']} ({a['probability']:.1%})\n    {a['notes']}\n    {ranking(a, answers)}"))
@@ -238,6 +241,7 @@ def predict_arguments(s):
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
     s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: cpu')
     s.add_argument('--csv', action='store_true', help='print a table with all probabilities')
+    s.add_argument('--heat', metavar='FOLDER', help='also write pictures that show what each answer rests on (Grad-CAM; clothing and closures)')
 
 # %% ../nbs/studio/01_cli.ipynb #d4bd7438
 def main(
