@@ -316,6 +316,7 @@ def make_learner(model, dls, lr, optimizer, loss_func, bf16, cbs, path=None, gro
     return LabLearner(dls, wrapped, loss_func=loss_func or nn.CrossEntropyLoss(), opt_func=optimiser(optimizer, device), lr=lr,
                       splitter=lambda wrapped: decay_groups(model, groups), default_cbs=False, cbs=[TrainEvalCallback(), *cbs], path=path)
 
+# %% ../nbs/foundation/08_train.ipynb #aeb58347
 def fit(
     model:nn.Module,            # the network; trained in place
     dls,                        # `DataLoaders` of `BatchLoader`s, as `table_loaders` makes them; without a second loader nothing is validated
