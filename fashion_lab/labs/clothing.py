@@ -17,7 +17,7 @@ from ..runs import Run
 # %% ../../nbs/labs/04_clothing.ipynb #4997cd13
 LAB = 'clothing'
 SCRATCH = dict(backbone='custom_cnn', weights=None, size=128, stage='stem', keep=False, head_epochs=0, epochs=24, lr=(4e-3, 4e-3), batch_size=64, wd=.05)
-TAIL = dict(stage='blocks.5', epochs=8)
+TAIL = dict(stage='blocks.5', epochs=8, lr=(1e-3, 4e-3))
 TOP10 = dict(classes='top10')
 METHODS = [
     Method('head', {}, 'the baseline: a layer on frozen features of eight views', 'the features, once', 'common practice'),
@@ -25,10 +25,11 @@ METHODS = [
     Method('custom-cnn', SCRATCH, 'from nothing, five thousand photographs are too few', 'an hour', 'public student project'),
     Method('custom-cnn-growing', SCRATCH | dict(start_size=64), 'small pictures first: the same accuracy for less time', 'two thirds of custom-cnn', 'Tan and Le 2021', 'custom-cnn'),
     Method('tail', TAIL, 'the last stages learn sleeves and collars', 'minutes per fold', 'Yosinski et al. 2014'),
+    Method('tail-timid', TAIL | dict(lr=(1e-4, 1e-3)), 'the small steps that fine-tuning is usually given do not get far in eight epochs', 'none', 'Howard and Ruder 2018', 'tail'),
     Method('tail-weights', TAIL | dict(balance='weights'), 'rare classes count more: better macro F1', 'none', 'King and Zeng 2001', 'tail'),
-    Method('deep-tail', dict(stage='blocks.3', epochs=8), 'two stages more see finer fabric', 'twice the tail', 'Yosinski et al. 2014', 'tail'),
-    Method('whole', dict(stage='stem', keep=False, epochs=6), 'all stages, from pictures, new crops in every epoch', 'five times the tail', 'Kornblith et al. 2019', 'tail'),
-    Method('whole-growing', dict(stage='stem', keep=False, epochs=6, start_size=128), 'begun with small pictures, for two thirds of the time', 'three times the tail', 'Tan and Le 2021', 'whole'),
+    Method('deep-tail', TAIL | dict(stage='blocks.3'), 'two stages more see finer fabric', 'twice the tail', 'Yosinski et al. 2014', 'tail'),
+    Method('whole', dict(stage='stem', keep=False, epochs=6, lr=(1e-4, 4e-3), groups=4), 'all stages, from pictures, new crops in every epoch', 'five times the tail', 'Kornblith et al. 2019', 'tail'),
+    Method('whole-growing', dict(stage='stem', keep=False, epochs=6, lr=(1e-4, 4e-3), groups=4, start_size=128), 'begun with small pictures, for two thirds of the time', 'three times the tail', 'Tan and Le 2021', 'whole'),
     Method('lite2-tail', TAIL | dict(backbone='efficientnet_lite2', size=260), 'a larger network, larger pictures', 'three times the tail', 'Tan and Le 2019', 'tail'),
     Method('top10-head', {}, 'ten classes are easier than seventeen', 'the features, once', 'public student project', config=TOP10),
     Method('top10-tail', TAIL, 'ten classes, and the last stages trained', 'minutes per fold', 'public student project', 'top10-head', config=TOP10),

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SETS', 'DRAWN', 'LAB', 'PROFILES', 'PROTOCOLS', 'LEAK_SETS', 'METHODS', 'VARIANTS', 'PROFILE_CHANGES', 'SEEDS',
            'CROWDS', 'MEASURES', 'CAPTIONS', 'open_set', 'noted', 'Remembered', 'at_hand', 'reduced', 'pictures',
-           'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance', 'plot_balance', 'files_of', 'sizes', 'colours',
-           'copies', 'plot_copies', 'facts', 'overview', 'plot_senders', 'Method', 'Config', 'configs', 'whole_senders',
-           'photos', 'photos_of', 'senders', 'features_of', 'prepare', 'deal', 'exposure', 'out_of_fold', 'measure',
-           'run', 'crowd_sizes', 'price', 'comparison', 'flattery', 'significance', 'chosen', 'plot_leak',
-           'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse', 'recorded']
+           'title_of', 'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance', 'plot_balance', 'files_of', 'sizes',
+           'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders', 'Method', 'Config', 'configs',
+           'whole_senders', 'photos', 'photos_of', 'senders', 'features_of', 'prepare', 'deal', 'exposure',
+           'out_of_fold', 'measure', 'run', 'crowd_sizes', 'price', 'comparison', 'flattery', 'significance', 'chosen',
+           'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse', 'recorded']
 
 # %% ../../nbs/labs/01_data_prep.ipynb #29542c2c
 import base64, functools, html, io, warnings
@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..core import Timer, environment, is_interactive, one_of, pick_device, runs_dir, set_seed
-from ..data import CARDS, DataError, ImageTable, MissingData, card, load_fashion_mnist
+from ..data import CARDS, PHOTO_SETS, DataError, ImageTable, MissingData, card, load_fashion_mnist
 from ..draw_facades import FACADE_CLASSES, FACADE_COLOURS, colour_mask
 from ..evaluate import Predictions, align, bootstrap_replicates, holm, metrics, paired_seeds
 from ..items import THUMB, duplicates, fingerprints, group_folds, image_stats, label_counts, photo_stats
@@ -107,6 +107,10 @@ def pictures(
     b = b[:, :a.shape[1], :a.shape[2]]
     return np.concatenate([a, np.full((len(a), a.shape[1], 4, 3), 255, np.uint8), b], axis=2)
 
+def title_of(s)->str: # of an `ImageTable` or a `PhotoSet`
+    "A set's title: that of its card, or the name of the user's own folder."
+    return card(s.name).title if s.name in (*CARDS, *PHOTO_SETS) else s.name
+
 def kind_of(s)->str: # 'images', 'pairs' or 'masks'
     "What an item of a set consists of."
     return getattr(s, 'kind', 'images')
@@ -119,7 +123,7 @@ def plot_set(
 )->Figure:
     "A page of samples: a row per class, or for facades photos with their masks."
     from fashion_lab import plots
-    title, rng = f'{card(s.name).title}: samples', np.random.default_rng(seed)
+    title, rng = f'{title_of(s)}: samples', np.random.default_rng(seed)
     if kind_of(s) == 'masks':
         rows = np.sort(rng.permutation(len(s))[:per_class])
         fig = _tiles(pictures(s, rows), 4, title, 'each photo with its mask', s.source)
@@ -184,7 +188,7 @@ def plot_balance(
     name_ticks(ax.yaxis, list(t.index))
     if masks: percent_axis(ax.xaxis)
     else: ax.legend(loc='lower right', frameon=False, fontsize=8.5)
-    dress(ax, f'{card(s.name).title}: {"pixels" if masks else "items"} per class', f'{len(s):,} items', 'Share of pixels' if masks else 'Items', '', s.source, 'x')
+    dress(ax, f'{title_of(s)}: {"pixels" if masks else "items"} per class', f'{len(s):,} items', 'Share of pixels' if masks else 'Items', '', s.source, 'x')
     ax.spines['left'].set_visible(False); ax.tick_params(axis='y', length=0)
     return fig
 
@@ -255,14 +259,14 @@ def plot_copies(
     "Pairs of copies side by side, with the split that each of the two is in."
     from fashion_lab.plots import GREY, INK, VERMILLION
     if kind_of(s) == 'pairs': raise ValueError("plot_copies shows single pictures; open the set of photos that the pairs were cut from")
-    if not len(found): return _empty(f'{card(s.name).title}: no copies among {len(s):,}', s.source)
+    if not len(found): return _empty(f'{title_of(s)}: no copies among {len(s):,}', s.source)
     t = found.sort_values('straddles', ascending=False, kind='stable').head(n)
     at = pd.Series(np.arange(len(s)), s.items.id)
     pairs = np.concatenate([[at[a], at[b]] for a, b in zip(t.a, t.b)])
     x = pictures(s, pairs).reshape(len(t), 2, *pictures(s, pairs[:1]).shape[1:])
     images = np.concatenate([x[:, 0], x[:, 1]], axis=2)
     captions = [[(f'{r.split_a} | {r.split_b}', VERMILLION if r.straddles else INK), (r.kind if r.kind == 'exact' else f'near, {r.distance} bits', GREY)] for r in t.itertuples()]
-    return _tiles(images, min(5, len(t)), f'{card(s.name).title}: the same twice', f'{len(t)} of {len(found):,} pairs; {found.straddles.sum():,} straddle a split (orange)', s.source, captions)
+    return _tiles(images, min(5, len(t)), f'{title_of(s)}: the same twice', f'{len(t)} of {len(found):,} pairs; {found.straddles.sum():,} straddle a split (orange)', s.source, captions)
 
 def _empty(title, source): # a figure that says that there is nothing to show
     from fashion_lab.plots import canvas, dress
@@ -310,7 +314,7 @@ def plot_senders(
     ax.plot([half, half, 0], [0, .5, .5], color=GREY, lw=1, ls=(0, (4, 3)))
     ax.annotate(f'{half} of {len(n)} senders took half of the photos', (half, .5), (8, -4), textcoords='offset points', fontsize=8.5, va='top')
     percent_axis(ax.yaxis); ax.set(xlim=(0, len(n)), ylim=(0, 1.02))
-    dress(ax, f'{card(s.name).title}: who took the photos', f'largest sender {n[0]:,} photos, {(n == 1).sum()} senders with one', 'Senders, the most diligent first', 'Share of all photos', s.source)
+    dress(ax, f'{title_of(s)}: who took the photos', f'largest sender {n[0]:,} photos, {(n == 1).sum()} senders with one', 'Senders, the most diligent first', 'Share of all photos', s.source)
     return fig
 
 # %% ../../nbs/labs/01_data_prep.ipynb #664e4112
@@ -791,7 +795,7 @@ def figure(self:Browser)->Figure:
     from fashion_lab.plots import GREY, INK, VERMILLION, short
     s, p, per = self.set, self.predictions, self.shape[0]*self.columns()
     rows = self.rows()[self.number*per:(self.number + 1)*per]
-    title = f"{card(s.name).title}: {'mistakes' if self.wrong_box.value else 'items'}" + ('' if self.class_box.value == 'all' else f', {self.class_box.value}')
+    title = f"{title_of(s)}: {'mistakes' if self.wrong_box.value else 'items'}" + ('' if self.class_box.value == 'all' else f', {self.class_box.value}')
     if not len(rows): return _empty(f'{title}: none', s.source)
     if kind_of(s) == 'masks': captions = [[(short(s.items.id.iloc[i], 20), GREY)] for i in rows]
     else: captions = [[(short(s.classes[s.labels[i]], 13), INK), (f'from {short(s.groups[i], 12)}' if getattr(s, 'group', None) else str(s.items.split.iloc[i]), GREY)] for i in rows]
