@@ -11,7 +11,7 @@ __all__ = ['image_tensor', 'channel_stats', 'Augment', 'affine', 'pixel_centres'
 import functools, math, warnings
 from dataclasses import dataclass
 
-from .core import pick_device, whole_number
+from .core import keep_memory, pick_device, whole_number
 from .data import ImageTable
 
 import numpy as np
@@ -240,7 +240,8 @@ def __iter__(self:BatchLoader):
     if not self.shuffle: order = torch.arange(n, device=self.x.device)
     elif self.weights is None: order = torch.randperm(n, generator=gen, device=self.x.device)
     else: order = torch.multinomial(self.weights, n, replacement=True, generator=gen)
-    for start in range(0, len(self)*self.bs, self.bs): yield self.batch(order[start:start + self.bs], gen)
+    with keep_memory():
+        for start in range(0, len(self)*self.bs, self.bs): yield self.batch(order[start:start + self.bs], gen)
     self.epoch += 1
 
 @patch
