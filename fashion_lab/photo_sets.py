@@ -24,7 +24,7 @@ from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData
 from .draw_facades import FACADE_CLASSES, FacadeDrawer
 from .draw_garments import CLOTHING_CLASSES, ClothingDrawer
 from .draw_shoes import CLOSURES, ClosureDrawer
-from .items import group_split, label_codes, read_items
+from .items import group_split, label_codes, one_spelling, read_items
 from .photos import DecodedCache, decode_mask, left_out, problem_table, scan
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #92d821bc
@@ -291,6 +291,7 @@ def load_folder(
     items, bad = found[found.problem == ''], found[found.problem != '']
     if not len(items): raise DataError(f"no photo in {folder} lies in a class folder; expected {folder.name}/class_name/photo.jpg")
     items = pd.DataFrame({'id': items.path, 'path': items.path, 'class': parts[items.index].str[1 if split_folders else 0]})
+    items['class'] = one_spelling(items['class'], None, f'folders of {folder.name}')
     if split_folders: items['split'] = top[items.index].map(_SPLITS)
     if group: items['owner'] = [str(group(p)) for p in items.path]
     return _own_set(items, folder, name or folder.resolve().name, 'owner' if group else None, problem_table(zip(bad.path, bad.problem)), (), (valid_frac, test_frac, seed), size, fit)

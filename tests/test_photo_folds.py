@@ -1,0 +1,121 @@
+"""The labs of photographs: one protocol over folds, from the shell and from Python; bad input is one sentence."""
+import os, subprocess, sys
+from dataclasses import replace
+
+import numpy as np, pytest
+from PIL import Image
+
+from fashion_lab.data import DataError
+from fashion_lab.labs import closures, clothing
+from fashion_lab.labs.photo_folds import Config, dealt, photos_of, prepare, run_folds
+from fashion_lab.photo_sets import load_photos
+
+
+def shell(*args, **env):
+    return subprocess.run([sys.executable, '-m', 'fashion_lab.cli', *map(str, args)], capture_output=True, text=True, env=dict(os.environ, FASHION_LAB_PROGRESS='0', **env))
+
+
+@pytest.fixture(scope='module')
+def smoke(tmp_path_factory):
+    "Both labs' smoke profiles, run by the command."
+    root = tmp_path_factory.mktemp('runs')
+    return root, {lab: shell('run', lab, '--profile', 'smoke', '--device', 'cpu', '--threads', 1, '--out', root) for lab in ('clothing', 'closures')}
+
+
+@pytest.mark.parametrize('lab', ('clothing', 'closures'))
+def test_smoke_from_the_shell(smoke, lab):
+    root, done = smoke
+    out = done[lab]
+    assert out.returncode == 0, out.stderr
+    assert 'synthetic' in out.stdout and 'report:' in out.stdout and '\r' not in out.stderr
+    page = (root/lab/'report-smoke'/'index.html').read_text()
+    assert '(synthetic)' in page and 'confusion.png' in page
+    again = shell('run', lab, '--profile', 'smoke', '--device', 'cpu', '--threads', 1, '--out', root)
+    assert 'before' in again.stdout and '(2 of them before)' in again.stdout       # nothing is trained twice
+
+
+def photo(path, seed=0, size=(300, 200)):
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)).save(path); return path
+
+
+def test_predict_writes_heat_maps_and_goes_on_after_a_bad_file(smoke, tmp_path):
+    root, _ = smoke
+    run = next(p for p in (root/'closures').iterdir() if p.name.startswith('head-s0'))
+    good, bad = photo(tmp_path/'shoe.png'), tmp_path/'text.jpg'
+    bad.write_text('no photo')
+    out = shell('predict', 'closures', good, bad, '--run', run, '--heat', tmp_path/'heat')
+    assert out.returncode == 1 and 'shoe.png' in out.stdout and 'error' in out.stdout and 'were right' in out.stdout
+    assert Image.open(tmp_path/'heat'/'shoe-heat.png').size == (32, 32)
+    again = shell('predict', 'closures', good, '--run', run, '--heat', tmp_path/'heat')
+    assert again.returncode == 0 and (tmp_path/'heat'/'shoe-heat-2.png').exists()  # the first one is not written over
+
+
+def test_a_cat_is_named_as_a_garment_and_the_answer_says_how_sure_it_was(smoke, tmp_path):
+    root, _ = smoke
+    run = next(p for p in (root/'clothing').iterdir() if p.name.startswith('head-s0'))
+    out = shell('predict', 'clothing', photo(tmp_path/'cat.png', 3), '--run', run)
+    assert out.returncode == 0 and 'of held-out photographs with answers about as sure' in out.stdout
+
+
+def test_no_trained_network_is_an_error_that_says_how_to_get_one(tmp_path):
+    out = shell('predict', 'closures', photo(tmp_path/'a.png'), '--out', tmp_path/'none')
+    assert out.returncode == 3 and 'fashion_lab run closures' in out.stderr and 'Traceback' not in out.stderr
+
+
+def own_photos(folder, **classes):
+    for name, n in classes.items():
+        (folder/name).mkdir(parents=True)
+        for i in range(n): photo(folder/name/f'{i}.png', hash((name, i)) % 2**32, (40, 40))
+    return folder
+
+
+def own(folder, **changes): return replace(closures.configs('smoke')[0], source='real', limit=None, data_path=str(folder), **changes)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_own_photos_with_a_class_of_one(tmp_path):
+    with pytest.raises(DataError, match='a class with one photograph cannot be learned and judged: zip'): prepare(own(own_photos(tmp_path/'a', laces=9, zip=1)))
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_own_photos_that_are_too_few(tmp_path):
+    with pytest.raises(DataError, match='too few for 3 folds'): prepare(own(own_photos(tmp_path/'a', laces=3, zip=2)))
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_folders_that_differ_in_case_and_spaces_are_one_class(tmp_path):
+    s = photos_of(own(own_photos(tmp_path/'a', **{'hook and loop': 5, 'Hook  and Loop': 5, 'laces': 6})))
+    assert len(s.classes) == 2 and len(s) == 16
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path/'empty').mkdir()
+    out = shell('run', 'closures', '--profile', 'smoke', '--source', tmp_path/'empty', '--out', tmp_path/'runs')
+    assert out.returncode in (2, 3) and 'Traceback' not in out.stderr and str(tmp_path/'empty') in out.stderr
+
+
+@pytest.mark.parametrize('arguments, said', [(('--variants', 'tale'), "Did you mean 'tail'?"), (('--profile', 'fast'), 'allowed: smoke, quick, full'), (('--protocol', 'by-hand'), 'sender-folds'),
+                                             (('--seeds', '0'), 'at least 1')])
+def test_arguments_that_cannot_be_meant(arguments, said):
+    out = shell('run', 'clothing', *arguments)
+    assert out.returncode == 2 and said in out.stderr and 'Traceback' not in out.stderr
+
+
+def test_folds_by_sender_hold_nobody_twice_and_every_photo_once():
+    s = load_photos('closures', source='synthetic', n=150, size=32)
+    for seed in range(3):
+        cfg = Config(data='closures', source='synthetic', folds=4, seed=seed, options=(('size', 32),))
+        fold, _ = dealt(s, cfg)
+        assert sorted(set(fold)) == [0, 1, 2, 3]
+        for who in np.unique(s.groups): assert len(set(fold[s.groups == who])) == 1
+        random, _ = dealt(s, replace(cfg, protocol='random-folds'))
+        assert any(len(set(random[s.groups == who])) > 1 for who in np.unique(s.groups))
+
+
+def test_the_same_configuration_gives_the_same_answers(tmp_path):
+    cfg = replace(clothing.configs('smoke')[0], device='cpu')
+    a, b = (run_folds('clothing', cfg, tmp_path/k) for k in 'ab')
+    assert (a.predictions('test').probs == b.predictions('test').probs).all()
+    assert all((a.weights()[k] == b.weights()[k]).all() for k in a.weights())
+    other = run_folds('clothing', replace(cfg, seed=1), tmp_path/'c')
+    assert not set(other.predictions('test').ids) == set(a.predictions('test').ids)
