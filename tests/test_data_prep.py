@@ -122,12 +122,13 @@ def test_report_has_a_page_with_tables_and_figures_that_say_synthetic(lab, done,
 
 
 def test_one_seed_has_no_spread_and_two_have(lab, done, tmp_path):
+    from fashion_lab.runs import table
     assert set(lab.significance(done[1].runs).over) == {'senders'}
     both = ['sender-folds', 'random-folds']
     more = [r for r in done[1].runs if r.variant in both] + [lab.run(c, tmp_path) for c in lab.configs('smoke', 2, both, data='clothing') if c.seed == 1]
     told = lab.significance(more)
     assert set(told.over) == {'senders', 'seeds'} and np.isclose(*told.difference)
-    assert set(lab.significance(lab.tidy(more)).over) == {'seeds'}
+    assert set(lab.significance(table(more)).over) == {'seeds'}
 
 
 @pytest.mark.parametrize('make, says', [
