@@ -283,7 +283,8 @@ def schedule_callbacks(
     if name == 'constant': return []
     if name == 'plateau': return [Plateau(monitor)]
     up_down = combined_cos if name == 'one_cycle' else _straight
-    return [ParamScheduler(dict(lr=up_down(pct_start, lr/25, lr, lr/1e5), mom=up_down(pct_start, moms[0], moms[1], moms[0])))]
+    rate = up_down(pct_start, lr/25, lr, lr/1e5)
+    return [ParamScheduler(dict(lr=rate if np.ndim(lr) == 0 else lambda at: rate(at).tolist(), mom=up_down(pct_start, moms[0], moms[1], moms[0])))] # plain numbers: a checkpoint takes no others
 
 def _straight(pct, start, middle, end): return combine_scheds([pct, 1 - pct], [SchedLin(start, middle), SchedLin(middle, end)])
 

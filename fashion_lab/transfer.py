@@ -10,6 +10,12 @@ __all__ = ['AUGMENTS', 'BALANCES', 'PhotoClassifier', 'Recipe', 'Trained', 'fit_
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .core import one_of, pick_device, set_seed, whole_number
+from .items import class_weights
+from .loaders import BatchLoader, FeatureLoader, PhotoAugment
+from .models import Backbone, backbone, backbone_card, frozen_features, head
+from .train import OPTIMISERS, SCHEDULES, fit, lr_range_test, predict_probs
+
 import numpy as np
 import pandas as pd
 import torch
@@ -17,12 +23,6 @@ from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp
 from fastai.data.core import DataLoaders
 from torch import nn
-
-from .core import one_of, pick_device, set_seed, whole_number
-from .items import class_weights
-from .loaders import BatchLoader, FeatureLoader, PhotoAugment
-from .models import Backbone, backbone, backbone_card, frozen_features, head
-from .train import OPTIMISERS, SCHEDULES, fit, lr_range_test, predict_probs
 
 # %% ../nbs/foundation/11_transfer.ipynb #ae946a4f
 class PhotoClassifier(nn.Module):
