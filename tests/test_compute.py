@@ -9,7 +9,8 @@ torch = pytest.importorskip('torch')
 from torch import nn
 from torch.nn import functional as F
 from fashion_lab import compute
-from fashion_lab.compute import (cost, count_flops, count_macs, count_params, cross_check, hand_macs, latency, layer_table, make_input, model_mb)
+from fashion_lab.compute import (TABLE_COLUMNS, attention_macs, cost, count_flops, count_macs, count_params, cross_check, hand_macs, input_of, latency, layer_latency,
+                                 layer_table, make_input, model_mb, named_model, one_pass, parse_shape, readable, totals)
 
 few = settings(max_examples=15, deadline=None)
 sizes = st.integers(1, 4)
@@ -92,8 +93,8 @@ class Siamese(nn.Module):
 def test_several_inputs_and_layers_that_are_not_called():
     m, shapes = Siamese(), ((6,), (6,))
     assert cross_check(m, shapes).agree.all() and count_macs(m, shapes)['total'] == 2*24 + 16
-    l = layer_table(m, shapes).set_index('layer')
-    assert l.params.sum() == count_params(m) and l.calls.to_dict() == dict(body=2, head=1, aux=0) and l.index[-1] == 'aux' and l.output['head'] == (2,)
+    l = layer_table(m, shapes).set_index('layer')                # the model itself copies: it joins two rows of numbers
+    assert l.params.sum() == count_params(m) and l.calls.to_dict() == {'(model)': 1, 'body': 2, 'head': 1, 'aux': 0} and l.index[-1] == 'aux' and l.output['head'] == (2,)
 
 class Free(nn.Module):
     "Products and parameters outside of layers."
@@ -131,6 +132,170 @@ def test_timm_models(name):
     m = pytest.importorskip('timm').create_model(name)
     assert cross_check(m, (3, 64, 64)).agree.all()
     if name == 'tf_efficientnet_lite0': assert count_params(m) == 4_652_008
+
+@pytest.mark.parametrize('name, gmacs', [('resnet50', 4.09), ('convnext_tiny', 4.46), ('tf_efficientnet_lite0', 0.39)])
+def test_published_macs(name, gmacs):
+    m = pytest.importorskip('timm').create_model(name)
+    t = layer_table(m, (3, 224, 224))
+    assert round(t.macs.sum()/1e9, 2) == gmacs and t.macs.sum() == sum(hand_macs(m, (3, 224, 224)).values()) and t.params.sum() == count_params(m)
+    assert not t.attrs['uncounted'] and (t.multiplies >= t.macs).all() and (t.adds >= t.macs).all()
+
+@pytest.mark.parametrize('name', ['FashionCNN', 'AlternativeCNN', 'SmallCNN', 'LogisticBaseline'])
+def test_the_labs_networks(name):
+    from fashion_lab.labs.fashion_mnist import MODELS
+    m = MODELS[name](); t, check = layer_table(m, (1, 28, 28)), cross_check(m, (1, 28, 28))
+    assert check.agree.all() and t.macs.sum() == check.loc['total', 'hand_macs'] == cost(m, (1, 28, 28))['macs'] and not t.attrs['uncounted']
+
+def test_the_backbones_of_the_models_room():
+    from fashion_lab.models import BACKBONES, backbone
+    for name in BACKBONES:
+        m = backbone(name, weights='none'); t, hand = layer_table(m, (3, 96, 96)), hand_macs(m, (3, 96, 96))
+        assert {r.layer: r.macs for r in t.itertuples() if r.macs} == hand and t.params.sum() == count_params(m) and not t.attrs['uncounted'], name
+
+@pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'swin_tiny_patch4_window7_224', 'mobilenetv3_large_100'])
+def test_attention_windows_and_gates_of_timm(name):
+    m = pytest.importorskip('timm').create_model(name, num_classes=3)
+    t = layer_table(m, (3, 224, 224))
+    assert t.macs.sum() == count_macs(m, (3, 224, 224))['total'] == count_flops(m, (3, 224, 224))['total']//2 and not t.attrs['uncounted']
+    if name.startswith('vit'): assert t.macs.sum() - sum(hand_macs(m, (3, 224, 224)).values()) == 12*attention_macs(197, 192)
+
+# ---------------------------------------------------------------- the table of layers
+class Residual(nn.Module):
+    def __init__(self, c, groups, dilation): super().__init__(); self.conv, self.norm = nn.Conv2d(c, c, 3, padding=dilation, dilation=dilation, groups=groups), nn.BatchNorm2d(c)
+    def forward(self, x): return x + F.relu(self.norm(self.conv(x)))
+
+@few
+@given(blocks=st.lists(st.tuples(st.sampled_from([1, 2, 4]), st.integers(1, 2)), min_size=1, max_size=5), size=st.integers(5, 9), stride=st.integers(1, 2), seed=st.integers(0, 99))
+def test_the_table_agrees_with_every_counter_and_with_formulas_by_hand(blocks, size, stride, seed):
+    m = nn.Sequential(nn.Conv2d(1, 4, 3, stride=stride, padding=1), *[Residual(4, g, d) for g, d in blocks], nn.ConvTranspose2d(4, 4, 2, stride=2), nn.LayerNorm(2*(-(-size//stride))), nn.AdaptiveAvgPool2d(1))
+    t = layer_table(m, (1, size, size)).set_index('layer')
+    assert {k: v for k, v in t.macs.items() if v} == hand_macs(m, (1, size, size)) == count_macs(m, (1, size, size))['by_layer']
+    values, big = 4*(-(-size//stride))**2, 16*(-(-size//stride))**2
+    for i, _ in enumerate(blocks, 1):
+        assert t.loc[str(i), ['multiplies', 'adds', 'others']].tolist() == [0, values, values]           # residual add and ReLU
+        assert t.loc[f'{i}.norm', ['multiplies', 'adds', 'others']].tolist() == [values, values, 0]
+        assert t.loc[f'{i}.norm', 'moved_bytes'] == 4*(2*values + 4*4) and t.loc[f'{i}.norm', 'weight_bytes'] == 4*16 + 8
+    rows = big//(2*(-(-size//stride)))
+    assert t.loc[str(len(blocks) + 2), ['multiplies', 'adds', 'others']].tolist() == [3*big, 4*big - rows, 3*rows]
+    assert t.loc[str(len(blocks) + 3), ['multiplies', 'adds', 'others']].tolist() == [0, big - 4, 4]
+    s = totals(t.reset_index())
+    assert s['flops'] == 2*s['macs'] and s['operations'] == s['multiplies'] + s['adds'] + s['others'] and s['params'] == count_params(m)
+
+@few
+@given(size=st.tuples(st.integers(1, 9), st.integers(1, 9)), out=st.tuples(st.integers(1, 5), st.integers(1, 5)))
+def test_windows_of_adaptive_pooling_are_counted_one_by_one(size, out):
+    pool = nn.AdaptiveAvgPool2d(out)
+    jacobian = torch.autograd.functional.jacobian(lambda x: pool(x), torch.rand(1, 1, *size))
+    t = layer_table(pool, (1, *size)).iloc[0]
+    assert t.adds == (jacobian != 0).sum() - out[0]*out[1] and t.others == out[0]*out[1]
+
+@pytest.mark.parametrize('layer, shape, want', [
+    (nn.MaxPool2d(3, 2, 1), (2, 8, 8), (0, 0, 2*16*8)), (nn.MaxPool1d(4), (2, 8), (0, 0, 4*3)), (nn.AvgPool2d(2), (2, 8, 8), (0, 32*3, 32)), (nn.AdaptiveMaxPool2d(1), (2, 4, 4), (0, 0, 30)),
+    (nn.ReLU6(), (5,), (0, 0, 10)), (nn.Hardswish(), (5,), (10, 5, 10)), (nn.SiLU(), (5,), (5, 5, 10)), (nn.GELU(), (5,), (15, 5, 5)), (nn.Sigmoid(), (5,), (0, 5, 10)), (nn.Softmax(-1), (3, 5), (0, 27, 42)),
+    (nn.LogSoftmax(-1), (3, 5), (0, 42, 30)), (nn.GroupNorm(2, 4), (4, 3, 3), (3*36, 4*36 - 2, 6)), (nn.InstanceNorm2d(4), (4, 3, 3), (2*36, 3*36 - 4, 12)), (nn.Upsample(scale_factor=2), (1, 3, 3), (0, 0, 0)),
+    (nn.Dropout(), (5,), (0, 0, 0)), (nn.Flatten(), (2, 3, 3), (0, 0, 0)), (nn.Linear(3, 2), (3,), (6, 6, 0))])
+def test_formulas(layer, shape, want):
+    t = layer_table(layer, shape).iloc[0]
+    assert (t.multiplies, t.adds, t.others) == want and t.uncounted == ''
+
+class Answers(nn.Module):
+    "Tuples and dicts, in and out."
+    def __init__(self): super().__init__(); self.body, self.head = nn.Linear(4, 3), nn.Linear(3, 2)
+    def forward(self, x, mask):
+        h = self.body(x) * mask
+        return dict(features=h, answers=(self.head(h), h.argmax(-1)))
+
+@pytest.mark.parametrize('shapes', [((4,), (3,)), [(4,), (3,)], dict(mask=(3,), x=(4,)), (torch.rand(4), torch.ones(3))], ids=['tuple', 'list', 'dict', 'tensors'])
+def test_several_inputs_and_outputs_in_tuples_and_dicts(shapes):
+    t = layer_table(Answers(), shapes).set_index('layer')
+    assert t.loc['(model)', 'output'] == dict(features=(3,), answers=((2,), ())) and t.loc['(model)', 'input'] == ((4,), (3,))
+    assert t.macs.sum() == 4*3 + 3*2 == sum(hand_macs(Answers(), shapes).values()) == count_flops(Answers(), shapes)['total']//2 == count_macs(Answers(), shapes)['total']
+    assert latency(Answers(), shapes, repeats=1, batch=3)['batch'] == 3 and len(layer_latency(Answers(), shapes, repeats=1, warmup=0)) == 3
+
+@pytest.mark.parametrize('wrong, says', [(dict(y=(4,)), "takes no input 'y'; it takes: x, mask"), (dict(mask=(3,)), "give the shape of 'x' too"), ((4,), 'missing 1 required positional argument'),
+                                         (((5,), (3,)), r"in the layer 'body' \(Linear\), which was given \(1, 5\)"), (((4,), (7,)), 'could not run Answers')])
+def test_wrong_inputs_are_named(wrong, says):
+    m = Answers().train()
+    with pytest.raises(ValueError, match=says): layer_table(m, wrong)
+    assert m.training and m.body.training and not any(x._forward_hooks or x._forward_pre_hooks for x in m.modules())
+
+def test_the_layer_that_does_not_fit_is_named():
+    from fashion_lab.labs.fashion_mnist import SmallCNN
+    m = pytest.importorskip('torchvision.models').resnet18()
+    for model, shape, place in ((m, (1, 64, 64), r"'conv1' \(Conv2d\), which was given \(1, 1, 64, 64\)"), (SmallCNN(), (1, 30, 28), r"'7' \(Linear\)"), (nn.Sequential(nn.Flatten(), nn.BatchNorm2d(3)), (3, 2, 2), r"'1' \(BatchNorm2d\)")):
+        for f in (layer_table, hand_macs, cost, layer_latency):
+            with pytest.raises(ValueError, match=place): f(model, shape)
+
+def test_an_error_inside_the_block_that_is_not_the_models_passes():
+    with pytest.raises(ValueError, match='^mine$'), one_pass(nn.Identity(), (3,)): raise ValueError('mine')
+
+class Sorted(nn.Module):
+    def forward(self, x): return torch.linalg.svdvals(x.sort(-1).values)
+
+def test_what_has_no_formula_is_listed_by_layer_and_operation():
+    t = layer_table(nn.Sequential(nn.Linear(4, 4), Sorted(), nn.Linear(3, 3)), (3, 4))
+    assert t.attrs['uncounted'] == {'1': {'_linalg_svd': 1, 'sort': 1}} and totals(t)['uncounted'] == {'_linalg_svd': 1, 'sort': 1}
+    assert t.set_index('layer').uncounted.to_dict() == {'0': '', '1': '_linalg_svd x1, sort x1', '2': ''}
+    rnn = layer_table(nn.LSTM(3, 4, batch_first=True), (5, 3))
+    assert rnn.macs.sum() == 0 and 'rnn' in str(rnn.attrs['uncounted'])
+
+class Gate(nn.Module):
+    def __init__(self): super().__init__(); self.cheap, self.dear = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 64), nn.Linear(64, 4))
+    def forward(self, x): return self.dear(x) if x.sum() > 0 else self.cheap(x)
+
+class Loop(nn.Module):
+    def forward(self, x):
+        for _ in range(int(x.abs().sum() * 7) % 5 + 1): x = x + 1
+        return x
+
+class Looks(nn.Module):
+    "Looks at a value, but goes the same way whatever it is."
+    def forward(self, x): return x + 1 if x.sum() > 0 else x - 1
+
+def test_looking_at_a_value_is_no_crime(): assert layer_table(Looks(), (4,)).adds.sum() == 4 + 3
+
+@pytest.mark.parametrize('model', [Gate(), nn.Sequential(nn.Linear(4, 4), Gate()), Loop()])
+def test_data_dependent_control_flow_is_refused_by_name(model):
+    with pytest.raises(ValueError, match='another way for another input .data-dependent control flow.'): layer_table(model, (4,))
+    assert layer_table(model, torch.ones(4)).calls.sum() > 0
+
+def test_every_column_is_there_and_readable():
+    t = layer_table(Residual(4, 2, 1), (4, 6, 6), repeats=2, warmup=0)
+    assert list(t.columns) == TABLE_COLUMNS + ['median_ms', 'p10_ms', 'p90_ms', 'time_share'] and t.attrs['conditions']['repeats'] == 2
+    assert set(readable(t).map(type).stack()) == {str}
+
+class Slow(nn.Module):
+    def __init__(self, s): super().__init__(); self.s = s
+    def forward(self, x): time.sleep(self.s); return x
+class Outer(nn.Module):
+    def __init__(self): super().__init__(); self.inner = Slow(.004)
+    def forward(self, x): time.sleep(.012); return self.inner(self.inner(x))
+
+def test_a_layers_time_is_its_own():
+    t = layer_latency(Outer(), (3,), repeats=3, warmup=1)
+    assert 12 <= t.median_ms['(model)'] and 8 <= t.median_ms['inner'] and t.time_share.sum() == pytest.approx(1)
+    assert (t.p10_ms <= t.median_ms).all() and (t.median_ms <= t.p90_ms).all()
+
+@pytest.mark.parametrize('bad', [dict(repeats=0), dict(warmup=-1), dict(batch=2.), dict(dtype='int8'), dict(device='tpu')])
+def test_layer_latency_refuses(bad):
+    with pytest.raises(ValueError): layer_latency(nn.Linear(2, 2), (2,), **bad)
+
+# ---------------------------------------------------------------- models by name
+def test_models_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'my_nets_xyz.py').write_text('from torch import nn\ndef tiny(): return nn.Linear(3, 2)\nready = nn.Linear(4, 2)\nnumber = 3\n')
+    before = list(sys.path)
+    assert named_model('my_nets_xyz:tiny').in_features == 3 and named_model('my_nets_xyz:ready').in_features == 4 and sys.path == before
+    m = named_model('mobilenet_v2'); assert type(m).__module__.startswith('torchvision') and not m.training and input_of(m) == (3, 224, 224)
+    assert input_of(named_model('tf_efficientnet_lite2')) == (3, 260, 260) and named_model('a', known=dict(a=lambda: nn.Identity())) is not None
+    for wrong, says in (('my_nets_xyz:tinny', "Did you mean 'tiny'"), ('my_nets_xyz:number', 'cannot be called'), ('nothing_here:f', 'cannot be imported'), (':f', 'cannot be imported'), ('builtins:dict', 'gave dict, not'),
+                        ('resnet5O', "Did you mean 'resnet50'"), ('', 'unknown model'), ('../x', 'unknown model')):
+        with pytest.raises(ValueError, match=says): named_model(wrong)
+
+@few
+@given(st.lists(st.integers(1, 999), min_size=1, max_size=4))
+def test_shapes_are_read_as_they_are_written(shape):
+    assert parse_shape(','.join(map(str, shape))) == parse_shape(' x '.join(map(str, shape))) == tuple(shape)
 
 # ---------------------------------------------------------------- no trace, no noise
 def test_counting_leaves_no_trace():
