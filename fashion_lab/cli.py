@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['LABS', 'EPILOG', 'lab_module', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'page_of', 'fetch_set',
            'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'finished', 'cmd_report', 'cmd_publish',
-           'cmd_predict', 'ranking', 'parser', 'data_arguments', 'run_arguments', 'choice_arguments',
-           'report_arguments', 'publish_arguments', 'predict_arguments', 'main', 'complain']
+           'cmd_predict', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser', 'data_arguments',
+           'run_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments', 'predict_arguments',
+           'compute_arguments', 'main', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
 import argparse, importlib, inspect, sys
@@ -172,6 +173,38 @@ def ranking(a, answers, n=3)->str: # 'coat 61.2 %, pullover 20.3 %, ...'
     classes = [c for c in answers if c not in ('file', 'answer', 'probability', 'notes', 'error')]
     return ', '.join(f'{c} {a[c]:.1%}' for c in sorted(classes, key=lambda c: -a[c])[:n])
 
+# %% ../nbs/studio/01_cli.ipynb #8786821f
+def cmd_compute(args)->int:
+    "Print what a model costs, layer by layer, with the receptive field and the measured time of each."
+    from fashion_lab.compute import in_words, input_of, layer_table, named_model, parse_shape, readable
+    from fashion_lab.receptive_field import FollowError, receptive_fields, with_fields
+    model = named_model(args.model, lab_models())
+    shapes = [parse_shape(text) for text in args.input or []] or [input_of(model)]
+    shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
+    table, note = layer_table(model, shape, repeats=args.repeats, n_threads=args.threads), ''
+    try: table = with_fields(table, receptive_fields(model, shape))
+    except FollowError as e: note = str(e)
+    said = [*in_words(table).split('; '), *[note]*bool(note)]
+    print(readable(table).to_string(index=False), *said, *save_costs(table, said, args), sep='\n')
+    return 0
+
+def lab_models()->dict: # name -> class
+    "The networks of the labs."
+    found = {}
+    for lab in LABS: found |= getattr(lab_module(lab), 'MODELS', {})
+    return {k: v for k, v in found.items() if callable(v)}
+
+def save_costs(table, said, args)->list: # the files, as they were named
+    "Write a table of costs where the arguments say."
+    from fashion_lab.compute import readable
+    from fashion_lab.core import atomic_path
+    from fashion_lab.page import html_page, list_html, table_html
+    texts = {args.csv: lambda: table.to_csv(index=False), args.html: lambda: html_page(f'What {args.model} costs', [list_html(said), table_html(readable(table, list(table.columns)))])}
+    for path, text in texts.items():
+        if path:
+            with atomic_path(path) as tmp: tmp.write_text(text(), encoding='utf-8')
+    return [f'written: {p}' for p in texts if p]
+
 # %% ../nbs/studio/01_cli.ipynb #d5ffacf1
 EPILOG = """exit codes: 0 done, 1 some runs or photos failed, 2 unusable argument, 3 something is missing, 130 stopped (the same command goes on)
 
@@ -180,7 +213,8 @@ examples:
   fashion_lab run fashion_mnist --profile smoke --source synthetic
   fashion_lab run fashion_mnist --profile quick
   fashion_lab run fashion_mnist --profile full --seeds 5 --variants recipe
-  fashion_lab predict fashion_mnist photo.jpg"""
+  fashion_lab predict fashion_mnist photo.jpg
+  fashion_lab compute resnet50 --input 3,224,224"""
 
 def parser()->argparse.ArgumentParser:
     "What the command accepts."
@@ -196,6 +230,7 @@ def parser()->argparse.ArgumentParser:
     report_arguments(sub('report', 'write the report over finished runs', cmd_report))
     publish_arguments(sub('publish', "add finished runs to the results files that the docs' tables are made from", cmd_publish))
     predict_arguments(sub('predict', 'classify photos with a trained network', cmd_predict))
+    compute_arguments(sub('compute', 'show what a model costs: parameters, operations, bytes, receptive fields and milliseconds, layer by layer', cmd_compute))
     return p
 
 def data_arguments(s):
@@ -242,6 +277,14 @@ def predict_arguments(s):
     s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: cpu')
     s.add_argument('--csv', action='store_true', help='print a table with all probabilities')
     s.add_argument('--heat', metavar='FOLDER', help='also write pictures that show what each answer rests on (Grad-CAM; clothing and closures)')
+
+def compute_arguments(s):
+    s.add_argument('model', metavar='MODEL', help="a lab's network, any name of timm or torchvision, or package.module:function")
+    s.add_argument('--input', action='append', metavar='C,H,W', help='the shape of one input, such as 3,224,224; once more for each further input; default: what timm says, else 3,224,224')
+    s.add_argument('--repeats', type=int, default=10, metavar='N', help='timed runs; 0 only counts; default: %(default)s')
+    s.add_argument('--threads', type=int, metavar='N', help='processor threads; default: all cores')
+    s.add_argument('--csv', metavar='FILE', help='also write all columns as a CSV file')
+    s.add_argument('--html', metavar='FILE', help='also write a page')
 
 # %% ../nbs/studio/01_cli.ipynb #d4bd7438
 def main(

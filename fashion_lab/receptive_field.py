@@ -263,7 +263,7 @@ class _Follow(TorchDispatchMode): # gives every tensor that depends on `x` its f
 
 # %% ../nbs/foundation/09a_receptive_field.ipynb #4854c70c
 class FollowError(ValueError):
-    "An operation for which no rule says what it does to receptive fields."
+    "An operation for which no rule says what it does to receptive fields, or an input without places."
 
 _IN_PLACE = {f'{n}_' for n in (_REARRANGE | _RESHAPE | _SAME | {'softmax'})}
 def _all_tensors(x):
@@ -278,7 +278,7 @@ def follow(
 )->dict:             # layer's name -> (output shape, a `Field` for each axis of the input, of its first output tensor), in the order in which they were finished; '' is the model itself
     "The receptive field of every value that every layer puts out, for the path that one input takes. Raises `FollowError` for an operation without a rule, `ValueError` for a shape that does not fit."
     x = make_input(model, input_shape)
-    if x[0].dim() < 3: raise ValueError(f"a receptive field needs an input with places, such as (1, 28, 28) or (1, 100), got the shape {tuple(x[0].shape[1:])}")
+    if x[0].dim() < 3: raise FollowError(f"a receptive field needs an input with places, such as (1, 28, 28) or (1, 100), got the shape {tuple(x[0].shape[1:])}")
     out, mode = {}, None
     with one_pass(model, input_shape) as x:
         mode = _Follow(x[0])

@@ -1,0 +1,50 @@
+"""`fashion_lab compute` as a process: what a model costs, for people and for files; nonsense is one sentence and an exit code."""
+import os, subprocess, sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENV = dict(os.environ, OMP_NUM_THREADS='1', FASHION_LAB_PROGRESS='0', PYTHONPATH=str(ROOT))
+
+
+def compute(*args, cwd=None):
+    return subprocess.run([sys.executable, '-m', 'fashion_lab.cli', 'compute', *map(str, args)], env=ENV, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_a_table_for_people_and_for_files(tmp_path):
+    r = compute('resnet18', '--input', '3,64,64', '--repeats', 1, '--threads', 1, '--csv', 'a/costs.csv', '--html', 'costs.html', cwd=tmp_path)
+    assert (r.returncode, r.stderr) == (0, ''), r.stderr
+    assert all(w in r.stdout for w in ('layer4.1.conv2', '11.69 M parameters', 'uncounted: nothing', '435x435', 'written: costs.html'))
+    t = pd.read_csv(tmp_path/'a'/'costs.csv'); page = (tmp_path/'costs.html').read_text()
+    assert t.params.sum() == 11_689_512 and t.flops.sum() == 2*t.macs.sum() and (t.median_ms >= 0).all() and 'layer4.1.conv2' in page and str(tmp_path) not in page
+    assert sorted(p.name for p in tmp_path.rglob('*') if p.is_file()) == ['costs.csv', 'costs.html']      # nothing half-written
+
+
+def test_a_model_of_ones_own(tmp_path):
+    (tmp_path/'own_net.py').write_text('import torch\nfrom torch import nn\nclass Both(nn.Module):\n    def __init__(self): super().__init__(); self.a = nn.Linear(4, 3)\n'
+                                       '    def forward(self, x, y): return dict(out=torch.fft.fft(self.a(x) * y).abs())\n')
+    r = compute('own_net:Both', '--input', '4,4', '--input', '4,3', '--repeats', 0, cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    assert '_fft_r2c x1' in r.stdout or '_fft_c2c x1' in r.stdout
+    assert 'ms in layers' not in r.stdout and '48 MACs = 96 FLOPs' in r.stdout and 'measure it with `footprint`' in r.stdout
+
+
+def test_an_input_without_places_has_costs_but_no_receptive_field(capsys):
+    from fashion_lab.cli import main
+    assert main(['compute', 'LogisticBaseline', '--input', '784', '--repeats', '0']) == 0
+    out = capsys.readouterr().out
+    assert '7.84 k MACs' in out and 'needs an input with places' in out
+
+
+@pytest.mark.parametrize('args, says', [
+    (['resnet81'], 'Did you mean'), (['FashionCNN', '--input', '3,28,28'], "in the layer '0.0.0' (Conv2d), which was given (1, 3, 28, 28)"), (['FashionCNN', '--input', '1,20,28'], "'4' (Linear)"),
+    (['resnet18', '--input', '3,-8,8'], 'such as 3,224,224'), (['resnet18', '--input', '3;8;8'], 'such as 3,224,224'), (['no.where:net'], 'cannot be imported'), (['torch.nn:Linear'], 'cannot be called without arguments'),
+    (['FashionCNN', '--input', '1,28,28', '--repeats', '-1'], 'repeats must be a whole number'), (['FashionCNN', '--input', '1,28,28', '--threads', '0'], 'at least 1'), (['FashionCNN', '--input', '1,28,28', '--input', '3,3'], 'positional')])
+def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, capsys, args, says):
+    from fashion_lab.cli import main
+    monkeypatch.chdir(tmp_path)
+    code = main(['compute', *args, '--csv', 'x.csv']); err = capsys.readouterr().err
+    assert code == 2 and says in err and len(err.strip().splitlines()) == 1, err
+    assert not list(tmp_path.rglob('*.csv'))
