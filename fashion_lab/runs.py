@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['UNHASHED', 'FORMAT', 'COSTS', 'CONDITIONS', 'COLUMNS', 'RunError', 'RunBusy', 'plain', 'canonical', 'config_digest',
            'run_name', 'splits_of', 'check_metrics', 'Run', 'all_runs', 'find_run', 'Draft', 'start_run',
-           'save_weights', 'unfinished', 'table', 'results_dir', 'results_name', 'publish', 'read_results']
+           'save_weights', 'unfinished', 'table', 'as_runs', 'results_dir', 'results_name', 'publish', 'read_results',
+           'recorded']
 
 # %% ../nbs/foundation/04_runs.ipynb #cb4a3551
 import contextlib, dataclasses, enum, errno, hashlib, json, math, numbers, os, re, secrets, shutil, socket, warnings
@@ -449,6 +450,13 @@ def table(
     if isinstance(runs, pd.DataFrame): return runs
     return _typed(pd.DataFrame([row for r in _as_runs(runs) for row in _rows(r)], columns=COLUMNS))
 
+def as_runs(
+    runs,   # as for `table`, but no table
+)->list:    # of `Run`; a `ValueError` where there is none
+    "What a report is made of."
+    if found := _as_runs(runs): return found
+    raise ValueError("no finished run: run the lab first")
+
 def _as_runs(runs)->list:
     if isinstance(runs, Run): return [runs]
     if runs is None or isinstance(runs, (str, os.PathLike)): return [Run(runs)] if runs is not None and (Path(runs)/'run.json').exists() else all_runs(runs)
@@ -554,3 +562,14 @@ def read_results(
     missing, odd = [c for c in COLUMNS if c not in df], [c for c in df if c not in COLUMNS]
     if missing or odd: raise ValueError(f"{path.name} is no results file: missing columns {missing}, unknown columns {odd}")
     return _typed(df[COLUMNS].copy())
+
+def recorded(
+    lab:str,              # a lab's name
+    profile:str='full',   # only results of this profile
+    source:str='real',    # only results on real, or on synthetic, data
+):                        # as `read_results`, or `None` where nothing of the kind is recorded
+    "What docs and notebooks show of a lab."
+    try: t = read_results(lab)
+    except FileNotFoundError: return None
+    t = t[(t.source == source) & (t.profile == profile)]
+    return t if len(t) else None

@@ -9,7 +9,7 @@ __all__ = ['SETS', 'DRAWN', 'LAB', 'PROFILES', 'PROTOCOLS', 'LEAK_SETS', 'METHOD
            'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders', 'Method', 'Config', 'configs',
            'whole_senders', 'photos', 'photos_of', 'senders', 'features_of', 'prepare', 'deal', 'exposure',
            'out_of_fold', 'measure', 'run', 'crowd_sizes', 'price', 'comparison', 'flattery', 'significance', 'chosen',
-           'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse', 'recorded']
+           'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse']
 
 # %% ../../nbs/labs/01_data_prep.ipynb #29542c2c
 import base64, functools, html, io, warnings
@@ -27,9 +27,9 @@ from ..data import CARDS, PHOTO_SETS, DataError, ImageTable, MissingData, card, 
 from ..draw_facades import FACADE_CLASSES, FACADE_COLOURS, colour_mask
 from ..evaluate import Predictions, align, bootstrap_replicates, holm, metrics, paired_seeds
 from ..items import THUMB, duplicates, fingerprints, group_folds, image_stats, label_counts, photo_stats
-from ..page import figure_html, html_page, list_html, made_with, table_html
+from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
 from ..photo_sets import PhotoSet, find_photos, load_photos
-from ..runs import Run, all_runs, start_run, table
+from ..runs import Run, all_runs, as_runs, start_run, table
 
 # %% ../../nbs/labs/01_data_prep.ipynb #78858387
 SETS = ('fashion_mnist', 'clothing', 'closures', 'shoe_pairs', 'facades')
@@ -408,12 +408,13 @@ def whole_senders(
     return np.flatnonzero(pd.Series(senders).isin(kept))
 
 @functools.lru_cache(maxsize=4)
-def photos(data, source, limit, size, data_path)->PhotoSet:
+def photos(data, source, limit, size, data_path, classes='all')->PhotoSet:
     "The photos of a configuration."
-    if source == 'synthetic': return noted(load_photos, data, source=source, size=size, **dict(n=limit) if limit else {})
-    s = noted(load_photos, data, path=data_path, size=size)
+    how = dict(top10=True) if classes == 'top10' else {}
+    if source == 'synthetic': return noted(load_photos, data, source=source, size=size, **how, **dict(n=limit) if limit else {})
+    s = noted(load_photos, data, path=data_path, size=size, **how)
     if limit is None or limit >= len(s): return s
-    rows = whole_senders(senders(s), limit)
+    rows = whole_senders(senders(s, alone=True), limit)
     if len(rows) < limit//2: raise DataError(f"no choice of whole senders of {s.name} comes near {limit} photos; give a higher limit")
     return s.subset(rows)
 
@@ -423,10 +424,12 @@ def photos_of(cfg:Config)->PhotoSet:
 
 def senders(
     s:PhotoSet, # photos
+    alone=False,# where the photos do not say: everyone has sent one, instead of a `DataError`
 )->np.ndarray:  # (N,)
-    "Who sent each photo; a `DataError` where the photos do not say."
+    "Who sent each photo, and whose photos must stay together."
     if s.group: return s.groups
     if 'sender_id' in s.items and s.items.sender_id.notna().all(): return s.items.sender_id.to_numpy()
+    if alone: return np.arange(len(s))
     raise DataError(f"the photos of {s.name} do not say who sent them: give a table with a column sender_id")
 
 # %% ../../nbs/labs/01_data_prep.ipynb #3f11b0cf
@@ -670,17 +673,14 @@ def report(
 )->Path:                   # the page, `index.html`
     "Write a page with the tables and figures of all data sets that the runs are about."
     from fashion_lab import plots
-    runs = [runs] if isinstance(runs, Run) else list(runs)
-    if not runs: raise ValueError("report needs at least one finished run: run the lab first")
+    runs = as_runs(runs)
     folder = Path(folder) if folder else runs[0].path.parent/f"report-{runs[0].config['profile']}"
     tables = dict(comparison=comparison(runs))
     try: tables['significance'] = significance(runs)
     except ValueError: pass                                       # a single variant has nothing to be compared with
     pictures_of = figures(runs)
     files = {key: {k: f.name for k, f in zip(drawn, plots.save_figures(drawn, folder, source=key[1]))} for key, drawn in pictures_of.items()}
-    for name, df in tables.items(): df.to_csv(folder/f'{name}.csv', index=False)
-    (folder/'index.html').write_text(page(runs, tables, files), encoding='utf-8')
-    return folder/'index.html'
+    return write_page(folder, page(runs, tables, files), tables)
 
 CAPTIONS = dict(samples='Samples', balance='Items per class', senders='Who took the photos', confusion='Which class is taken for which', per_class='F1 per class', mistakes='The most confident mistakes')
 CAPTIONS |= {f'leak_{p}': f'Three ways to deal the same photos ({p})' for p in PROTOCOLS} | {f'crowds_{p}': f'Who profits from a leak? ({p})' for p in PROTOCOLS}
@@ -811,12 +811,3 @@ def browse(
 )->Browser:
     "Look through a data set, and through the mistakes of a finished run."
     return Browser(name, source, **kwargs)
-
-# %% ../../nbs/labs/01_data_prep.ipynb #3786695b
-def recorded():
-    "The published results of the full profile on real photos, or `None` where none are recorded."
-    from fashion_lab.runs import read_results
-    try: t = read_results(LAB)
-    except FileNotFoundError: return None
-    t = t[(t.source == 'real') & (t.profile == 'full')]
-    return t if len(t) else None

@@ -25,8 +25,8 @@ from ..core import environment, is_interactive, one_of, pick_device, runs_dir, s
 from ..data import ImageTable, load_fashion_mnist, read_image
 from ..evaluate import Predictions, accuracy, compare, holm, metrics, paired_seeds, per_class
 from ..loaders import Augment, table_loaders
-from ..page import figure_html, html_page, made_with, table_html
-from ..runs import Run, all_runs, start_run, table
+from ..page import figure_html, html_page, made_with, table_html, write_page
+from ..runs import Run, all_runs, as_runs, start_run, table
 from ..train import fit, lr_range_test, predict_probs
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #6920b003
@@ -310,8 +310,7 @@ def report(
     "Write a page with the comparison, the tests between variants and the figures of the best run."
     from fashion_lab import plots
     import matplotlib.pyplot as plt
-    runs = [runs] if isinstance(runs, Run) else list(runs)
-    if not runs: raise ValueError("report needs at least one finished run: run the lab first")
+    runs = as_runs(runs)
     best, t = best_run(runs), table(runs)
     folder = Path(folder) if folder else best.path.parent/f"report-{best.config['profile']}"
     acc = t[(t.split == 'test') & (t.metric == 'accuracy')]
@@ -321,9 +320,7 @@ def report(
     tables = dict(comparison=comparison(runs))
     if t.groupby('protocol').variant.nunique().max() > 1: tables['significance'] = significance(runs, protocol=acc.groupby('protocol').variant.nunique().idxmax())
     tables['per_class'] = per_class(best.predictions('test'), ci=True)
-    for name, df in tables.items(): df.to_csv(folder/f'{name}.csv', index=False)
-    (folder/'index.html').write_text(page(best, runs, tables, {Path(f).stem: Path(f).name for f in files}), encoding='utf-8')
-    return folder/'index.html'
+    return write_page(folder, page(best, runs, tables, {Path(f).stem: Path(f).name for f in files}), tables)
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #fed4107a
 CAPTIONS = dict(comparison='Test accuracy of every variant', history='Training', confusion='Which class is taken for which', roc='ROC, one class against the rest',
