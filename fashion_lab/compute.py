@@ -591,7 +591,7 @@ def in_words(
     left = ', '.join(f'{k} x{v}' for k, v in sorted(t['uncounted'].items())) or 'nothing'
     said = [f"{table.attrs.get('model', 'model')}: {_short(t['params'])} parameters", f"{_short(t['macs'])} MACs = {_short(t['flops'])} FLOPs in products", f"{_short(t['operations'])} operations in all",
             f"{_short(t['activations'])} activations", f"{t['weight_bytes']/1e6:.2f} MB of weights", f"{t['intensity']:.1f} operations per byte moved", f'uncounted: {left}']
-    if c := table.attrs.get('conditions'): said.append(f"{table.median_ms.sum():.2f} ms in layers (median of {c['repeats']}, batch {c['batch']}, {c['dtype']}, {c['device']} {c['device_name']}, {c['threads']} threads)")
+    if c := table.attrs.get('conditions'): said.append(f"{table.median_ms.sum():.2f} ms in layers (median of {c['repeats']}, batch {c['batch']}, {c['dtype']}, {c['device']} {c['device_name']}, threads {c['threads']})")
     return '; '.join(said)
 
 def _short(n): # 4.09 G
@@ -607,6 +607,7 @@ def readable(
     "A table of layers as it is printed: short numbers, shapes with a cross, shares in percent."
     columns = columns or [c for c in 'layer kind output params macs multiplies adds others intensity macs_share time_share median_ms size stride uncounted'.split() if c in table]
     def text(c, v):
+        if isinstance(v, tuple) and any(isinstance(d, float) and math.isnan(d) for d in v): return ''
         if isinstance(v, tuple): return 'x'.join(map(str, v)) if all(isinstance(d, numbers.Number) for d in v) else str(v)
         if v is None or isinstance(v, float) and math.isnan(v): return ''
         return f'{v:.1%}' if c.endswith('_share') else f'{v:.3g}' if isinstance(v, (float, np.floating)) else _short(v) if isinstance(v, numbers.Integral) and c != 'calls' else str(v)

@@ -17,6 +17,7 @@ def test_a_table_for_people_and_for_files(tmp_path):
     r = compute('resnet18', '--input', '3,64,64', '--repeats', 1, '--threads', 1, '--csv', 'a/costs.csv', '--html', 'costs.html', cwd=tmp_path)
     assert (r.returncode, r.stderr) == (0, ''), r.stderr
     assert all(w in r.stdout for w in ('layer4.1.conv2', '11.69 M parameters', 'uncounted: nothing', '435x435', 'written: costs.html'))
+    assert 'nan' not in r.stdout
     t = pd.read_csv(tmp_path/'a'/'costs.csv'); page = (tmp_path/'costs.html').read_text()
     assert t.params.sum() == 11_689_512 and t.flops.sum() == 2*t.macs.sum() and (t.median_ms >= 0).all() and 'layer4.1.conv2' in page and str(tmp_path) not in page
     assert sorted(p.name for p in tmp_path.rglob('*') if p.is_file()) == ['costs.csv', 'costs.html']      # nothing half-written
