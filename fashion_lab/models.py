@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BACKBONES', 'WeightsError', 'MissingWeights', 'BackboneCard', 'backbone_card', 'conv_bn', 'Residual', 'CustomCNN',
            'Depthwise', 'exact_depthwise', 'backbone_costs', 'Backbone', 'match_state', 'load_weights', 'read_weights',
-           'packaged_file', 'fetch_weights', 'imagenet_state', 'backbone', 'packaged_state', 'weights_digest',
-           'images_digest', 'frozen_features', 'stored_features', 'clear_features', 'head']
+           'packaged_file', 'fetch_weights', 'imagenet_state', 'backbone', 'packaged_state', 'ConcatPool',
+           'weights_digest', 'images_digest', 'frozen_features', 'stored_features', 'clear_features', 'head']
 
 # %% ../nbs/foundation/07_models.ipynb #5860812a
 import copy, difflib, functools, hashlib, importlib.util, json, math, numbers, os, re, time
@@ -500,6 +500,26 @@ def split(self:Backbone,
         return b.train(self.training)
     return part(slice(k), nn.Identity(), 0, self.frozen), part(slice(k, None), self.pool, self.n_features, self.frozen - k)
 
+# %% ../nbs/foundation/07_models.ipynb #4fa26cb6
+class ConcatPool(nn.Module):
+    "A pool's features, and behind them the maximum of every channel (fastai's `AdaptiveConcatPool2d` has the maxima first)."
+    def __init__(self,
+        pool:nn.Module, # maps `(N, C, H, W)` to features `(N, n)`
+    ):
+        super().__init__()
+        self.pool = pool
+    def forward(self, x): return torch.cat([self.pool(x), x.amax((2, 3))], 1)
+
+@patch
+def with_maxima(self:Backbone)->Backbone: # with the same stages, and a `ConcatPool`
+    "The same backbone with more features; a `ValueError` where no maps enter its pool."
+    size = max(self.card.smallest, 32) if not self.card.fixed else self.card.size
+    with one_pass(self, (3, size, size)) as x: last = self.maps(*x)[-1]
+    if last.ndim != 4 or not self.n_features: raise ValueError(f"{self.name} gives no maps (N, C, H, W) to a pool; leave the maxima out, or choose one of {', '.join(BACKBONES)}")
+    b = Backbone(dict(zip(self.stage_names, self.stages)), ConcatPool(self.pool), self.card, self.n_features + last.shape[1], self.input_size, self.weights)
+    b.frozen = self.frozen
+    return b.train(self.training)
+
 # %% ../nbs/foundation/07_models.ipynb #05234f1a
 @patch
 def stages_table(self:Backbone,
@@ -671,7 +691,7 @@ def frozen_features(
         out = np.concatenate(list(blocks(0))); out.flags.writeable = False
         return out
     facts = dict(format=1, backbone=backbone.name, stages=backbone.stage_names, weights=weights_digest(backbone), mean=backbone.mean, std=backbone.std, images=images_digest(images), n=n,
-                 size=size, views=views, dtype=store, precision='bfloat16' if bf16 else 'float32', **(dict(augment=repr(augment), seed=int(seed)) if views > 1 else {}))
+                 size=size, views=views, dtype=store, precision='bfloat16' if bf16 else 'float32', **(dict(augment=repr(augment), seed=int(seed)) if views > 1 else {}), **(dict(pool='concat') if isinstance(backbone.pool, ConcatPool) else {}))
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
     folder = cache_dir()/'features' if cache is True else Path(cache)
     return _store(folder/f'{backbone.name}-{key}.npy', facts, blocks, n, views, batch, dtype, wait)

@@ -4,14 +4,12 @@
 
 # %% auto #0
 __all__ = ['SCRATCH', 'TAIL', 'TOP10', 'METHODS', 'QUICK', 'PUBLISHED_F1', 'lab', 'LAB', 'configs', 'prepare', 'run',
-           'comparison', 'verdicts', 'report', 'chosen_run', 'predict', 'learning_curve']
+           'comparison', 'verdicts', 'report', 'chosen_run', 'predict', 'SHARES', 'plot_learning_curve']
 
 # %% ../../nbs/labs/04_clothing.ipynb #fdcf5716
-import numpy as np
-import pandas as pd
-
 from .photo_folds import Config, photos_of
 from .photo_lab import Method, PhotoLab
+from ..runs import table
 
 # %% ../../nbs/labs/04_clothing.ipynb #4997cd13
 SCRATCH = dict(backbone='custom_cnn', weights=None, size=128, stage='stem', keep=False, head_epochs=0, epochs=24, lr=(4e-3, 4e-3), batch_size=64, wd=.05)
@@ -20,6 +18,9 @@ TOP10 = dict(classes='top10')
 METHODS = [
     Method('head', {}, 'the baseline: a layer on frozen features of eight views', 'the features, once', 'common practice'),
     Method('one-view', dict(augment='none', views=1), 'other views of the same photograph add little to frozen features', 'an eighth of the features', 'Shorten and Khoshgoftaar 2019'),
+    Method('head-half', {}, 'half the photographs: what more of them would bring', 'half the training', 'Hestness et al. 2017', config=dict(share=.5)),
+    Method('head-quarter', {}, 'a quarter', 'a quarter of the training', 'Hestness et al. 2017', config=dict(share=.25)),
+    Method('head-eighth', {}, 'an eighth', 'an eighth of the training', 'Hestness et al. 2017', config=dict(share=.125)),
     Method('custom-cnn', SCRATCH, 'from nothing, five thousand photographs are too few', 'an hour', 'public student project'),
     Method('custom-cnn-growing', SCRATCH | dict(start_size=64), 'small pictures first: the same accuracy for less time', 'two thirds of custom-cnn', 'Tan and Le 2021', 'custom-cnn'),
     Method('tail', TAIL, 'the last stages learn sleeves and collars', 'minutes per fold', 'Yosinski et al. 2014'),
@@ -41,24 +42,22 @@ PUBLISHED_F1 = {'custom-cnn': .66, 'resnet50': .61, 'top10-resnet50': .70, 'conv
 lab = PhotoLab('clothing', METHODS, QUICK, PUBLISHED_F1, limits=(170, 600), quick_limit=1000)
 LAB, configs, prepare, run, comparison, verdicts, report, chosen_run, predict = lab.face()
 
-# %% ../../nbs/labs/04_clothing.ipynb #041cc896
-def learning_curve(
-    cfg:Config,              # a recipe; its first fold is held out
-    shares=(.25, .5, 1.),    # of the training photographs, in (0, 1]
-    show:bool|None=None,     # progress bars
-)->pd.DataFrame:             # a row per share: share, photos, accuracy, weighted_f1
-    "Scores on the first fold for growing shares of the training photographs, each share part of the next."
-    from fashion_lab.evaluate import Predictions, metrics
-    from fashion_lab.labs.photo_folds import dealt
-    from fashion_lab.transfer import classify, fit_classifier
-    if not len(shares) or not all(0 < v <= 1 for v in shares): raise ValueError(f"shares must lie in (0, 1], got {tuple(shares)!r}")
-    s = photos_of(cfg)
-    x, fold = s.images(cfg.recipe.size), dealt(s, cfg)[0]
-    held, rest = np.flatnonzero(fold == 0), np.random.default_rng(cfg.seed).permutation(np.flatnonzero(fold != 0))
-    rows = []
-    for share in shares:
-        mine = np.sort(rest[:max(2, round(share*len(rest)))])
-        t = fit_classifier(x, s.labels, s.classes, cfg.recipe, mine, None, cfg.seed, cfg.device, None, show)
-        m = metrics(Predictions(s.ids[held], classify(t.model, x, held, cfg.recipe.mirror, cfg.device, cfg.recipe.bf16), s.labels[held], s.classes), names=['accuracy', 'weighted_f1'])
-        rows.append(dict(share=share, photos=len(mine), **m))
-    return pd.DataFrame(rows)
+# %% ../../nbs/labs/04_clothing.ipynb #2ce19c46
+SHARES = {m.name: m.config['share'] for m in METHODS if 'share' in m.config} | {'head': 1.}
+
+def plot_learning_curve(
+    runs,                     # a list of `Run`, or a table of them, with variants of `SHARES`
+    metric:str='weighted_f1', # a metric's name
+):                            # a matplotlib figure
+    "A score against the share of the training photographs that the head was trained on, a line per way of dealing, with intervals over senders."
+    from fashion_lab.plots import COLOURS, MARKERS, canvas, dress, percent_axis, pretty
+    t = table(runs)
+    t = t[(t.split == 'test') & (t.metric == metric) & t.variant.isin(SHARES)]
+    if t.variant.nunique() < 2: raise ValueError(f"a learning curve needs at least two of {', '.join(SHARES)}, got {', '.join(t.variant.unique()) or 'none'}: run them first")
+    source, t = t.source.iloc[0], t.assign(share=t.variant.map(SHARES)).groupby(['protocol', 'share'])[['value', 'ci_low', 'ci_high']].mean().reset_index()
+    fig, ax = canvas(size=(6, 3.4))
+    for i, (p, g) in enumerate(t.groupby('protocol')):
+        ax.plot(g.share, g.value, MARKERS[i] + '-', color=COLOURS[i], label=p); ax.fill_between(g.share, g.ci_low, g.ci_high, color=COLOURS[i], alpha=.15, lw=0)
+    ax.set_xscale('log', base=2); ax.set_xticks(sorted(t.share.unique()), [f'{v:.3g}' for v in sorted(100*t.share.unique())]); ax.minorticks_off(); ax.legend(frameon=False); percent_axis(ax.yaxis)
+    dress(ax, 'What would more photographs bring?', 'a head on frozen features; shade: 95% interval over senders', 'Training photographs used (%)', pretty(metric), source, 'y')
+    return fig
