@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'PROTOCOLS', 'MEASURES', 'Config', 'photos_of', 'dealt', 'studied', 'config_of', 'prepare', 'run_folds',
-           'price']
+           'price', 'validation_score']
 
 # %% ../../nbs/labs/03a_photo_folds.ipynb #f16b8a8d
 import json, warnings
@@ -72,12 +72,14 @@ def dealt(
     if (n == 1).any(): raise DataError(f"a class with one photograph cannot be learned and judged: {', '.join(c for c, k in zip(s.classes, n) if k == 1)}; add photographs, or leave the class out")
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
-        fold = group_folds(s.items, cfg.folds, who if cfg.protocol == 'sender-folds' else None, s.labels, cfg.seed)
+        fold = _parts(s, cfg.protocol, cfg.folds, cfg.seed)
     said = [str(w.message) for w in heard]
     for k in range(cfg.folds):
         alone = [c for i, c in enumerate(s.classes) if n[i] and not (s.labels[fold != k] == i).any()]
         if alone: said.append(f"fold {k} holds all photographs of {', '.join(alone)}: no network that judges them has ever seen one")
     return fold, list(dict.fromkeys(said))
+
+def _parts(s, protocol, n, seed): return group_folds(s.items, n, senders(s, alone=True) if protocol == 'sender-folds' else None, s.labels, seed)
 
 def studied(
     fold,       # (N,) the fold of every photograph
@@ -152,3 +154,24 @@ def price(net, cfg)->dict: # params, macs, infer_ms
     shape = (3, cfg.recipe.size, cfg.recipe.size)
     c = cost(net, shape)
     return dict(params=int(c['params']), macs=int(c['macs']), infer_ms=float(latency(net, shape)['median_ms']))
+
+# %% ../../nbs/labs/03a_photo_folds.ipynb #51bfb215
+def validation_score(
+    cfg:Config,           # what is to be tried
+    metric:str='weighted_f1', # a metric's name
+    folds:int=4,          # parts of the training photographs that take turns
+    take:int|None=None,   # only the first so many; default: all
+    report=None,          # told the mean so far after every part; may raise to stop
+    show:bool|None=None,  # progress bars
+)->float:                 # mean over the parts
+    "The score of a configuration on photographs that the first fold's network may study, the held-out ones unseen."
+    s = photos_of(cfg)
+    x, mine = s.images(cfg.recipe.size), studied(dealt(s, cfg)[0], 0, cfg)
+    part, scores = _parts(s.subset(mine), cfg.protocol, whole_number(folds, 'folds', 2), cfg.seed + 1), []
+    for k in range(folds if take is None else min(whole_number(take, 'take'), folds)):
+        train, valid = mine[part != k], mine[part == k]
+        t = fit_classifier(x, s.labels, s.classes, cfg.recipe, train, None, cfg.seed*1000 + k, cfg.device, None, show)
+        p = Predictions(s.ids[valid], classify(t.model, x, valid, cfg.recipe.mirror, cfg.device, cfg.recipe.bf16), s.labels[valid], s.classes)
+        scores.append(metrics(p, names=[metric])[metric])
+        if report: report(float(np.mean(scores)))
+    return float(np.mean(scores))

@@ -7,7 +7,7 @@ __all__ = ['CAPTIONS', 'SMALL', 'Method', 'comparison', 'significance', 'verdict
            'comparisons', 'right_when', 'answers', 'PhotoLab']
 
 # %% ../../nbs/labs/03b_photo_lab.ipynb #9486b270
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,10 @@ from ..core import atomic_path, one_of, runs_dir, whole_number
 from ..data import card
 from ..evaluate import Predictions, holm, per_class
 from .data_prep import at_hand, flattery, pictures, plot_balance, plot_set
-from .photo_folds import PROFILES, PROTOCOLS, Config, config_of, photos_of, prepare, run_folds
+from .photo_folds import PROFILES, PROTOCOLS, Config, config_of, photos_of, prepare, run_folds, validation_score
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
 from ..runs import Run, all_runs, as_runs, table
-from ..transfer import classify, rebuilt
+from ..transfer import Recipe, classify, rebuilt
 
 # %% ../../nbs/labs/03b_photo_lab.ipynb #ad24bd36
 @dataclass(frozen=True)
@@ -235,6 +235,24 @@ class PhotoLab:
     )->Run:
         "Run one configuration, all folds."
         return run_folds(self.name, cfg, root, show)
+
+    def search(self,
+        variant:str,         # whose settings are searched
+        space:dict,          # field of `transfer.Recipe` -> as for `search.check_space`
+        trials:int=20,       # in all
+        storage=None,        # as for `search.study_url`
+        take:int|None=None,  # parts of the training photographs that take turns at validation; default: all four
+        protocol:str='sender-folds', # a name in `PROTOCOLS`
+        profile:str='full',  # as for `configs`
+        show:bool|None=None, # a progress bar
+        **changes,           # fields of `Config`: source, limit, data_path, ...
+    ):                       # a `search.Search`
+        "Search settings of a variant on photographs that the first fold's network may study (`validation_score`); those that it will judge are never looked at."
+        from fashion_lab.search import search
+        for name in space: one_of(name, [f.name for f in fields(Recipe)], 'field of a recipe')
+        cfg = self.configs(profile, 1, variant, protocol, **changes)[0]
+        def score(settings, report): return validation_score(replace(cfg, options=tuple((dict(cfg.options) | settings).items())), self.metric, take=take, report=report, show=False)
+        return search(score, space, trials, f'{self.name} {variant} {protocol} {cfg.source}', storage, show=show)
 
     def comparison(self,
         runs, # a list of `Run`, or a table of them
