@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
 from fashion_lab.draw_garments import CLOTHING_CLASSES, ClothingDrawer

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from PIL import Image, UnidentifiedImageError
 
-from .core import cache_dir, one_of, progress
+from .core import cache_dir, one_of, progress, whole_number
 from .draw import FASHION_CLASSES, synthetic_fashion_mnist
 
 # %% ../nbs/foundation/02_data.ipynb #4a2e5b6c
@@ -440,8 +440,7 @@ def load_fashion_mnist(
 )->ImageTable:               # splits train, valid, test; images (N, 28, 28) uint8, light on black
     "Fashion-MNIST (Xiao, Rasul, Vollgraf 2017), verified; raises `MissingData` where it is nowhere, `DataError` where it is not the published data."
     c = card('fashion_mnist'); one_of(source, ('real', 'synthetic'), 'source'); _check_fraction(valid_frac)
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, numbers.Integral) or limit < len(c.classes)):
-        raise ValueError(f"limit must be a whole number of at least {len(c.classes)}, one training image per class, or None for all; got {limit!r}")
+    if limit is not None: whole_number(limit, 'limit', len(c.classes), ', one training image per class, or None for all')
     if source == 'synthetic' and path is not None: raise ValueError(f"synthetic images are drawn, not read: leave out path={str(path)!r}, or ask for source='real'")
     x_train, y_train, x_test, y_test = synthetic_fashion_mnist(2400, 500) if source == 'synthetic' else _pairs(c, find_files(c, path, download))
     split = np.r_[np.where(stratified_split(y_train, valid_frac, seed), 'valid', 'train'), np.full(len(y_test), 'test')]

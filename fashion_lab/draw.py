@@ -11,7 +11,7 @@ import math, numbers
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .core import one_of
+from .core import one_of, whole_number
 
 # %% ../nbs/foundation/01_draw.ipynb #5a1955a7
 FASHION_CLASSES = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot')
@@ -187,7 +187,7 @@ def draw_garment(
     "Draw one synthetic garment."
     garment = _GARMENTS[class_index(label)]
     if not isinstance(rng, np.random.Generator): raise ValueError(f"rng must be a numpy Generator such as np.random.default_rng(0), got {rng!r}")
-    if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 8: raise ValueError(f"size must be a whole number of at least 8 pixels, got {size!r}")
+    whole_number(size, 'size', 8, ' pixels')
     canvas = Image.new('L', (3 * size, 3 * size)); place, pen = _pose(rng, 3 * size), ImageDraw.Draw(canvas)
     for poly, shade in garment(rng): pen.polygon(place(poly), fill=round(255 * shade))
     shape = np.asarray(canvas.reduce(3), dtype=np.float32)
@@ -197,8 +197,7 @@ def draw_garment(
 # %% ../nbs/foundation/01_draw.ipynb #1af9a745
 def _drawn(n, seed, what):
     "n images and labels: each class equally often (to within one image), in random order."
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < len(FASHION_CLASSES):
-        raise ValueError(f"{what} must be a whole number of at least {len(FASHION_CLASSES)}, one image per class, got {n!r}")
+    whole_number(n, what, len(FASHION_CLASSES), ', one image per class')
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(n, dtype=np.int64) % len(FASHION_CLASSES))
     return np.stack([draw_garment(int(label), rng) for label in y]), y
@@ -210,6 +209,6 @@ def synthetic_fashion_mnist(
     seed:int=0,       # 0 or more; the same seed draws the same data set
 )->tuple:             # x_train (n_train, 28, 28) uint8, y_train (n_train,) int64, x_test, y_test
     "A synthetic stand-in for Fashion-MNIST: ten balanced classes of drawn garments."
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0: raise ValueError(f"seed must be a whole number of 0 or more, got {seed!r}")
+    whole_number(seed, 'seed', 0)
     for_train, for_test = np.random.SeedSequence(int(seed)).spawn(2)
     return (*_drawn(n_train, for_train, 'n_train'), *_drawn(n_test, for_test, 'n_test'))

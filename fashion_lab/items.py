@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image
 
-from .core import n_cores, one_of, progress
+from .core import n_cores, one_of, progress, whole_number
 from .data import DataError, ImageError, MissingData, read_image, stratified_split
 
 # %% ../nbs/foundation/02b_items.ipynb #4ce79a7a
@@ -251,7 +251,7 @@ def _remarks(counts, shares, parts, sizes, classes, group_names):
 # %% ../nbs/foundation/02b_items.ipynb #31269409
 def _parts(items, shares, parts, group, label, seed):
     "The part of every item, 0, 1, ...: groups stay whole, classes are shared out as evenly as they allow."
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0: raise ValueError(f"seed must be a whole number of 0 or more, got {seed!r}")
+    whole_number(seed, 'seed', 0)
     if not len(items): raise DataError("there are no items to split")
     labels, classes = _complete(items, label, 'label') if label is not None else (np.zeros(len(items), int), [None])
     groups, names = _complete(items, group, 'group') if group is not None else (np.arange(len(items)), range(len(items)))
@@ -306,7 +306,7 @@ def group_folds(
     seed:int=0,         # 0 or more; the same seed gives the same folds
 )->np.ndarray:          # (N,) int64, the fold of every item, 0 to k-1
     "Deal items to `k` folds for cross-validation so that no group is in two folds; warns with numbers where the groups do not allow even folds."
-    if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 2: raise ValueError(f"the number of folds must be a whole number of at least 2, got {k!r}")
+    whole_number(k, 'the number of folds', 2)
     return _parts(items, np.full(k, 1 / k), [f'fold {i}' for i in range(k)], group, label, seed)
 
 # %% ../nbs/foundation/02b_items.ipynb #de5d1451

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .compute import hand_macs, one_pass
-from .core import atomic_path, cache_dir, has_bf16, keep_memory, one_of, pick_device, progress
+from .core import atomic_path, cache_dir, has_bf16, keep_memory, one_of, pick_device, progress, whole_number
 from .data import _Broken, _download, _host
 from .loaders import image_tensor
 
@@ -277,8 +277,7 @@ def normalised(self:Backbone,
 
 # %% ../nbs/foundation/07_models.ipynb #1831f0d3
 def _check_size(size, card):
-    if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < card.smallest:
-        raise ValueError(f"size must be a whole number of at least {card.smallest} pixels for {card.name}, got {size!r}")
+    whole_number(size, 'size', card.smallest, f' pixels for {card.name}')
     if card.fixed and size != card.size: raise ValueError(f"{card.name} takes {card.size} pixels and no other size, got {size}; leave size out")
     return int(size)
 
@@ -698,9 +697,7 @@ def frozen_features(
 
 # %% ../nbs/foundation/07_models.ipynb #201913e0
 def _check_request(images, batch, views, augment, store, seed): # what `frozen_features` cannot do, said before it begins
-    for name, v in (('batch', batch), ('views', views)):
-        if isinstance(v, bool) or not isinstance(v, numbers.Integral) or v < 1: raise ValueError(f"{name} must be a whole number of at least 1, got {v!r}")
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0: raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    for name, v, least in (('batch', batch, 1), ('views', views, 1), ('seed', seed, 0)): whole_number(v, name, least)
     one_of(store, ('float32', 'float16'), 'number format')
     if not len(images): raise ValueError("there are no images to compute features of")
     image_tensor(np.array(images[:1]))                                       # shape and type, as loaders names them
@@ -743,8 +740,7 @@ def head(
     dropout:float=0.,     # share of features dropped while training, in [0, 1); half of it before a hidden layer
 )->nn.Sequential:         # (N, n_features) -> logits (N, n_classes)
     "A classifier on top of features: batch normalisation, dropout, linear; with `hidden`, once more with a ReLU between."
-    for name, v, low in (('n_features', n_features, 1), ('n_classes', n_classes, 2), ('hidden', 1 if hidden is None else hidden, 1)):
-        if isinstance(v, bool) or not isinstance(v, numbers.Integral) or v < low: raise ValueError(f"{name} must be a whole number of at least {low}, got {v!r}")
+    for name, v, least in (('n_features', n_features, 1), ('n_classes', n_classes, 2), ('hidden', 1 if hidden is None else hidden, 1)): whole_number(v, name, least)
     if not 0 <= dropout < 1: raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
     def layer(a, b, p): return [nn.BatchNorm1d(a), *[nn.Dropout(p)]*(p > 0), nn.Linear(a, b)]
     if hidden is None: return nn.Sequential(*layer(n_features, n_classes, dropout))

@@ -19,7 +19,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 
-from .core import atomic_path, cache_dir, n_cores, one_of, progress
+from .core import atomic_path, cache_dir, n_cores, one_of, progress, whole_number
 from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData, _Broken, _ask, _chunk, _download, _host, _only_one, _places, _stratified
 from .draw_facades import FACADE_CLASSES, FacadeDrawer
 from .draw_garments import CLOTHING_CLASSES, ClothingDrawer
@@ -120,7 +120,7 @@ class _Draw:
     def __call__(self, rows): return np.stack([self.drawer(self.names[r], self.size) for r in rows])
 
 def _square(size):
-    if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1: raise ValueError(f"size must be a whole number of pixels, at least 1, got {size!r}")
+    whole_number(size, 'size', 1, ' pixels')
     return int(size)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #c373bd8f
