@@ -202,8 +202,8 @@ class PhotoLab:
     limits:tuple = (120, 600) # how many photographs are drawn for smoke, and for quick where there is nothing real
     quick_limit:int|None = None # real photographs in quick at most
 
-    def face(self)->tuple: # what a lab's module offers, by these names and in this order: LAB, configs, prepare, run, comparison, verdicts, report, chosen_run, predict
-        return self.name, self.configs, prepare, self.run, self.comparison, self.verdicts, self.report, self.chosen_run, self.predict
+    def face(self)->tuple: # what a lab's module offers, by these names and in this order: LAB, Config, configs, prepare, run, comparison, verdicts, report, chosen_run, predict
+        return self.name, Config, self.configs, prepare, self.run, self.comparison, self.verdicts, self.report, self.chosen_run, self.predict
 
     def configs(self,
         profile:str='quick',   # smoke (seconds, drawn), quick (minutes) or full
