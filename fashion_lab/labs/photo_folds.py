@@ -9,7 +9,6 @@ __all__ = ['PROFILES', 'PROTOCOLS', 'MEASURES', 'Config', 'photos_of', 'dealt', 
 # %% ../../nbs/labs/03a_photo_folds.ipynb #f16b8a8d
 import json, warnings
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
