@@ -20,7 +20,7 @@ from ..items import group_folds
 from .data_prep import photos, senders
 from ..models import packaged_file
 from ..photo_sets import PhotoSet
-from ..runs import Run, start_run, table
+from ..runs import Run, start_run
 from ..transfer import Recipe, classify, fit_classifier, rebuilt
 
 # %% ../../nbs/labs/03a_photo_folds.ipynb #91fb75ad

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..core import atomic_path, one_of, runs_dir, whole_number
 from ..data import card
@@ -236,24 +237,6 @@ class PhotoLab:
         "Run one configuration, all folds."
         return run_folds(self.name, cfg, root, show)
 
-    def search(self,
-        variant:str,         # whose settings are searched
-        space:dict,          # field of `transfer.Recipe` -> as for `search.check_space`
-        trials:int=20,       # in all
-        storage=None,        # as for `search.study_url`
-        take:int|None=None,  # parts of the training photographs that take turns at validation; default: all four
-        protocol:str='sender-folds', # a name in `PROTOCOLS`
-        profile:str='full',  # as for `configs`
-        show:bool|None=None, # a progress bar
-        **changes,           # fields of `Config`: source, limit, data_path, ...
-    ):                       # a `search.Search`
-        "Search settings of a variant on photographs that the first fold's network may study (`validation_score`); those that it will judge are never looked at."
-        from fashion_lab.search import search
-        for name in space: one_of(name, [f.name for f in fields(Recipe)], 'field of a recipe')
-        cfg = self.configs(profile, 1, variant, protocol, **changes)[0]
-        def score(settings, report): return validation_score(replace(cfg, options=tuple((dict(cfg.options) | settings).items())), self.metric, take=take, report=report, show=False)
-        return search(score, space, trials, f'{self.name} {variant} {protocol} {cfg.source}', storage, show=show)
-
     def comparison(self,
         runs, # a list of `Run`, or a table of them
     )->pd.DataFrame: # as `comparison`
@@ -266,35 +249,60 @@ class PhotoLab:
         "Every method card with what the runs say of it."
         return verdicts(runs, self.methods, self.metric)
 
-    def chosen_run(self,
-        root=None, # folder of all runs; default: `core.runs_dir()`
-    )->Run:        # on real photographs
-        "The run that predictions are made with; a `FileNotFoundError` says how to get one."
-        real = [r for r in all_runs(root, self.name) if r.config['source'] == 'real' and r.config['profile'] != 'smoke']
-        if not real: raise FileNotFoundError(f"no trained network of {self.name} in {root or runs_dir()}: run `fashion_lab run {self.name} --profile quick` first")
-        return best_run(real)
+# %% ../../nbs/labs/03b_photo_lab.ipynb #7d9c254a
+@patch
+def search(self:PhotoLab,
+    variant:str,         # whose settings are searched
+    space:dict,          # field of `transfer.Recipe` -> as for `search.check_space`
+    trials:int=20,       # in all
+    storage=None,        # as for `search.study_url`
+    take:int|None=None,  # parts of the training photographs that take turns at validation; default: all four
+    protocol:str='sender-folds', # a name in `PROTOCOLS`
+    profile:str='full',  # as for `configs`
+    show:bool|None=None, # a progress bar
+    **changes,           # fields of `Config`: source, limit, data_path, ...
+):                       # a `search.Search`
+    "Search settings of a variant on photographs that the first fold's network may study (`validation_score`); those that it will judge are never looked at."
+    from fashion_lab.search import search
+    for name in space: one_of(name, [f.name for f in fields(Recipe)], 'field of a recipe')
+    cfg = self.configs(profile, 1, variant, protocol, **changes)[0]
+    def score(settings, report): return validation_score(replace(cfg, options=tuple((dict(cfg.options) | settings).items())), self.metric, take=take, report=report, show=False)
+    return search(score, space, trials, f'{self.name} {variant} {protocol} {cfg.source}', storage, show=show)
 
-    def predict(self,
-        paths,             # a photograph's path, or a list of them
-        run:Run|None=None, # the run whose network answers; default: `chosen_run()`
-        device='cpu',      # where to compute
-        heat=None,         # a folder for pictures that show what each answer rests on (Grad-CAM); default: none
-    )->pd.DataFrame:       # as `answers`
-        "What photographs show."
-        return answers(paths, run or self.chosen_run(), device, heat)
+# %% ../../nbs/labs/03b_photo_lab.ipynb #9c915e77
+@patch
+def chosen_run(self:PhotoLab,
+    root=None, # folder of all runs; default: `core.runs_dir()`
+)->Run:        # on real photographs
+    "The run that predictions are made with; a `FileNotFoundError` says how to get one."
+    real = [r for r in all_runs(root, self.name) if r.config['source'] == 'real' and r.config['profile'] != 'smoke']
+    if not real: raise FileNotFoundError(f"no trained network of {self.name} in {root or runs_dir()}: run `fashion_lab run {self.name} --profile quick` first")
+    return best_run(real)
 
-    def report(self,
-        runs,        # a `Run` or a list of them
-        folder=None, # where to write; default: `report-<profile>` beside the runs
-    )->Path:         # the page, `index.html`
-        "Write a page with the comparison, the tests between variants and the figures of the best run."
-        from fashion_lab import plots
-        runs = as_runs(runs)
-        best = best_run(runs)
-        folder, tables = Path(folder) if folder else best.path.parent/f"report-{best.config['profile']}", dict(comparison=self.comparison(runs))
-        try: tables['significance'] = significance(runs, self.baseline, self.metric)
-        except ValueError: pass                                   # a single variant has nothing to be compared with
-        tables['per_class'] = per_class(best.predictions('test'), ci=True)
-        drawn = {f'comparison_{p}': f for p, f in comparisons(runs, self.metric).items()} | figures(best)
-        files = {Path(f).stem: Path(f).name for f in plots.save_figures(drawn, folder)}
-        return write_page(folder, _page(best, runs, tables, files), tables)
+@patch
+def predict(self:PhotoLab,
+    paths,             # a photograph's path, or a list of them
+    run:Run|None=None, # the run whose network answers; default: `chosen_run()`
+    device='cpu',      # where to compute
+    heat=None,         # a folder for pictures that show what each answer rests on (Grad-CAM); default: none
+)->pd.DataFrame:       # as `answers`
+    "What photographs show."
+    return answers(paths, run or self.chosen_run(), device, heat)
+
+# %% ../../nbs/labs/03b_photo_lab.ipynb #82729b18
+@patch
+def report(self:PhotoLab,
+    runs,        # a `Run` or a list of them
+    folder=None, # where to write; default: `report-<profile>` beside the runs
+)->Path:         # the page, `index.html`
+    "Write a page with the comparison, the tests between variants and the figures of the best run."
+    from fashion_lab import plots
+    runs = as_runs(runs)
+    best = best_run(runs)
+    folder, tables = Path(folder) if folder else best.path.parent/f"report-{best.config['profile']}", dict(comparison=self.comparison(runs))
+    try: tables['significance'] = significance(runs, self.baseline, self.metric)
+    except ValueError: pass                                   # a single variant has nothing to be compared with
+    tables['per_class'] = per_class(best.predictions('test'), ci=True)
+    drawn = {f'comparison_{p}': f for p, f in comparisons(runs, self.metric).items()} | figures(best)
+    files = {Path(f).stem: Path(f).name for f in plots.save_figures(drawn, folder)}
+    return write_page(folder, _page(best, runs, tables, files), tables)
