@@ -1,5 +1,5 @@
 """What all tests share: the project's root, a scratch copy of it, where Fashion-MNIST is, and the table of notebooks at the end."""
-import os, shutil
+import os, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +55,15 @@ def copy(tmp_path):
     "A copy of the project's files, without what git ignores, in which a test may do anything."
     shutil.copytree(ROOT, tmp_path/'copy', ignore=NOT_SOURCES)
     return tmp_path/'copy'
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory):
+    "The site as `make docs` makes it, in a copy of the project: its folder."
+    copy = tmp_path_factory.mktemp('site')/'copy'
+    shutil.copytree(ROOT, copy, ignore=NOT_SOURCES)
+    env = dict(os.environ, PYTHONPATH=str(copy), OMP_NUM_THREADS='1', XDG_CONFIG_HOME=str(copy))
+    env.pop('IN_TEST', None)
+    done = subprocess.run([sys.executable, 'tools/website.py'], cwd=copy, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    return copy/'_docs'
