@@ -64,6 +64,13 @@ def test_cells_without_echo_keep_their_output_alone():
     assert (cells[2].cell_type, sources[2]) == ('markdown', '| a |\n|---|\n| 1 |') and sources[3] == 'shown()'
 
 
+def test_markdown_among_outputs_becomes_part_of_the_page():
+    table, text = new_output('display_data', {'text/html': '<table></table>'}), new_output('display_data', {'text/markdown': '#### Closures'})
+    sources, cells, _ = adapted(new_code_cell('report()', outputs=[text, table, text]), new_code_cell('#| echo: false\nloop()', outputs=[text, table]))
+    assert sources[1:] == ['report()', '## Closures', '# not shown', '## Closures', '## Closures', '# not shown']
+    assert [len(c.get('outputs', [])) for c in cells[1:]] == [0, 0, 1, 0, 0, 1] and 'tags' not in cells[1].metadata and cells[3].metadata.tags == ['remove-input']
+
+
 def test_headings_go_down_one_level_at_a_time():
     def levels(*texts): return [s.split()[0] for s in adapted(*map(new_markdown_cell, texts))[0]]
     assert levels('### a', '### b', '## c', '#### d', '##### e', '### f') == ['#', '##', '##', '##', '###', '####', '###']

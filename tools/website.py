@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import yaml
-from nbformat.v4 import new_markdown_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
 from pages import ROOT, directives, page_name, relink, visible
 
@@ -89,6 +89,20 @@ def caption(cell, heading, before):
     return ' '.join(filter(None, [f'Figure in “{heading}”.', sentence[:300]]))
 
 
+def in_parts(cell):
+    "A code cell, with every Markdown output as a cell of its own: headings, links and tables in it are the page's. Source comes first, and only where it is shown."
+    parts, source = [], cell.source
+    def code(outputs):
+        part = new_code_cell(source or '# not shown', outputs=outputs)  # MyST-NB leaves empty cells out, output and all
+        if not source: part.metadata['tags'] = ['remove-input']
+        return part
+    for markdown, outs in itertools.groupby(cell.outputs, lambda o: 'text/markdown' in o.get('data', {})):
+        if not markdown or source: parts.append(code([] if markdown else list(outs)))
+        if markdown: parts += [new_markdown_cell(o.data['text/markdown']) for o in outs]
+        source = ''
+    return parts or [code([])]
+
+
 def adapt(nb, front, links, title=None):
     "All that stands between a notebook that nbdev processed and one that MyST-NB can show: (the notebook, [(name, one line about it), ...])."
     levels, names, heading, before, cells = Levels(), {}, front['title'], '', []
@@ -99,23 +113,14 @@ def adapt(nb, front, links, title=None):
             if name in names: continue  # a method that is documented with its class, and once more below
             names[name] = about
             shown = new_markdown_cell(text)
-        elif cell.cell_type == 'code':
-            for i, out in enumerate(shown.outputs):
-                data = out.get('data', {})
-                if 'text/markdown' in data: shown.outputs[i] = new_output('display_data', {'text/markdown': data['text/markdown']})
-                if any(k.startswith('image/') for k in data): shown.metadata['mystnb'] = dict(image=dict(alt=caption(cell, heading, before)))
-            if not shown.source and shown.outputs and all('text/markdown' in o.get('data', {}) for o in shown.outputs):
-                shown = new_markdown_cell('\n\n'.join(o.data['text/markdown'] for o in shown.outputs))
-            elif not shown.source: shown.source, shown.metadata['tags'] = '# not shown', ['remove-input']  # MyST-NB leaves empty cells out, output and all
-            shown.metadata.pop('transient', None); shown.metadata.pop('language', None)
-        if shown.cell_type == 'markdown':
-            shown.source = links(outside_code(shown.source, lambda t: re.sub(r'^(#+) (.*)$', levels, t, flags=re.M)))
-            if found := re.findall(r'^#+ (.+)$', re.sub(r'^```.*?^```', '', shown.source, flags=re.S | re.M), re.M): heading = plain(found[-1])
-            before = re.split(r'\n\s*\n', shown.source.strip())[-1]
-        for out in shown.get('outputs', []):
-            if 'text/markdown' in out.get('data', {}): out.data['text/markdown'] = links(out.data['text/markdown'])
-        shown.pop('id', None)
-        cells.append(nbformat.from_dict(dict(shown, id=f'cell-{len(cells)}')))
+        for part in ([shown] if shown.cell_type == 'markdown' else in_parts(shown)):
+            if part.cell_type == 'markdown':
+                part.source = links(outside_code(part.source, lambda t: re.sub(r'^(#+) (.*)$', levels, t, flags=re.M)))
+                if found := re.findall(r'^#+ (.+)$', re.sub(r'^```.*?^```', '', part.source, flags=re.S | re.M), re.M): heading = plain(found[-1])
+                before = re.split(r'\n\s*\n', part.source.strip())[-1]
+            elif any(k.startswith('image/') for o in part.outputs for k in o.get('data', {})): part.metadata['mystnb'] = dict(image=dict(alt=caption(cell, heading, before)))
+            part.pop('id', None)
+            cells.append(nbformat.from_dict(dict(part, id=f'cell-{len(cells)}')))
     lead = f"\n\n{{.lead}}\n{front['description']}" if front.get('description') else ''
     cells.insert(0, new_markdown_cell(f"# {title or front['title']}{lead}", id='title'))
     info = dict(kernelspec=nb.metadata.get('kernelspec', dict(name='python3', display_name='python3')), language_info=dict(name='python', pygments_lexer='ipython3'))
@@ -299,7 +304,10 @@ def finish_page(app, pagename, templatename, context, doctree):
     if 'body' not in context: return
     body = re.sub(r'<img (?![^>]*loading=)', '<img loading="lazy" decoding="async" ', context['body'])
     together = re.compile(r'(?<=\d) (?=(?:%|±|s|ms|kB|MB|GB)(?![\w/]))|(?<=±) (?=\d)')  # a number and its unit stay on one line
-    context['body'] = re.sub(r'<td\b.*?</td>', lambda m: together.sub('\u00a0', m[0]), body, flags=re.S)
+    def cell(m):
+        short = len(re.sub(r'<[^>]*>|\s+', ' ', m[2]).strip()) <= 24  # which does not wrap
+        return ('<td data-short' if short else '<td') + m[1] + '>' + together.sub('\u00a0', m[2]) + '</td>'
+    context['body'] = re.sub(r'<td\b([^>]*)>(.*?)</td>', cell, body, flags=re.S)
 
 
 def show_math(translator, node):

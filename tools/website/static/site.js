@@ -11,7 +11,7 @@
   };
   const sortable = table => {
     const head = table.tHead?.rows, body = table.tBodies;
-    if (!head || head.length !== 1 || body.length !== 1 || body[0].rows.length < 4) return;
+    if (!head || head.length !== 1 || body.length !== 1 || body[0].rows.length < 3) return;
     if ([...table.querySelectorAll('[rowspan],[colspan]')].some(c => c.rowSpan > 1 || c.colSpan > 1)) return;
     [...head[0].cells].forEach((th, column) => {
       if (!th.textContent.trim() || th.querySelector('button, a')) return;
