@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 # %% ../nbs/studio/00_scoreboard.ipynb #7fc0cbc9
 from .core import one_of
-from .plots import BLUE, GREY, INK, VERMILLION, canvas, dress, name_ticks, percent_axis, pretty
+from .plots import BLUE, VERMILLION, canvas, dress, name_ticks, percent_axis, pretty
 from .runs import COLUMNS, read_results, results_dir
 
 # %% ../nbs/studio/00_scoreboard.ipynb #de537408

@@ -159,6 +159,14 @@ def test_pages_have_one_title_a_description_and_neighbours(texts):
         assert str(website.Path.home()) + '/' not in text
 
 
+def test_next_leads_through_every_page(texts):
+    page, met = 'index.html', []
+    while page not in met:
+        met.append(page)
+        if follow := re.search(r'class="right-next"\s+href="([^"#]+)', texts[page]): page = website.posixpath.normpath(website.posixpath.join(website.posixpath.dirname(page), follow[1]))
+    assert sorted(met) == sorted(t for t in texts if t != 'search.html')
+
+
 def test_nothing_is_fetched_from_another_host(site, texts):
     fetched = r'<(?:script|img|iframe|source|video|audio)\b[^>]*?\ssrc="([^"]+)"|<link\b(?![^>]*rel="canonical")[^>]*?\shref="([^"]+)"'
     for name, text in texts.items(): assert not [u for pair in re.findall(fetched, text) for u in pair if u and (urlsplit(u).netloc and not u.startswith('data:'))], name
