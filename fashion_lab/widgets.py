@@ -14,6 +14,7 @@ import ipywidgets as w
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from PIL import Image
 
 # %% ../nbs/studio/02_widgets.ipynb #c344ed70
@@ -134,30 +135,34 @@ class ConfusionExplorer(Explorer):
                 self.buttons[t, q] = b; cells.append(b)
         return w.GridBox(cells, layout=w.Layout(grid_template_columns=f'minmax(70px, 110px) repeat({k}, minmax(28px, 1fr))', grid_gap='2px', max_width='60rem', overflow='auto'))
 
-    def open(self,
-        true, # class number, or `None` for the whole matrix
-        said, # class number
-    ):
-        "Show the pictures of a cell."
-        self.cell = None if true is None else (int(true), int(said))
-        self.redraw()
+# %% ../nbs/studio/02_widgets.ipynb #cbc8a9ac
+@patch
+def open(self:ConfusionExplorer,
+    true, # class number, or `None` for the whole matrix
+    said, # class number
+):
+    "Show the pictures of a cell."
+    self.cell = None if true is None else (int(true), int(said))
+    self.redraw()
 
-    def behind(self)->np.ndarray: # positions in the predictions, the surest first
-        "The examples of the open cell."
-        at = np.flatnonzero((self.p.targets == self.cell[0]) & (self.p.preds == self.cell[1]))
-        return at[np.argsort(-self.p.confidence[at], kind='stable')]
+@patch
+def behind(self:ConfusionExplorer)->np.ndarray: # positions in the predictions, the surest first
+    "The examples of the open cell."
+    at = np.flatnonzero((self.p.targets == self.cell[0]) & (self.p.preds == self.cell[1]))
+    return at[np.argsort(-self.p.confidence[at], kind='stable')]
 
-    def figure(self):
-        "The whole matrix, or the pictures of a cell."
-        source = self.run.config['source']
-        if self.cell is None:
-            self.say(f'{len(self.p):,} test pictures of {self.run.variant}; click a cell to see the pictures behind it')
-            return plot_confusion(self.p, normalize=None, source=source)
-        at, (t, q) = self.behind(), self.cell
-        if not len(at): raise ValueError(f'no {self.p.classes[t]} was taken for {self.p.classes[q]}')
-        take = at[:self.most]
-        self.say(f'{self.p.classes[t]}, taken for {self.p.classes[q]}: {len(at)}' + (f', the {len(take)} surest are shown' if len(take) < len(at) else ''))
-        return draw_predictions(pictures(self.set, self.rows[take]), self.p[take], np.arange(len(take)), None, f'{self.p.classes[t]}, taken for {self.p.classes[q]}', 'bar: confidence', source)
+@patch
+def figure(self:ConfusionExplorer):
+    "The whole matrix, or the pictures of a cell."
+    source = self.run.config['source']
+    if self.cell is None:
+        self.say(f'{len(self.p):,} test pictures of {self.run.variant}; click a cell to see the pictures behind it')
+        return plot_confusion(self.p, normalize=None, source=source)
+    at, (t, q) = self.behind(), self.cell
+    if not len(at): raise ValueError(f'no {self.p.classes[t]} was taken for {self.p.classes[q]}')
+    take = at[:self.most]
+    self.say(f'{self.p.classes[t]}, taken for {self.p.classes[q]}: {len(at)}' + (f', the {len(take)} surest are shown' if len(take) < len(at) else ''))
+    return draw_predictions(pictures(self.set, self.rows[take]), self.p[take], np.arange(len(take)), None, f'{self.p.classes[t]}, taken for {self.p.classes[q]}', 'bar: confidence', source)
 
 def open_confusion(
     run:Run, # as for `ConfusionExplorer`
