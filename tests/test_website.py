@@ -114,6 +114,17 @@ def test_labs_are_named_for_readers():
     assert [website.readable(t) for t in ['labs.shoe_pairs', 'labs.fashion_mnist', 'photo_folds', 'Footwear closures']] == ['Shoe pairs', 'Fashion-MNIST', 'photo_folds', 'Footwear closures']
 
 
+def test_markdown_is_said_in_plain_words():
+    assert website.plain('The `fashion_lab` command, *not* **bold**, _so_ [a `link`](x.html#y_z) of `a_b_`') == 'The fashion_lab command, not bold, so a link of a_b_'
+
+
+def test_rooms_that_labs_share_come_after_the_labs():
+    page = lambda title: website.Page(f'labs/{title.lower()}.html', title, 'about')  # noqa: E731
+    text = website.overview('Labs', 'labs/index.html', [page('Clothing'), page('photo_folds'), page('Closures')])
+    assert text.index('clothing.html') < text.index('closures.html') < text.index('## What they share') < text.index('photo_folds.html')
+    assert 'What they share' not in website.overview('Foundation', 'labs/index.html', [page('core'), page('data')])
+
+
 def test_thumbnails_are_small_and_only_of_figures(tmp_path):
     nb = new_notebook(cells=[new_code_cell('a', outputs=[new_output('display_data', {'image/png': png((40, 30))})])])
     assert not website.thumbnail(nb, tmp_path/'a'/'t.jpg') and not (tmp_path/'a').exists()

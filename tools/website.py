@@ -43,7 +43,11 @@ def slug(text, taken=()):
     return next(s for s in [base, *(f'{base}-{i}' for i in range(1, 1000))] if s not in taken)
 
 
-def plain(text): return re.sub(r'\s+', ' ', re.sub(r'!?\[([^\]]*)\]\([^)]*\)|[*`_]{1,2}(?=\S)|(?<=\S)[*`]{1,2}', r'\1', text)).strip()
+def plain(text):
+    "Markdown as plain words: no links, emphasis or code marks; what is in code marks stays as it is."
+    parts = re.split(r'`([^`]*)`', re.sub(r'!?\[([^\]]*)\]\([^)]*\)', r'\1', text))
+    words = ''.join(p if i % 2 else re.sub(r'\*+|(?<!\w)_{1,2}(?=\w)|(?<=\w)_{1,2}(?!\w)', '', p) for i, p in enumerate(parts))
+    return re.sub(r'\s+', ' ', words).strip()
 
 
 def outside_code(text, change):
@@ -201,9 +205,14 @@ def cards(pages, here=''):
     return '<div class="cards">\n' + '\n'.join(map(card, pages)) + '\n</div>'
 
 
+def shared(page): return bool(re.fullmatch(r'[a-z_]+', page.title))  # named like a module: a room that several labs share, no lab of its own
+
+
 def overview(title, first, pages):
-    "An overview page in Markdown."
-    text = f'# {title}\n\n{{.lead}}\n{ABOUT.get(title, "")}\n\n{cards(pages, first)}\n'
+    "An overview page in Markdown: cards, and below them what the pages above share."
+    own = [p for p in pages if not shared(p)] or pages
+    text = f'# {title}\n\n{{.lead}}\n{ABOUT.get(title, "")}\n\n{cards(own, first)}\n'
+    if rest := [p for p in pages if p not in own]: text += f'\n## What they share\n\n{cards(rest, first)}\n'
     return text + ('\nEvery function and class of the project is listed in [all names](../names.html).\n' if title == 'Foundation' else '')
 
 
@@ -251,7 +260,7 @@ def home(src, whole):
     "The first page: the notebook's own cells, then the labs as cards, and (unseen) the order of all pages."
     index = nbformat.read(src/'index.ipynb', as_version=4)
     at = next((i for i, c in enumerate(index.cells) if i and c.cell_type == 'markdown' and c.source.startswith('## ')), len(index.cells))
-    labs = [p for title, pages in whole if title == 'Labs' for p in pages if p.notebook]
+    labs = [p for title, pages in whole if title == 'Labs' for p in pages if p.notebook and not shared(p)]
     if labs: index.cells.insert(at, new_markdown_cell('## The labs\n\n' + cards(labs), id='labs'))
     order = '\n'.join(f'{p.title} <{"self" if p.doc == "index" else p.doc}>' for _, pages in whole for p in pages)
     index.cells.append(new_markdown_cell('```{toctree}\n:hidden:\n\n' + order + '\n```', id='order'))
