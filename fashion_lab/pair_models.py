@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MIRRORS', 'pair_block', 'pair_layers', 'stacked', 'CNN', 'CNNChannel', 'PairAugment', 'side_by_side', 'PairLoader',
-           'MemoryLimit', 'SiamesePair', 'PairFeatureLoader', 'PairContrast', 'contrastive_loss', 'found']
+           'MemoryLimit', 'SiamesePair', 'HeadPair', 'PairFeatureLoader', 'PairContrast', 'contrastive_loss', 'found']
 
 # %% ../nbs/foundation/14_pair_models.ipynb #3f997936
 import functools
@@ -207,12 +207,23 @@ class SiamesePair(nn.Module):
         if self.mirror == 'both': return (self.body(x) + self.body(x.flip(3)))/2
         return self.body(x.flip(3) if right and self.mirror == 'right' else x)
     def embed(self, x, right=False): return self.project(self.features(x, right)) # as `features` -> (N, d) of length 1
-    def logits(self, cosine): # (...) -> (..., 2): different, same
-        z = (self.slope*cosine - self.offset)/2
-        return torch.stack([-z, z], -1)
-    def forward(self, x): # pairs (N, 6, H, W), normalised, the left image's channels first -> (N, 2)
+    def compare(self, left, right): # embeddings (..., d), which broadcast -> log-odds (...) of belonging together
+        return self.slope*(left*right).sum(-1) - self.offset
+    def forward(self, x): # pairs (N, 6, H, W), normalised, the left image's channels first -> logits (N, 2)
         if x.ndim != 4 or x.shape[1] != 6: raise ValueError(f"pairs must have the shape (N, 6, H, W), got {tuple(x.shape)}")
-        return self.logits((self.embed(x[:, :3])*self.embed(x[:, 3:], True)).sum(1))
+        z = self.compare(self.embed(x[:, :3]), self.embed(x[:, 3:], True))/2
+        return torch.stack([-z, z], -1)
+
+# %% ../nbs/foundation/14_pair_models.ipynb #899686bd
+class HeadPair(SiamesePair):
+    "A siamese network that compares by a linear layer on |a - b| and a*b instead of the cosine."
+    def __init__(self,
+        body:Backbone,      # gives features; normalised images in
+        mirror:str='both',  # as for `SiamesePair`
+    ):
+        super().__init__(body, mirror)
+        self.head = nn.Linear(2*body.n_features, 1)
+    def compare(self, left, right): return self.head(torch.cat([(left - right).abs(), left*right], -1)).squeeze(-1)
 
 # %% ../nbs/foundation/14_pair_models.ipynb #edf457af
 class PairFeatureLoader(BatchLoader):
