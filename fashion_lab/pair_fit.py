@@ -105,7 +105,7 @@ def shoe_features(
     cache=True,        # as in `frozen_features`
 )->np.ndarray:         # float32 `(N, d)`
     "What the body of a siamese network says of shoes, seen as the network sees them; kept, so that nothing is computed twice."
-    look = lambda x: np.asarray(frozen_features(net.body, x, device=device, cache=cache)[:, 0], np.float32)
+    look = lambda x: np.array(frozen_features(net.body, x, device=device, cache=cache)[:, 0], np.float32) # a copy: kept features are read-only
     images = np.ascontiguousarray(images); flipped = lambda: np.ascontiguousarray(images[:, :, ::-1])
     if net.mirror == 'both': return (look(images) + look(flipped()))/2
     return look(flipped() if right and net.mirror == 'right' else images)
@@ -160,7 +160,7 @@ def fit_network(
     first = loader(train, bs=batch_size, shuffle=True, augment=augment)
     if not anew: first.groups = None
     judged = valid is not None and len(valid) > 0
-    done = fit(net, DataLoaders(first, *[loader(np.asarray(valid), bs=64)]*judged, device=device), epochs, lr, schedule, optimizer, wd, patience=patience if judged else None, restore_best=judged, checkpoint=checkpoint, show=show)
+    done = fit(net, DataLoaders(first, *([loader(np.asarray(valid), bs=64)] if judged else []), device=device), epochs, lr, schedule, optimizer, wd, patience=patience if judged else None, restore_best=judged, checkpoint=checkpoint, show=show)
     return FittedPairs(PairJudge(net.to('cpu'), mean, std, mirror, str(device)), done.history, done.batch_size, done.stopped_early)
 
 # %% ../nbs/foundation/14b_pair_fit.ipynb #1c975e7e

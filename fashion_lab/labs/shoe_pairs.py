@@ -7,7 +7,7 @@ __all__ = ['LAB', 'MODELS', 'SIAMESE', 'PROFILES', 'PROTOCOLS', 'PLAIN', 'LITE2'
            'PUBLISHED', 'CAPTIONS', 'CHECKS', 'Config', 'Method', 'method', 'configs', 'loaded', 'shoes_of', 'prepare',
            'build', 'train', 'predictions', 'easy_items', 'altered', 'evaluated', 'price', 'run', 'config_of',
            'judge_of', 'comparison', 'verdicts', 'by_person', 'best_run', 'plot_checks', 'plot_persons', 'mistakes',
-           'seen', 'figures', 'report', 'chosen_run', 'predict', 'right_when', 'recorded']
+           'seen', 'figures', 'report', 'chosen_run', 'predict', 'right_when']
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #9a5da11f
 import functools
@@ -31,7 +31,6 @@ from ..pairs import load_shoe_pairs, make_pairs
 from ..photo_sets import PhotoSet
 from ..photos import decode, problem_table, scan
 from ..runs import Run, all_runs, as_runs, start_run, table
-from ..runs import recorded as runs_recorded
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #bcb43715
 LAB = 'shoe_pairs'
@@ -525,8 +524,3 @@ def _alone(z, k, left, right): # how sure: the probability that the best fitting
 def _kept(fig, path): # the file that was written
     from fashion_lab.plots import save_figures
     return save_figures({path.stem: fig}, path.parent)[0]
-
-# %% ../../nbs/labs/02_shoe_pairs.ipynb #7e7bdcaf
-def recorded():
-    "The published results of the full profile on real photographs, or `None` where none are recorded."
-    return runs_recorded(LAB)
