@@ -173,18 +173,18 @@ def within(
 
 def set_threshold(
     net:SiamesePair,     # its slope and offset are set
-    left:torch.Tensor,   # `(P, d)` embeddings
-    right:torch.Tensor,  # `(P, d)`
+    left:torch.Tensor,   # `(P, ...)` embeddings
+    right:torch.Tensor,  # `(P, ...)`
     groups,              # (P,) within which wrong pairs are made
     person,              # (P,) whose pairs: every person counts the same
 ):
-    "Find out what a cosine means, from right pairs and all wrong pairs within groups."
+    "Find out what cosines mean, from right pairs and all wrong pairs within groups."
     at = within(groups)
     same = at[:, 0] == at[:, 1]
     if same.all(): raise DataError("nobody has two pairs that were photographed alike, so that no threshold can be found")
-    cosine = (left[at[:, 0]]*right[at[:, 1]]).sum(1).numpy()
-    slope, offset = calibrated(cosine, same, np.asarray(person)[at[:, 0]])
-    net.slope.fill_(slope); net.offset.fill_(offset)
+    scores = np.concatenate([net.alike(left[k[:, 0]], right[k[:, 1]]).numpy() for k in np.array_split(at, -(-len(at)//1024))])
+    slope, offset = calibrated(scores, same, np.asarray(person)[at[:, 0]])
+    net.slope.copy_(torch.from_numpy(np.asarray(slope))); net.offset.fill_(offset)
 
 # %% ../nbs/foundation/14b_pair_fit.ipynb #90416be4
 ENOUGH = 8 # validation persons that may decide on a threshold alone
@@ -229,7 +229,7 @@ def fit_siamese(
     net.body.freeze()
     def centred(): # from the plain look at the training shoes
         f = [shoe_features(net, x, r, device, cache) for x, r in ((data.left, False), (data.right, True))]
-        if centre: net.centre.copy_(torch.from_numpy(np.concatenate([f[0][train], f[1][train]]).mean(0)))
+        if centre: net.centre.copy_(torch.from_numpy(np.concatenate([f[0][train], f[1][train]]).mean(0)[:len(net.centre)]))
         return f
     f, done = centred(), None
     if epochs:

@@ -59,19 +59,20 @@ def person_weights(
     return w*len(w)/w.sum()
 
 def calibrated(
-    scores,       # (N,) any numbers, larger for pairs that look more alike
+    scores,       # (N,) any numbers, larger for pairs that look more alike; or (N, K), several for each pair
     same,         # (N,) bool: right pairs; both kinds must be there
     person=None,  # (N,) whose pairs; default: every pair counts the same
     strength:float=100., # inverse of the penalty on the slope, for scores of standard deviation 1
-)->tuple:         # (slope, offset): the log-odds of a right pair are slope*score - offset
-    "Logistic regression of the answer on one score (Platt 1999)."
+)->tuple:         # (slope, offset): the log-odds of a right pair are slope*score - offset; with several scores (K,) slopes
+    "Logistic regression of the answer on one score, or a few (Platt 1999)."
     from sklearn.linear_model import LogisticRegression
     x, y = np.asarray(scores, float), np.asarray(same).astype(int)
     if len(set(y.tolist())) < 2: raise ValueError("a threshold needs right pairs and wrong ones")
-    mean, sd = x.mean(), x.std() or 1.
-    m = LogisticRegression(C=strength).fit(((x - mean)/sd)[:, None], y, person_weights(y, np.zeros(len(y)) if person is None else person))
-    slope = float(m.coef_[0, 0])/sd
-    return slope, float(slope*mean - m.intercept_[0])
+    many = x.reshape(len(x), -1)
+    mean, sd = many.mean(0), np.where(many.std(0) > 0, many.std(0), 1.)
+    m = LogisticRegression(C=strength).fit((many - mean)/sd, y, person_weights(y, np.zeros(len(y)) if person is None else person))
+    slope = m.coef_[0]/sd
+    return (slope if x.ndim > 1 else float(slope[0])), float(slope@mean - m.intercept_[0])
 
 # %% ../nbs/foundation/14a_pair_scores.ipynb #41104741
 def retrieval(

@@ -25,7 +25,7 @@ from ..models import backbone, packaged_file
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
 from ..pair_checks import exchanged, floor_colours, framed, hidden
 from ..pair_fit import FittedPairs, PairData, PairJudge, fit_head_pair, fit_network, fit_siamese, pair_data
-from ..pair_models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair
+from ..pair_models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair, with_colours
 from ..pair_scores import match_shoes, pair_predictions, plot_matches, plot_pairs, retrieval, side_of, verification
 from ..pairs import load_shoe_pairs, make_pairs
 from ..photo_sets import PhotoSet
@@ -66,6 +66,7 @@ class Config:
     weights:str|None = 'packaged'   # packaged, imagenet or none
     stage:str|None = None           # of siamese networks: the first stage that is trained too
     views:int = 4                   # of siamese networks: kept per image for training
+    colours:bool = False            # of siamese networks: compare colours, too
     centre:bool = True              # of siamese networks: subtract the mean of the training shoes
     checks:bool = False             # ask again with altered pictures; for CNN and CNNChannel, also rank all right shoes
     device:str = 'auto'             # as in `pick_device`
@@ -102,7 +103,8 @@ METHODS = [
     Method('siamese-tail', dict(stage='blocks.6', lr=1e-4, epochs=12), 'the last stages were made for dogs and lorries: trained on, they learn seams', 'minutes', 'Yosinski et al. 2014', 'siamese-lite0'),
     Method('large', PLAIN | dict(size=320), 'the same network sees finer seams in larger pictures', 'twice the MACs', 'Touvron et al. 2019', 'mirrored'),
     Method('lite2', PLAIN | LITE2, 'a larger network knows more about shoes', 'twice the MACs', 'Tan and Le 2019', 'mirrored'),
-    Method('siamese', LITE2 | dict(checks=True), 'the larger network and the trained projection together', 'twice the MACs, and the features of four views', 'this lab'),
+    Method('colours', PLAIN | dict(colours=True), 'features overlook what a colour says: brown and black boots are boots', 'a histogram', 'Swain and Ballard 1991', 'mirrored'),
+    Method('siamese', dict(size=320, colours=True, checks=True), 'larger pictures, colours and the trained projection together', 'twice the MACs, and the features of four views', 'this lab'),
     Method('CNN', SCRATCH | dict(model='CNN', checks=True), 'the filters never see both shoes at the same place: hardly better than guessing', 'minutes', 'public student project', 'CNNChannel'),
     Method('CNNChannel', SCRATCH | dict(checks=True), 'six channels compare place by place from the first filter on', 'minutes', 'public student project'),
     Method('CNNChannel-mirrored', SCRATCH | dict(mirror='right'), 'a mirrored right shoe lies on its left one, so that places correspond', 'none', 'this lab', 'CNNChannel'),
@@ -114,7 +116,7 @@ METHODS = [
     Method('CNNChannel-mean', SCRATCH | dict(normalise='mean'), 'the mean is most of it', 'none', 'public student project', 'CNNChannel'),
     Method('CNNChannel-still', SCRATCH | dict(augment=False), 'without random changes every pair is learned by heart', 'none', 'public student project', 'CNNChannel'),
 ]
-QUICK = {'cosine': {}, 'siamese': dict(backbone='efficientnet_lite0', size=224, views=2), 'CNN': dict(size=64, epochs=8), 'CNNChannel': dict(size=64, epochs=12)}
+QUICK = {'cosine': {}, 'siamese': dict(size=224, views=2), 'CNN': dict(size=64, epochs=8), 'CNNChannel': dict(size=64, epochs=12)}
 SMOKE = dict(size=32, backbone='custom_cnn', weights=None, views=2, batch_size=16, limit=16)
 PUBLISHED = {'CNN': dict(valid=.840, test_m=.712, test_w=.750), 'CNNChannel': dict(valid=.882, test_m=.861, test_w=.872)}
 
@@ -188,7 +190,8 @@ def build(
 ):                      # a network, freshly initialised
     "The network of a configuration."
     if not cfg.siamese: return MODELS[cfg.model](**dict(cfg.options))
-    return SIAMESE[cfg.model](backbone(cfg.backbone, cfg.weights if trained else None, cfg.size), cfg.mirror)
+    body = backbone(cfg.backbone, cfg.weights if trained else None, cfg.size)
+    return SIAMESE[cfg.model](with_colours(body) if cfg.colours else body, cfg.mirror)
 
 def train(
     cfg:Config,          # what to train
