@@ -7,9 +7,9 @@ __all__ = ['ALIKE', 'NORMALISE', 'ENOUGH', 'SHOE_VIEWS', 'PairData', 'pair_data'
            'FittedPairs', 'fit_network', 'within', 'set_threshold', 'kept_views', 'fit_siamese', 'fit_head_pair']
 
 # %% ../nbs/foundation/14b_pair_fit.ipynb #f38bc89e
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from .core import keep_memory, one_of, pick_device, set_seed
+from .core import one_of, pick_device
 from .data import DataError
 from .loaders import PhotoAugment, channel_stats
 from .models import frozen_features
@@ -200,11 +200,11 @@ def kept_views(
     store:str='float32', # as in `frozen_features`
 )->tuple:             # features of the left shoes and of the right ones, `(P, views, ...)`
     "What a frozen body makes of every shoe in several views; computed once."
-    from dataclasses import replace
     augment = replace(SHOE_VIEWS, flip=.5 if mirror == 'both' else 0.) if views > 1 else None
     images = [data.left, data.right[:, :, ::-1] if mirror == 'right' else data.right]
     return tuple(frozen_features(body, np.ascontiguousarray(x), views=views, augment=augment, device=device, cache=cache, store=store) for x in images)
 
+# %% ../nbs/foundation/14b_pair_fit.ipynb #ec999d17
 def fit_siamese(
     net:SiamesePair,       # with a pretrained body; trained in place
     data:PairData,         # all pairs of a set

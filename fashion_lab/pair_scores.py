@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
 
-from .core import one_of
 from .evaluate import Predictions, metrics, per_class, roc_curves
-from .plots import BLUE, GREY, INK, VERMILLION, canvas, draw_tiles, dress, short, style
+from .plots import BLUE, INK, VERMILLION, canvas, draw_tiles, dress, short, style
 
 # %% ../nbs/foundation/14a_pair_scores.ipynb #83ec224a
 def pair_predictions(

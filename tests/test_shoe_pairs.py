@@ -224,7 +224,6 @@ def test_arguments_that_cannot_be_meant(arguments, said, capsys):
 
 
 def course(folder, students, pairs=3, size=40):
-    k = 0
     for split, n in students.items():
         (folder/split).mkdir(parents=True, exist_ok=True); drawer = PairDrawer(n, len(split), size, pairs)
         for i in range(n*pairs):

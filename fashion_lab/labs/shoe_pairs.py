@@ -11,13 +11,13 @@ __all__ = ['LAB', 'MODELS', 'SIAMESE', 'PROFILES', 'PROTOCOLS', 'PLAIN', 'LITE2'
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #9a5da11f
 import functools
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core import atomic_path, environment, one_of, pick_device, runs_dir, set_seed, whole_number
+from ..core import environment, one_of, pick_device, runs_dir, set_seed, whole_number
 from ..data import DataError
 from ..evaluate import holm
 from .data_prep import at_hand, flattery, noted
@@ -28,8 +28,7 @@ from ..pair_fit import FittedPairs, PairData, PairJudge, fit_head_pair, fit_netw
 from ..pair_models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair, with_colours
 from ..pair_scores import match_shoes, pair_predictions, plot_matches, plot_pairs, retrieval, side_of, verification
 from ..pairs import load_shoe_pairs, make_pairs
-from ..photo_sets import PhotoSet
-from ..photos import decode, problem_table, scan
+from ..photos import decode, scan
 from ..runs import Run, all_runs, as_runs, start_run, table
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #bcb43715
@@ -150,7 +149,7 @@ def configs(
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6a681ea1
 @functools.lru_cache(maxsize=3)
-def loaded(source, limit, size, valid_frac, test_frac, seed, data_path)->tuple: # (`PhotoSet`, `PairData`)
+def loaded(source, limit, size, valid_frac, test_frac, seed, data_path)->tuple: # (`photo_sets.PhotoSet`, `PairData`)
     "The pairs of a configuration, loaded once per process; pairs that cannot be used are left out and named in the set's notes."
     how = dict(valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size)
     s = noted(load_shoe_pairs, source=source, **how, **(dict(n=limit or 60) if source == 'synthetic' else dict(path=data_path)))
