@@ -76,7 +76,7 @@ class PairJudge:
     )->torch.Tensor:       # `(N, d)` of length 1
         "What a siamese network makes of single shoes."
         f = shoe_features(self.net, images, right, self.device, self.cache)
-        with torch.no_grad(): return self.net.to('cpu').project(torch.from_numpy(f))
+        with torch.no_grad(): return self.net.to('cpu').project(torch.tensor(f))
     def __call__(self,
         left,      # uint8 `(P, H, W, 3)`
         right,     # uint8 `(Q, H, W, 3)`
@@ -235,7 +235,7 @@ def fit_siamese(
     if epochs:
         done = _contrast(net, data, train, valid, epochs, lr, wd, views, stage, batch_size, patience, seed, device, cache, checkpoint, show)
         if stage: f = centred()
-    with torch.no_grad(): left, right = (net.project(torch.from_numpy(x)) for x in f)
+    with torch.no_grad(): left, right = (net.project(torch.tensor(x)) for x in f)
     person = data.shoes.person.astype(str).to_numpy()
     rows = train if not epochs else valid if len(set(person[valid])) >= ENOUGH else np.concatenate([train, valid])
     set_threshold(net, left[rows], right[rows], data.deal[rows], person[rows])
@@ -266,7 +266,7 @@ def fit_head_pair(
     "Logistic regression on the centred embeddings of right pairs and all wrong pairs within groups."
     from sklearn.linear_model import LogisticRegression
     train = np.asarray(train); net.body.freeze()
-    f = [torch.from_numpy(shoe_features(net, x, r, device, cache))[train] for x, r in ((data.left, False), (data.right, True))]
+    f = [torch.tensor(shoe_features(net, x, r, device, cache))[train] for x, r in ((data.left, False), (data.right, True))]
     net.centre.copy_(torch.cat(f).mean(0))
     at, person = within(data.deal[train]), data.shoes.person.to_numpy()[train]
     same = at[:, 0] == at[:, 1]
