@@ -83,7 +83,7 @@ class PairJudge:
         at=None,   # `(M, 2)` positions of a left and a right shoe; default: each with each
     )->np.ndarray: # `(M,)`, or `(P, Q)`: log-odds of belonging together
         "How sure the network is that shoes belong together."
-        each = np.stack(np.meshgrid(np.arange(len(left)), np.arange(len(right)), indexing='ij'), -1).reshape(-1, 2) if at is None else np.asarray(at).reshape(-1, 2)
+        each = np.stack(np.meshgrid(np.arange(len(left)), np.arange(len(right)), indexing='ij'), -1).reshape(-1, 2) if at is None else np.array(at).reshape(-1, 2)
         z = self._compared(left, right, each) if self.siamese else self._looked_at(left, right, each)
         return z.reshape(len(left), len(right)) if at is None else z
     def _compared(self, left, right, at):
