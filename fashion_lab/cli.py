@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LABS', 'EPILOG', 'lab_module', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'page_of', 'fetch_set',
            'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'finished', 'cmd_report', 'cmd_publish',
-           'cmd_predict', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser', 'data_arguments',
-           'run_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments', 'predict_arguments',
-           'compute_arguments', 'main', 'complain']
+           'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser',
+           'data_arguments', 'run_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments',
+           'predict_arguments', 'compute_arguments', 'main', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
 import argparse, importlib, inspect, sys
@@ -19,6 +19,7 @@ from .core import one_of, runs_dir
 # %% ../nbs/studio/01_cli.ipynb #9852a2db
 LABS = dict(
     data_prep='What is in each data set, how is it split, and how much does a leak flatter?',
+    shoe_pairs='Do a left and a right shoe belong together? Stacked, channel and siamese networks',
     fashion_mnist='What do augmentation, dropout, depth and the learning rate buy on Fashion-MNIST?',
     clothing='Which of 17 articles of clothing is it, and what does transfer learning buy?',
     closures='How does the shoe fasten? One-cycle transfer learning on 422 photos',
@@ -160,13 +161,21 @@ def cmd_predict(args)->int:
     lab = lab_module(args.lab)
     if not hasattr(lab, 'predict'): raise ValueError(f"the lab {args.lab} makes no predictions for photos")
     run = Run(args.run) if args.run else lab.chosen_run(args.out)
-    if args.heat and 'heat' not in inspect.signature(lab.predict).parameters: raise ValueError(f"the lab {args.lab} draws no heat maps: leave --heat out")
-    answers = lab.predict(args.photos, run, args.device or 'cpu', **dict(heat=args.heat) if args.heat else {})
+    takes = inspect.signature(lab.predict).parameters
+    if args.heat and 'heat' not in takes: raise ValueError(f"the lab {args.lab} draws no heat maps: leave --heat out")
+    if args.picture and 'picture' not in takes: raise ValueError(f"the lab {args.lab} draws no picture of its answers: leave --picture out")
+    more = dict(heat=args.heat, picture=args.picture or ('picture' in takes and picture_of(args.photos)))
+    answers = lab.predict(args.photos, run, args.device or 'cpu', **{k: v for k, v in more.items() if v})
     if args.csv: answers.to_csv(sys.stdout, index=False)
     else:
-        for a in answers.to_dict('records'): print(f"{a['file']}: " + (f"error: {a['error']}" if a['error'] else f"{a['answer']} ({a['probability']:.1%})\n    {a['notes']}\n    {ranking(a, answers)}"))
+        for a in answers.to_dict('records'): print(f"{a['file']}: " + (f"error: {a['error']}" if a['error'] else '\n    '.join(x for x in (f"{a['answer']} ({a['probability']:.1%})", a['notes'], ranking(a, answers)) if x)))
         print(f'network: {run.variant}, {run.name}')
     return 1 if (answers.error != '').any() else 0
+
+def picture_of(photos)->str: # '' for two photos, which need none
+    "The file, in the working folder, for a picture of the answers to a heap of photos."
+    first = Path(photos[0])
+    return f'{first.resolve().name}-answers.png' if first.is_dir() else 'answers.png' if len(photos) > 2 else ''
 
 def ranking(a, answers, n=3)->str: # 'coat 61.2 %, pullover 20.3 %, ...'
     "The most probable classes of one answer."
@@ -214,6 +223,8 @@ examples:
   fashion_lab run fashion_mnist --profile quick
   fashion_lab run fashion_mnist --profile full --seeds 5 --variants recipe
   fashion_lab predict fashion_mnist photo.jpg
+  fashion_lab predict shoe_pairs left.jpg right.jpg
+  fashion_lab predict shoe_pairs heap_of_single_shoes/
   fashion_lab compute resnet50 --input 3,224,224"""
 
 def parser()->argparse.ArgumentParser:
@@ -271,12 +282,13 @@ def publish_arguments(s):
 
 def predict_arguments(s):
     s.add_argument('lab', metavar='LAB', help='a lab, as `fashion_lab list` names it')
-    s.add_argument('photos', nargs='+', metavar='PHOTO', help='image files: any size, format and orientation')
+    s.add_argument('photos', nargs='+', metavar='PHOTO', help='image files: any size, format and orientation; for shoe_pairs two files, or a folder with a heap of single shoes')
     s.add_argument('--run', metavar='FOLDER', help="a finished run's folder; default: the run that was best on validation")
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
     s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: cpu')
     s.add_argument('--csv', action='store_true', help='print a table with all probabilities')
-    s.add_argument('--heat', metavar='FOLDER', help='also write pictures that show what each answer rests on (Grad-CAM; clothing and closures)')
+    s.add_argument('--heat', metavar='FOLDER', help='also write pictures that show what each answer rests on (Grad-CAM for clothing and closures, occlusion for two shoes)')
+    s.add_argument('--picture', metavar='FILE', help='for a heap of shoes: where the picture of who belongs with whom goes; default: a file in the working folder')
 
 def compute_arguments(s):
     s.add_argument('model', metavar='MODEL', help="a lab's network, any name of timm or torchvision, or package.module:function")
