@@ -10,7 +10,7 @@ import copy
 
 from .compute import hand_macs
 from .core import whole_number
-from .models import WeightsError, _headless, _network, _trained, backbone_card, conv_bn, exact_depthwise, imagenet_state, load_weights, packaged_state, read_weights
+from .models import WeightsError, _network, _trained, backbone_card, conv_bn, exact_depthwise, imagenet_state, load_weights, packaged_state
 
 import numpy as np
 import pandas as pd

@@ -13,7 +13,7 @@ from .core import atomic_path, one_of
 from .draw_facades import FACADE_CLASSES, FACADE_COLOURS
 from .masks import _wheel
 from .plots import BLUE, COLOURS, DASHES, GREY, INK, VERMILLION, canvas, dress, draw_reliability, percent_axis, short, style
-from .segment_metrics import SegmentScores, class_table, measured, pr_table, reliability_table, segment_metrics
+from .segment_metrics import SegmentScores, measured, pr_table, reliability_table, segment_metrics
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -8,7 +8,6 @@ __all__ = ['LOSSES', 'MASK_AUGMENTS', 'MaskAugment', 'MaskLoader', 'SegmentLoss'
 
 # %% ../nbs/foundation/17_segment_training.ipynb #bbbc7e9a
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from .core import keep_memory, one_of, pick_device, set_seed, whole_number
 from .loaders import BatchLoader, PhotoAugment, crop_resized, image_tensor, _per_channel

@@ -15,7 +15,7 @@ from fashion_lab.labs import segmentation
 from fashion_lab.masks import infer_code, load_masked, mask_pairs, named_classes, read_mask
 from fashion_lab.photos import decode_mask
 from fashion_lab.runs import Run
-from fashion_lab.segment_metrics import N_BINS, SegmentScores, boundary_counts, histogram_ap, image_table, load_scores, measured, merged, reliability_table, score_bins, segment_metrics
+from fashion_lab.segment_metrics import N_BINS, SegmentScores, boundary_counts, histogram_ap, image_table, load_scores, measured, reliability_table, score_bins, segment_metrics
 from fashion_lab.segment_nets import PlainSegNet, UNet, encoder, segment_costs
 from fashion_lab.segment_plots import plot_segments
 from fashion_lab.segment_training import LOSSES, MASK_AUGMENTS, MaskAugment, MaskLoader, SegmentLoss, SegmentRecipe, fit_segmenter, pixel_weights

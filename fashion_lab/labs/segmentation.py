@@ -10,7 +10,7 @@ __all__ = ['LAB', 'PROTOCOLS', 'HEADLINE', 'CROPS', 'FULL', 'REDUCED', 'METHODS'
 
 # %% ../../nbs/labs/06_segmentation.ipynb #9b2afa07
 import functools
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..core import atomic_path, environment, one_of, pick_device, runs_dir, whole_number
