@@ -188,7 +188,10 @@ def replicates(
     "Measures of sets drawn from these images with replacement."
     if len(s) < 2: raise ValueError(f"an interval over images needs at least two, got {len(s)}")
     parts = [measured(s, names, w) for w in _draws(np.ones(len(s), int), whole_number(n, 'n', 100), seed) for w in np.array_split(w, max(1, len(w)//50))]
-    return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    out, whole = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}, measured(s, names)
+    for m in [m for m in MEASURES if f'mean_{m}' in out]:            # always over the same classes: a draw that lacks one says nothing
+        out[f'mean_{m}'] = np.mean([out[f'{m}_{c}'] for c in s.classes if np.isfinite(whole[f'{m}_{c}'])], 0)
+    return out
 
 def segment_metrics(
     s:SegmentScores,
@@ -213,6 +216,7 @@ def segment_difference(
     one_of(name, measured(a), 'measure')
     kind = [next(k for k in (*OVERALL, *MEASURES) if name == k or name.startswith((f'mean_{k}', f'{k}_')))]
     d = replicates(b, kind, **kwargs)[name] - replicates(a, kind, **kwargs)[name]
+    d = d[np.isfinite(d)]                                           # draws without a class say nothing about it
     value = float(measured(b, kind)[name] - measured(a, kind)[name])
     p = 2*min((1 + (d <= 0).sum())/(1 + len(d)), (1 + (d >= 0).sum())/(1 + len(d)))
     low, high = np.quantile(d, [.025, .975])

@@ -126,7 +126,7 @@ def pixel_weights(
 
 # %% ../nbs/foundation/17_segment_training.ipynb #dacaf788
 MASK_AUGMENTS = dict(none=None, flip=MaskAugment((1., 1.), 1., .5, 0., 0., 0.), light=MaskAugment((1., 1.), 1., .5, 0., .2, .2), usual=MaskAugment((.5, 1.), 1.2, .5, 0., .25, .25),
-                     strong=MaskAugment((.25, 1.), 4/3, .5, 5., .4, .4))
+                     crop=MaskAugment((.35, .8), 1.2, .5, 0., .25, .25), strong=MaskAugment((.25, 1.), 4/3, .5, 5., .4, .4))
 
 @dataclass(frozen=True)
 class SegmentRecipe:
