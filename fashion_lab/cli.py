@@ -161,13 +161,14 @@ def cmd_publish(args)->int:
     return 0
 
 def cmd_predict(args)->int:
-    "Classify photos with a trained network."
+    "Classify or segment photos with a trained network."
     from fashion_lab.runs import Run
     lab = lab_module(args.lab)
     if not hasattr(lab, 'predict'): raise ValueError(f"the lab {args.lab} makes no predictions for photos")
     run = Run(args.run) if args.run else lab.chosen_run(args.out)
-    if args.heat and 'heat' not in inspect.signature(lab.predict).parameters: raise ValueError(f"the lab {args.lab} draws no heat maps: leave --heat out")
-    answers = lab.predict(args.photos, run, args.device or 'cpu', **dict(heat=args.heat) if args.heat else {})
+    where = {k: v for k, v in dict(heat=args.heat, folder=args.folder).items() if v}
+    if odd := [k for k in where if k not in inspect.signature(lab.predict).parameters]: raise ValueError(f"the lab {args.lab} {dict(heat='draws no heat maps', folder='writes no masks')[odd[0]]}: leave --{odd[0]} out")
+    answers = lab.predict(args.photos, run, args.device or 'cpu', **where)
     if args.csv: answers.to_csv(sys.stdout, index=False)
     else:
         for a in answers.to_dict('records'): print(f"{a['file']}: " + (f"error: {a['error']}" if a['error'] else f"{a['answer']} ({a['probability']:.1%})\n    {a['notes']}\n    {ranking(a, answers)}"))
@@ -176,7 +177,7 @@ def cmd_predict(args)->int:
 
 def ranking(a, answers, n=3)->str: # 'coat 61.2 %, pullover 20.3 %, ...'
     "The most probable classes of one answer."
-    classes = [c for c in answers if c not in ('file', 'answer', 'probability', 'notes', 'error')]
+    classes = [c for c in answers if c not in ('file', 'answer', 'probability', 'notes', 'error', 'mask', 'overlay')]
     return ', '.join(f'{c} {a[c]:.1%}' for c in sorted(classes, key=lambda c: -a[c])[:n])
 
 # %% ../nbs/studio/01_cli.ipynb #8786821f
@@ -220,6 +221,7 @@ examples:
   fashion_lab run fashion_mnist --profile quick
   fashion_lab run fashion_mnist --profile full --seeds 5 --variants recipe
   fashion_lab predict fashion_mnist photo.jpg
+  fashion_lab predict segmentation street.jpg --folder masks
   fashion_lab compute resnet50 --input 3,224,224"""
 
 def parser()->argparse.ArgumentParser:
@@ -235,7 +237,7 @@ def parser()->argparse.ArgumentParser:
     run_arguments(sub('run', "run a lab's experiments and write a report", cmd_run, epilog=EPILOG, formatter_class=raw))
     report_arguments(sub('report', 'write the report over finished runs', cmd_report))
     publish_arguments(sub('publish', "add finished runs to the results files that the docs' tables are made from", cmd_publish))
-    predict_arguments(sub('predict', 'classify photos with a trained network', cmd_predict))
+    predict_arguments(sub('predict', 'classify or segment photos with a trained network', cmd_predict))
     compute_arguments(sub('compute', 'show what a model costs: parameters, operations, bytes, receptive fields and milliseconds, layer by layer', cmd_compute))
     return p
 
@@ -282,6 +284,7 @@ def predict_arguments(s):
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
     s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: cpu')
     s.add_argument('--csv', action='store_true', help='print a table with all probabilities')
+    s.add_argument('--folder', metavar='FOLDER', help='where masks and overlays are written (segmentation); default: segmented/')
     s.add_argument('--heat', metavar='FOLDER', help='also write pictures that show what each answer rests on (Grad-CAM; clothing and closures)')
 
 def compute_arguments(s):

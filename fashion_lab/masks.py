@@ -207,7 +207,7 @@ def load_masked(
     size:int|None=256,     # working size in pixels: all photographs are decoded to find those that cannot be read; `None` trusts them
     fit:str='crop',        # 'crop', 'pad' or 'squash'
     blended:str='refuse',  # as in `read_mask`
-)->PhotoSet:               # with an attribute `code`, the `MaskCode`
+)->PhotoSet:               # its `classes` and `colours` are the code's
     "Photographs with a mask each, of any kind; raises `MissingData` for no folder, `DataError` where none can be used."
     root = Path(folder).expanduser(); items, bad = mask_pairs(root)
     if not len(items): raise DataError(f"no photograph in {root.name} has a mask: expected photo.jpg and photo.png beside each other, or images/ and masks/; {left_out(problem_table(bad), len(bad))}")
@@ -229,10 +229,8 @@ def load_masked(
     items = items[good].reset_index(drop=True)
     if (items.split == '').any(): items['split'] = split_items(items, valid_frac, test_frac, None, None, seed)
     note = f"{code.kind} masks, classes {'inferred' if code.inferred else 'as given'}: {', '.join(code.names)}."
-    s = PhotoSet(items, list(code.names), root.resolve().name, 'real', root, kind='masks', problems=problem_table(bad), notes=(note,), size=size or 256, fit=fit, mask_values=map_)
-    s = s.readable() if size else s
-    s.code = code
-    return s
+    s = PhotoSet(items, list(code.names), root.resolve().name, 'real', root, kind='masks', problems=problem_table(bad), notes=(note,), size=size or 256, fit=fit, mask_values=map_, colours=code.colours)
+    return s.readable() if size else s
 
 def _unknown(path, code, blended): # what is wrong with a mask, the end of a sentence; '' where nothing is
     try: read_mask(path, code, blended)

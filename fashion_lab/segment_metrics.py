@@ -207,17 +207,18 @@ def segment_metrics(
     return {k: _with_interval(v, drawn[k] + (v - coarse[k]), .95) for k, v in values.items()}
 
 def segment_difference(
-    a:SegmentScores, b:SegmentScores, # of two networks on the same images
+    a, b,               # `SegmentScores` of two networks on the same images, or lists of them: several seeds of each
     name:str='mean_ap', # what `measured` calls it
     **kwargs            # for `replicates`
 )->dict:                # difference (b - a), low, high, p_value (two-sided)
-    "How much better the second network is, on the same draws of images."
-    if a.ids != b.ids or a.classes != b.classes: raise ValueError("both networks must have judged the same images, in the same order, with the same classes")
-    one_of(name, measured(a), 'measure')
+    "How much better the second network is, on the same draws of images; over seeds, the mean."
+    a, b = ([x] if isinstance(x, SegmentScores) else list(x) for x in (a, b))
+    if len(a) != len(b) or any(x.ids != a[0].ids or x.classes != a[0].classes for x in (*a, *b)): raise ValueError("both networks must have judged the same images, in the same order, with the same classes, and as many seeds")
+    one_of(name, measured(a[0]), 'measure')
     kind = [next(k for k in (*OVERALL, *MEASURES) if name == k or name.startswith((f'mean_{k}', f'{k}_')))]
-    d = replicates(b, kind, **kwargs)[name] - replicates(a, kind, **kwargs)[name]
+    d = np.mean([replicates(y, kind, **kwargs)[name] - replicates(x, kind, **kwargs)[name] for x, y in zip(a, b)], 0)
     d = d[np.isfinite(d)]                                           # draws without a class say nothing about it
-    value = float(measured(b, kind)[name] - measured(a, kind)[name])
+    value = float(np.mean([measured(y, kind)[name] - measured(x, kind)[name] for x, y in zip(a, b)]))
     p = 2*min((1 + (d <= 0).sum())/(1 + len(d)), (1 + (d >= 0).sum())/(1 + len(d)))
     low, high = np.quantile(d, [.025, .975])
     return dict(difference=value, low=float(low), high=float(high), p_value=float(min(1, p)))
