@@ -71,6 +71,8 @@ class MaskCode:
         dots = [f'<span style="background:#{bytes(c).hex()};padding:0 .8em;border:1px solid #888"></span>' for c in self.colours]
         return f"<p>{'Inferred' if self.inferred else 'Given'} classes, {self.kind} masks</p>" + self.table().assign(colour=dots).to_html(index=False, escape=False, float_format='{:.2%}'.format)
 
+_FEW = 32 # so many values are classes, also those that fill no area, such as pillars one pixel wide
+
 @dataclass
 class _Seen: # what one mask holds: {key: [pixels, whether it fills an area somewhere]}, and its palette
     kind:str
@@ -106,7 +108,7 @@ def infer_code(
     seen, problems = {}, {}
     def look(p):
         try: return _look(p)
-        except (ImageError, OSError) as e: return f'cannot be used as a mask: {e}'
+        except (ImageError, OSError) as e: return f'cannot be used: {e}'
     with ThreadPoolExecutor(n_cores()) as pool:
         for p, s in zip(paths, progress(pool.map(look, paths), 'looking at masks', len(paths))):
             if isinstance(s, str): problems[p] = s
@@ -119,7 +121,8 @@ def infer_code(
             key = k*0x10101 if kind == 'colour' and s.kind == 'index' else k                # a colour map that happens to be grey: black, mostly
             total[key] += n
             if full: filled.add(key)
-    keys = sorted(filled)
+    keys = sorted(total if len(total) <= _FEW else filled)                    # smoothing makes many colours: where there are few, all are meant
+    filled = set(keys)
     if len(keys) > most: raise DataError(f"{len(keys)} {'colours' if kind == 'colour' else 'values'} fill areas of these pictures, and {most} classes are the most: are they photographs, or saved with losses? Save masks as PNG")
     for p, s in seen.items():
         stray = [k for k in s.counts if (k*0x10101 if kind == 'colour' and s.kind == 'index' else k) not in filled]
@@ -131,7 +134,7 @@ def _strays(stray, s, kind): # the end of a sentence about a file
     n, of = sum(s.counts[k][0] for k in stray), sum(c for c, _ in s.counts.values())
     what = 'blended colours' if kind == 'colour' else 'values that fill no area'
     first = f'#{stray[0]:06x}' if kind == 'colour' else stray[0]
-    return f"has {len(stray)} {what} on {n/of:.1%} of its pixels, such as {first}: edges were smoothed; save the mask without, or read it with blended='nearest'"
+    return f"has {len(stray):,} {what} on {n/of:.1%} of its pixels, such as {first}: edges were smoothed; save the mask without, or read it with blended='nearest'"
 
 def _code(kind, keys, names, palette, total):
     if names is not None and len(names) != len(keys): raise DataError(f"{len(names)} class names were given, but the masks hold {len(keys)} {'colours' if kind == 'colour' else 'values'}: {', '.join(f'#{k:06x}' if kind == 'colour' else str(k) for k in keys[:20])}")

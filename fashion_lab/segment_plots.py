@@ -86,13 +86,15 @@ def plot_segments(
             if i == n - 1: ax.set_xlabel(name, fontsize=9, color=INK)
             if j == 0 and len(names): ax.set_ylabel(short(names[i], 24), fontsize=7.5, color=GREY)
     fig.suptitle(title + (' (synthetic data)' if one_of(source, ('real', 'synthetic'), 'source') == 'synthetic' else ''), x=.01, ha='left', fontsize=12, fontweight='bold', color=INK)
-    legend(fig, classes, c, [('wrong', VERMILLION)] if truth is not None else [])
+    legend(fig, classes, c, [('wrong', _WRONG)] if truth is not None else [])
     return fig
+
+_WRONG = '#d6249f' # unlike any class
 
 def _errors(image, wrong): # the photograph, faded, with wrong pixels in one colour
     from matplotlib.colors import to_rgb
     grey = np.asarray(image, float).mean(2, keepdims=True).repeat(3, 2)*.35 + 165
-    return np.where(wrong[..., None], np.array(to_rgb(VERMILLION))*255, grey).astype(np.uint8)
+    return np.where(wrong[..., None], np.array(to_rgb(_WRONG))*255, grey).astype(np.uint8)
 
 # %% ../nbs/foundation/19_segment_plots.ipynb #690d5c8f
 @style()

@@ -103,7 +103,8 @@ def segment_photo(
         with keep_memory(): p = tiled_probs(wrapped, (x.float()/255 - mean)/std, tile, overlap, mirror)
     finally: net.train(was)
     mask, sure = _stretched(p, h, w)
-    return Segmented(mask, sure, np.bincount(mask.ravel(), minlength=len(p))/mask.size, seen)
+    shares = sum(np.bincount(rows.ravel(), minlength=len(p)) for rows in np.array_split(mask, max(1, h//256)))/mask.size
+    return Segmented(mask, sure, shares, seen)
 
 def _resized(pixels, size): # with antialiasing
     from PIL import Image
