@@ -184,10 +184,13 @@ def replicates(
     names=None, # as for `measured`
     n:int=1000, # draws
     seed:int=0, # of the draws
+    groups=None,# (N,) what must be drawn together, such as crops of one house; default: every image by itself
 )->dict:        # name -> (n,)
-    "Measures of sets drawn from these images with replacement."
-    if len(s) < 2: raise ValueError(f"an interval over images needs at least two, got {len(s)}")
-    parts = [measured(s, names, w) for w in _draws(np.ones(len(s), int), whole_number(n, 'n', 100), seed) for w in np.array_split(w, max(1, len(w)//50))]
+    "Measures of sets drawn from these images, or groups of them, with replacement."
+    if groups is not None and len(groups) != len(s): raise ValueError(f"{len(groups)} groups for {len(s)} images: give one each")
+    group = np.arange(len(s)) if groups is None else pd.factorize(np.asarray(groups))[0]
+    if len(s) < 2 or group.max() < 1: raise ValueError(f"an interval needs at least two images, or two groups of them, got {len(s)} in {group.max() + 1 if len(s) else 0}")
+    parts = [measured(s, names, w[:, group]) for w in _draws(np.ones(group.max() + 1, int), whole_number(n, 'n', 100), seed) for w in np.array_split(w, max(1, len(w)//50))]
     out, whole = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}, measured(s, names)
     for m in [m for m in MEASURES if f'mean_{m}' in out]:            # always over the same classes: a draw that lacks one says nothing
         out[f'mean_{m}'] = np.mean([out[f'{m}_{c}'] for c in s.classes if np.isfinite(whole[f'{m}_{c}'])], 0)
@@ -227,13 +230,14 @@ def segment_difference(
 def class_table(
     s:SegmentScores,
     ci:bool=False,   # with columns ap_low and ap_high
+    **kwargs         # for `replicates`
 )->pd.DataFrame:     # class, pixels (share), ap, iou, recall, boundary_f; last row: mean
     "Every measure of every class."
     m, share = measured(s), np.stack(s.confusion).sum((0, 2))
     rows = [dict({'class': c, 'pixels': share[k]/share.sum()}, **{n: float(m[f'{n}_{c}']) for n in MEASURES}) for k, c in enumerate(s.classes)]
     t = pd.DataFrame([*rows, dict({'class': 'mean', 'pixels': np.nan}, **{n: float(m[f'mean_{n}']) for n in MEASURES})])
     if not ci: return t
-    f = segment_metrics(s, ['ap'])
+    f = segment_metrics(s, ['ap'], **kwargs)
     return t.assign(**{f'ap_{e}': [f[f'ap_{c}'][e] for c in s.classes] + [f['mean_ap'][e]] for e in ('low', 'high')})
 
 def image_table(

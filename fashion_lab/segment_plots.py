@@ -166,11 +166,12 @@ def plot_segment_classes(
     s:SegmentScores, # of judged images
     published=None,  # class -> published figure, marked by a line
     measure:str='ap',# a name in `segment_metrics.MEASURES`
+    groups=None,     # as for `segment_metrics.replicates`
     ax=None,         # draw into these axes; `None` makes a figure
     title:str='Average precision of each class', source:str='real', # as in `plots.dress`
 )->Figure:
     "A measure of every class with its 95 % interval over images."
-    fig, ax = canvas(ax, size=(5.6, .42*len(s.classes) + 1.5)); f = segment_metrics(s, [measure])
+    fig, ax = canvas(ax, size=(5.6, .42*len(s.classes) + 1.5)); f = segment_metrics(s, [measure], groups=groups)
     names = [*s.classes, 'mean']
     for i, c in enumerate(names):
         v = f[f'mean_{measure}'] if c == 'mean' else f[f'{measure}_{c}']
@@ -178,8 +179,8 @@ def plot_segment_classes(
         ax.barh(i, v['value'], color=BLUE if c != 'mean' else GREY, height=.62)
         ax.plot([v['low'], v['high']], [i, i], color=INK, lw=1.4)
         ax.annotate(f"{v['value']:.3f}", (max(v['high'], v['value']), i), (4, 0), textcoords='offset points', va='center', fontsize=8.5)
-        if published and c in published: ax.plot([published[c]]*2, [i - .38, i + .38], color=VERMILLION, lw=2, label='published' if i == 0 else None)
+        if published and c in published: ax.plot([published[c]]*2, [i - .38, i + .38], color=VERMILLION, lw=2, label='published' if c == next(iter(published)) else None)
     ax.set(yticks=range(len(names)), yticklabels=[short(c) for c in names], xlim=(0, 1.1)); ax.invert_yaxis()
     if published: ax.legend(loc='lower right')
-    dress(ax, title, f'{len(s):,} images; lines: 95 % intervals over images', '', '', source, grid='x')
+    dress(ax, title, f"{len(s):,} images; lines: 95 % intervals over {'images' if groups is None else f'{len(np.unique(groups)):,} houses'}", '', '', source, grid='x')
     return fig
