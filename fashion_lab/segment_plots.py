@@ -84,7 +84,7 @@ def plot_segments(
         for i, ax in enumerate(axes[:, j]):
             ax.imshow(pictures[i], interpolation='antialiased'); ax.set_xticks([]); ax.set_yticks([]); ax.spines[:].set_visible(False)
             if i == n - 1: ax.set_xlabel(name, fontsize=9, color=INK)
-            if j == 0 and len(names): ax.set_ylabel(short(names[i], 24), fontsize=7.5, color=GREY)
+            if j == 0 and len(names): ax.set_ylabel(short(names[i], 34), fontsize=7.5, color=GREY)
     fig.suptitle(title + (' (synthetic data)' if one_of(source, ('real', 'synthetic'), 'source') == 'synthetic' else ''), x=.01, ha='left', fontsize=12, fontweight='bold', color=INK)
     legend(fig, classes, c, [('wrong', _WRONG)] if truth is not None else [])
     return fig

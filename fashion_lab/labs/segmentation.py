@@ -282,7 +282,7 @@ def figures(
     s, note, rows = judged_on(run, split), dict(source=cfg.source), image_table(judged_on(run, split)).sort_values('accuracy', kind='stable')
     how, published = dict(classes=s.classes, colours=run.extra.get('colours'), **note), PUBLISHED if cfg.data == 'facades' and cfg.source == 'real' else None
     worst, typical = rows.id[:4].tolist(), rows.id.iloc[np.unique((np.linspace(.35, .95, 4)*len(rows)).astype(int))].tolist()
-    def panel(ids, title): x, m, a = shown(run, ids); acc = rows.set_index('id').accuracy; return sp.plot_segments(x, a, truth=m, names=[f'{i}: {acc[i]:.0%}' for i in ids], title=title, **how)
+    def panel(ids, title): x, m, a = shown(run, ids); acc = rows.set_index('id').accuracy; return sp.plot_segments(x, a, truth=m, names=[f"{i.rpartition('/')[2]}: {acc[i]:.0%}" for i in ids], title=title, **how)
     x, _, a = shown(run, typical[:1])
     return dict(training=plots.plot_history(run.history, 'mean_ap', title=f'{run.variant}: training', **note), classes=sp.plot_segment_classes(s, published, groups=run.extra['houses'][split], **note), precision=sp.plot_segment_pr(s, **note),
                 reliability=sp.plot_segment_reliability(s, **note), typical=panel(typical, 'From difficult to easy'), worst=panel(worst, 'The worst images'),
