@@ -62,9 +62,8 @@ def open_study(
     seed:int=0,           # of the sampler
     maximise:bool=True,   # whether larger scores are better
 ):                        # an optuna study
-    "A new study, or the one of this name; `ImportError` without optuna, `ValueError` where the space is another, `OSError` where the storage cannot be used."
-    try: import optuna
-    except ImportError as e: raise ImportError("a search needs optuna: pip install 'fashion_lab[search]'") from e
+    "A new study, or the one of this name; `ValueError` where the space is another, `OSError` where the storage cannot be used."
+    import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     one_of(sampler, SAMPLERS, 'sampler'); one_of(pruner, PRUNERS, 'pruner'); check_space(space)
     s = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8) if sampler == 'tpe' else optuna.samplers.RandomSampler(seed)
@@ -99,6 +98,7 @@ class Search:
         return pd.Series(get_param_importances(self.study), name='importance', dtype=float)
     def __repr__(self): return f'Search {self.study.study_name}: {self.table().state.value_counts().to_dict()}, best {self.value:.4f} with {self.best}'
 
+# %% ../nbs/foundation/10a_search.ipynb #4330ec2c
 def search(
     score:Callable,       # `score(settings, report)` -> float on validation data; `report(value)` after each epoch may end the trial
     space:dict,           # as for `check_space`
@@ -160,7 +160,6 @@ def plot_search(
     score:str='validation score', # what was measured
 ):                # a matplotlib figure
     "The score of every trial with the best so far, and every setting's values against the score."
-    import matplotlib.pyplot as plt
     from fashion_lab.plots import BLUE, GREY, ORANGE, canvas, dress
     t = found.table(); t = t[t.state == 'complete']
     names = [c for c in t if c not in ('number', 'state', 'value', 'seconds')]
@@ -173,7 +172,7 @@ def plot_search(
     dress(top, found.study.study_name, 'dots: trials, line: the best so far', 'Trial', score.capitalize(), span=1)
     for i, name in enumerate(names):
         ax = fig.add_subplot(grid[1 + i//3, i % 3])
-        wide = isinstance(found.study.trials[0].distributions.get(name), object) and getattr(found.study.trials[0].distributions[name], 'log', False)
+        wide = getattr(found.study.trials[0].distributions[name], 'log', False)
         ax.plot(t[name].astype(str) if t[name].dtype == object else t[name], t.value, 'o', color=ORANGE, ms=4)
         if wide: ax.set_xscale('log')
         ax.set_xlabel(name); ax.set_ylabel(score.capitalize() if i % 3 == 0 else '')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'PROTOCOLS', 'MEASURES', 'Config', 'photos_of', 'dealt', 'studied', 'config_of', 'prepare', 'run_folds',
-           'price', 'validation_score']
+           'recalls', 'price', 'validation_score']
 
 # %% ../../nbs/labs/03a_photo_folds.ipynb #f16b8a8d
 import json, warnings
@@ -15,12 +15,12 @@ import pandas as pd
 
 from ..core import atomic_path, environment, one_of, pick_device, progress, whole_number
 from ..data import DataError
-from ..evaluate import Predictions, metrics
+from ..evaluate import Predictions, metrics, per_class
 from ..items import group_folds
 from .data_prep import photos, senders
 from ..models import packaged_file
 from ..photo_sets import PhotoSet
-from ..runs import Run, start_run, table
+from ..runs import Run, start_run
 from ..transfer import Recipe, classify, fit_classifier, rebuilt
 
 # %% ../../nbs/labs/03a_photo_folds.ipynb #91fb75ad
@@ -142,10 +142,17 @@ def run_folds(
         who = pd.factorize(senders(s, alone=True)[rows])[0]
         by_fold = {f'fold_{k}': metrics(p[fold[rows] == k], names=MEASURES[:4]) for k in range(len(done))}
         net = rebuilt(cfg.recipe, s.classes, done[0][2])
-        numbers = dict(test=metrics(p, ci=True, names=MEASURES, groups=who), **by_fold, **price(net, cfg), train_s=float(history.seconds.sum()),
+        numbers = dict(test=metrics(p, ci=True, names=MEASURES, groups=who) | recalls(p), **by_fold, **price(net, cfg), train_s=float(history.seconds.sum()),
                        n=dict(test=len(p), **{k: int((fold[rows] == int(k[5:])).sum()) for k in by_fold}))
         return draft.finish(numbers, history, dict(test=p), done[0][2], environment(pick_device(cfg.device)),
                             extra=dict(warnings=said, senders=who.tolist(), fold=fold[rows].tolist(), classes=list(s.classes), fit=s.fit))
+
+def recalls(
+    p:Predictions, # of held-out photographs
+)->dict:           # 'recall_<class>' -> share in [0, 1]; classes without photographs are left out
+    "How many photographs of each class were found: what a mean over photographs hides of rare classes."
+    t = per_class(p)
+    return {f'recall_{c}': float(r) for c, r, n in zip(t['class'], t.recall, t.support) if n}
 
 def price(net, cfg)->dict: # params, macs, infer_ms
     "What a prediction costs."
