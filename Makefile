@@ -29,5 +29,5 @@ prepare: setup  ## after editing notebooks: export, clean, and renew README.md
 readme: setup  ## make README.md and its pictures from nbs/index.ipynb
 	@$(BIN)/python tools/pages.py readme
 
-docs: setup  ## make the static pages in _docs
-	@$(BIN)/python tools/pages.py docs
+docs: setup  ## make the site in _docs; to look at it: .venv/bin/python tools/website.py --serve
+	@$(BIN)/python tools/website.py

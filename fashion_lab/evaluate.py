@@ -741,6 +741,13 @@ def paired_seeds(
     return out
 
 # %% ../nbs/foundation/03_evaluate.ipynb #e81039aa
+def _paired_power(effect, n, level): # of a paired t test, from its definition: where statsmodels gives NaN, which it does for large effects and few pairs
+    from scipy.integrate import quad
+    from scipy.stats import chi2, norm, t
+    df, shift, c = n - 1, effect*n**.5, t.isf((1 - level)/2, n - 1)
+    def missed(q): return norm.cdf(x := c*(chi2.ppf(q, df)/df)**.5, shift) - norm.cdf(-x, shift) # where the scatter is at its q-th quantile
+    return 1 - quad(missed, 0, 1, limit=200)[0]
+
 def seeds_needed(
     difference:float, # the smallest difference worth finding, in the metric's unit
     sd:float,         # standard deviation of the paired differences over seeds, same unit
@@ -752,5 +759,6 @@ def seeds_needed(
     if not difference or not sd > 0: raise ValueError(f"difference must not be 0 and sd must be above 0, got {difference!r} and {sd!r}")
     if not (0 < power < 1 and 0 < level < 1): raise ValueError(f"power and level must be between 0 and 1, got {power!r} and {level!r}")
     for n in range(2, 10_001):
-        if TTestPower().power(abs(difference)/sd, n, 1 - level) >= power: return n
+        p = TTestPower().power(abs(difference)/sd, n, 1 - level)
+        if (_paired_power(abs(difference)/sd, n, level) if np.isnan(p) else p) >= power: return n
     raise ValueError(f"a difference of {difference!r} with sd {sd!r} would need more than 10,000 seeds: it is too small to matter")

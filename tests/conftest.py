@@ -1,5 +1,6 @@
 """What all tests share: the project's root, a scratch copy of it, where Fashion-MNIST is, and the table of notebooks at the end."""
-import os, shutil
+import functools, os, shutil, subprocess, sys, threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,61 @@ def copy(tmp_path):
     "A copy of the project's files, without what git ignores, in which a test may do anything."
     shutil.copytree(ROOT, tmp_path/'copy', ignore=NOT_SOURCES)
     return tmp_path/'copy'
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory):
+    "The site as `make docs` makes it, in a copy of the project: its folder. FASHION_LAB_SITE names one that is there already, to try these tests again and again."
+    if made := os.environ.get('FASHION_LAB_SITE'): return Path(made).resolve()
+    copy = tmp_path_factory.mktemp('site')/'copy'
+    shutil.copytree(ROOT, copy, ignore=NOT_SOURCES)
+    env = dict(os.environ, PYTHONPATH=str(copy), OMP_NUM_THREADS='1', XDG_CONFIG_HOME=str(copy))
+    env.pop('IN_TEST', None)
+    done = subprocess.run([sys.executable, 'tools/website.py'], cwd=copy, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    return copy/'_docs'
+
+
+# A real browser, for tests/browser
+
+ARGS = '--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run'.split()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@pytest.fixture(scope='session')
+def browser():
+    "Chromium, driven by Playwright."
+    path = next(filter(None, map(shutil.which, [os.environ.get('FASHION_LAB_CHROMIUM', ''), 'chromium', 'chromium-browser', 'google-chrome'])), None)
+    if not path: pytest.skip('there is no Chromium on this machine: apt-get install chromium, or name it in FASHION_LAB_CHROMIUM')
+    api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: make setup')
+    with api.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=path, args=ARGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope='session')
+def base(browser, site):
+    "The address of the site on a plain static server."
+    server = ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_address[1]}/'
+    server.shutdown()
+
+
+@pytest.fixture
+def tab(browser, base, request):
+    "A fresh tab, 1280 pixels wide; whatever it logs as an error, fails to load or asks of another host is in `tab.faults`."
+    context = browser.new_context(viewport=dict(width=1280, height=900), base_url=base, permissions=['clipboard-read', 'clipboard-write'], **getattr(request, 'param', {}))
+    page, page.faults = (p := context.new_page()), []
+    note = p.faults.append
+    p.on('console', lambda m: m.type == 'error' and note(f'console: {m.text}'))
+    p.on('pageerror', lambda e: note(f'exception: {e}'))
+    p.on('requestfailed', lambda r: r.failure == 'net::ERR_ABORTED' or note(f'failed: {r.url}'))
+    p.on('response', lambda r: r.status < 400 or note(f'{r.status}: {r.url}'))
+    p.on('request', lambda r: r.url.startswith((base, 'data:', 'blob:')) or note(f'another host: {r.url}'))
+    yield page
+    context.close()

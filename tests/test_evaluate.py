@@ -602,3 +602,11 @@ def test_seeds_needed_gives_the_promised_power(difference, sd):
 def test_import_is_light():
     code = "import sys, fashion_lab.evaluate; print(*[m for m in ('torch', 'sklearn', 'statsmodels', 'scipy', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == ''
+
+
+@pytest.mark.parametrize('sd', [.0005, .001, .002, .003, .005])
+def test_larger_differences_never_need_more_seeds(sd):
+    "statsmodels' power is NaN for some large effects with few pairs, which must not be read as too little power."
+    needed = [ev.seeds_needed(d, sd) for d in np.linspace(.002, .04, 20)]
+    assert needed == sorted(needed, reverse=True) and needed[-1] <= 3
+    assert abs(ev._paired_power(1, 10, .95) - .8031) < 1e-4

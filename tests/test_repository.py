@@ -1,5 +1,5 @@
 """The rules of the house that a command can check. Nothing here changes the checkout: what exports, cleans or runs does so in a copy."""
-import ast, configparser, hashlib, importlib.metadata, json, os, re, shutil, subprocess, sys, tarfile, tempfile, time, zipfile
+import ast, configparser, hashlib, importlib.metadata, json, os, re, shutil, subprocess, sys, sysconfig, tarfile, tempfile, time, venv, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -292,20 +292,48 @@ def test_commands_exist():
         assert done.returncode == 0, f'{name}: {done.stderr[-500:]}'
 
 
-def test_package_builds_whole(copy):
-    "The source archive builds a wheel that holds every module, the licence and both kinds of entry points."
+@pytest.fixture(scope='module')
+def dist(tmp_path_factory):
+    "The folder with the source archive, and with the wheel that is built from it."
+    copy = tmp_path_factory.mktemp('package')/'copy'
+    shutil.copytree(ROOT, copy, ignore=NOT_SOURCES)
     done = run([sys.executable, '-m', 'build', '--no-isolation', '--outdir', copy/'dist', copy], copy)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    with zipfile.ZipFile(next((copy/'dist').glob('*.whl'))) as z:
+    return copy/'dist'
+
+
+def test_package_builds_whole(dist):
+    "The source archive builds a wheel that holds every module, the package data, the licence and both kinds of entry points, and no tests or notebooks."
+    with zipfile.ZipFile(next(dist.glob('*.whl'))) as z:
         inside = z.namelist()
         info = next(n for n in inside if n.endswith('entry_points.txt'))
-        points = z.read(info).decode()
-    assert not {p.relative_to(ROOT).as_posix() for p in (ROOT/'fashion_lab').rglob('*.py')} - set(inside)
-    assert 'fashion_lab/package_data/shoe_annotations.csv' in inside
+        points, about = z.read(info).decode(), z.read(next(n for n in inside if n.endswith('METADATA'))).decode()
+    kept = {p.relative_to(ROOT).as_posix() for p in (ROOT/'fashion_lab').rglob('*') if p.is_file() and p.suffix in ('.py', '.csv', '.json', '.safetensors')}
+    assert not kept - set(inside), 'MANIFEST.in or setup.py leaves something out'
+    assert not [n for n in inside if n.split('/')[0] not in ('fashion_lab',) and '.dist-info/' not in n]
     assert 'fashion_lab.cli:main' in points.replace(' ', '') and 'fashion_lab._modidx:d' in points
-    assert any(n.endswith('LICENSE') for n in inside)
-    with tarfile.open(next((copy/'dist').glob('*.tar.gz'))) as t: files = {n.split('/', 1)[-1] for n in t.getnames()}
+    assert any(n.endswith('LICENSE') for n in inside) and f"Requires-Python: >={settings()['min_python']}" in about
+    with tarfile.open(next(dist.glob('*.tar.gz'))) as t: files = {n.split('/', 1)[-1] for n in t.getnames()}
     assert {'settings.ini', 'constraints.txt', 'LICENSE', 'README.md'} <= files
+
+
+def test_wheel_works_alone(dist, tmp_path):
+    "The wheel in an environment of its own, far from the checkout; what it requires is lent by this one."
+    home = tmp_path/'clean'
+    venv.create(home, with_pip=False, symlinks=os.name != 'nt')
+    python = home/('Scripts' if os.name == 'nt' else 'bin')/'python'
+    alone = dict(PYTHONPATH='', PYTHONNOUSERSITE='1', FASHION_LAB_DATA='')
+    done = run([sys.executable, '-m', 'pip', '--disable-pip-version-check', '--python', python, 'install', '-q', '--no-deps', '--no-index', next(dist.glob('*.whl'))], tmp_path, **alone)
+    assert done.returncode == 0, done.stderr
+    site = next(home.rglob('site-packages'))
+    (site/'lent.pth').write_text(sysconfig.get_path('purelib') + '\n')  # a path alone: an editable installation there stays asleep
+    code = ("import fashion_lab, importlib.resources as r; from fashion_lab.photo_sets import shoe_annotations; "
+            "print(fashion_lab.__file__, len(shoe_annotations()), sorted(p.name for p in (r.files('fashion_lab')/'package_data').iterdir()))")
+    done = run([python, '-c', code], tmp_path, **alone)
+    assert done.returncode == 0 and str(site) in done.stdout, done.stdout + done.stderr[-2000:]
+    assert all(p.name in done.stdout for p in (ROOT/'fashion_lab'/'package_data').iterdir())
+    done = run([python.parent/'fashion_lab', 'list'], tmp_path, **alone)
+    assert done.returncode == 0 and 'fashion_mnist' in done.stdout and settings()['version'] in done.stdout, done.stdout + done.stderr[-2000:]
 
 
 def test_code_has_no_obvious_mistakes():
@@ -320,14 +348,37 @@ def test_no_absolute_path(path): assert not absolute_paths((ROOT/path).read_text
 
 # Workflows
 
-def test_workflows_run_what_a_maintainer_runs():
-    flows = {p.stem: yaml.safe_load(p.read_text()) for p in (ROOT/'.github'/'workflows').glob('*.yaml')}
+@pytest.fixture(scope='module')
+def flows(): return {p.stem: yaml.safe_load(p.read_text()) for p in (ROOT/'.github'/'workflows').glob('*.yaml')}
+
+
+def test_workflows_run_what_a_maintainer_runs(flows):
     said = {k: [s.get('run', '') for job in f['jobs'].values() for s in job['steps']] for k, f in flows.items()}
-    assert any(s.startswith('make test') for s in said['test']) and any(s.startswith('make docs') for s in said['deploy'])
-    assert flows['test']['jobs']['test']['strategy']['matrix']['python'][0] == settings()['min_python']
+    assert any(s.startswith('make test') for s in said['test']) and any(s.startswith('make docs') for s in said['docs'])
+    pythons = flows['test']['jobs']['test']['strategy']['matrix']['python']
+    assert pythons[0] == settings()['min_python'] and len(pythons) == len(set(pythons)) == 3
     assert 'make' in (ROOT/'.ci'/'run').read_text() and os.access(ROOT/'.ci'/'run', os.X_OK)
     targets = set(re.findall(r'^([a-z]+):', (ROOT/'Makefile').read_text(), re.M))
     assert {s.split()[1] for steps in said.values() for s in steps if s.startswith('make ')} <= targets
+
+
+def test_workflows_may_do_no_more_than_they_need(flows):
+    "Reading is the rule; only the jobs that publish may do so, and by a token of their own instead of a password."
+    assert set(flows) == {'test', 'docs', 'release'}
+    for name, flow in flows.items():
+        assert flow['permissions'] == {'contents': 'read'}, name
+        for job, spec in flow['jobs'].items():
+            assert spec['timeout-minutes'] <= 60, f'{name}: {job}'
+            assert not [s for s in spec['steps'] if 'secrets.' in json.dumps(s)], f'{name}: {job}'
+    allowed = {(n, j): j_['permissions'] for n, f in flows.items() for j, j_ in f['jobs'].items() if 'permissions' in j_}
+    assert allowed == {('docs', 'deploy'): {'pages': 'write', 'id-token': 'write'}, ('release', 'publish'): {'id-token': 'write'}}
+    assert flows['docs']['jobs']['deploy']['if'] == "github.event_name != 'pull_request'"
+
+
+@pytest.mark.skipif(not shutil.which('actionlint'), reason='actionlint is not installed; the test workflow runs it')
+def test_workflows_pass_actionlint():
+    done = subprocess.run(['actionlint', '-no-color'], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_sidebar_shows_every_notebook():
