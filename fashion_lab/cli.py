@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABS', 'EPILOG', 'lab_module', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'page_of', 'fetch_set',
-           'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'finished', 'cmd_report', 'cmd_publish',
-           'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser',
+           'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'headline', 'finished', 'cmd_report',
+           'cmd_publish', 'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser',
            'data_arguments', 'run_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments',
            'predict_arguments', 'compute_arguments', 'main', 'complain']
 
@@ -23,6 +23,7 @@ LABS = dict(
     fashion_mnist='What do augmentation, dropout, depth and the learning rate buy on Fashion-MNIST?',
     clothing='Which of 17 articles of clothing is it, and what does transfer learning buy?',
     closures='How does the shoe fasten? One-cycle transfer learning on 422 photos',
+    segmentation='Which pixels of a house front are wall, window, pillar or balcony, and what does a U-Net save?',
 )
 
 def lab_module(
@@ -128,12 +129,20 @@ def run_all(lab, todo, root, n_threads=None): # a `Sweep`
     from fashion_lab.sweep import sweep
     def announced(cfg, root):
         run = lab.run(cfg, root=root)
-        acc = run.metrics['test']['accuracy']
-        tqdm.write(f"{run.variant} seed {cfg.seed}: test accuracy {acc['value']:.4f} ({acc['low']:.4f} to {acc['high']:.4f}), {run.metrics['train_s']:.0f} s", file=sys.stdout)
+        took = f", {run.metrics['train_s']:.0f} s" if 'train_s' in run.metrics else ''
+        tqdm.write(f"{run.variant} seed {cfg.seed}: {headline(lab, run.metrics)}{took}", file=sys.stdout)
         return run
     with threads(n_threads): return sweep(announced, todo, lab.LAB, root)
 
-# %% ../nbs/studio/01_cli.ipynb #d681976c
+def headline(lab, metrics)->str: # 'test accuracy 0.9294 (0.9243 to 0.9343)'
+    "The figure that a lab is judged by, on the test part where the run has seen it."
+    from fashion_lab.runs import splits_of
+    name = getattr(lab, 'HEADLINE', 'accuracy')
+    split = next(s for s in ('test', 'valid', *splits_of(metrics)) if name in metrics.get(s, {}))
+    m = metrics[split][name]
+    return f"{split} {name} {m['value']:.4f} ({m['low']:.4f} to {m['high']:.4f})".replace('_', ' ')
+
+# %% ../nbs/studio/01_cli.ipynb #0d3adb1b
 def finished(args):
     "(lab module, finished runs that the arguments choose); a `FileNotFoundError` if there are none."
     from fashion_lab.runs import all_runs
@@ -156,15 +165,15 @@ def cmd_publish(args)->int:
     return 0
 
 def cmd_predict(args)->int:
-    "Classify photos with a trained network."
+    "Classify, match or segment photos with a trained network."
     from fashion_lab.runs import Run
     lab = lab_module(args.lab)
     if not hasattr(lab, 'predict'): raise ValueError(f"the lab {args.lab} makes no predictions for photos")
     run = Run(args.run) if args.run else lab.chosen_run(args.out)
-    takes = inspect.signature(lab.predict).parameters
-    if args.heat and 'heat' not in takes: raise ValueError(f"the lab {args.lab} draws no heat maps: leave --heat out")
-    if args.picture and 'picture' not in takes: raise ValueError(f"the lab {args.lab} draws no picture of its answers: leave --picture out")
-    more = dict(heat=args.heat, picture=args.picture or ('picture' in takes and picture_of(args.photos)))
+    takes, lacks = inspect.signature(lab.predict).parameters, dict(heat='draws no heat maps', picture='draws no picture of its answers', folder='writes no masks')
+    for option, text in lacks.items():
+        if getattr(args, option) and option not in takes: raise ValueError(f"the lab {args.lab} {text}: leave --{option} out")
+    more = dict(heat=args.heat, folder=args.folder, picture=args.picture or ('picture' in takes and picture_of(args.photos)))
     answers = lab.predict(args.photos, run, args.device or 'cpu', **{k: v for k, v in more.items() if v})
     if args.csv: answers.to_csv(sys.stdout, index=False)
     else:
@@ -179,7 +188,7 @@ def picture_of(photos)->str: # '' for two photos, which need none
 
 def ranking(a, answers, n=3)->str: # 'coat 61.2 %, pullover 20.3 %, ...'
     "The most probable classes of one answer."
-    classes = [c for c in answers if c not in ('file', 'answer', 'probability', 'notes', 'error')]
+    classes = [c for c in answers if c not in ('file', 'answer', 'probability', 'notes', 'error', 'mask', 'overlay')]
     return ', '.join(f'{c} {a[c]:.1%}' for c in sorted(classes, key=lambda c: -a[c])[:n])
 
 # %% ../nbs/studio/01_cli.ipynb #8786821f
@@ -225,6 +234,7 @@ examples:
   fashion_lab predict fashion_mnist photo.jpg
   fashion_lab predict shoe_pairs left.jpg right.jpg
   fashion_lab predict shoe_pairs heap_of_single_shoes/
+  fashion_lab predict segmentation street.jpg --folder masks
   fashion_lab compute resnet50 --input 3,224,224"""
 
 def parser()->argparse.ArgumentParser:
@@ -240,7 +250,7 @@ def parser()->argparse.ArgumentParser:
     run_arguments(sub('run', "run a lab's experiments and write a report", cmd_run, epilog=EPILOG, formatter_class=raw))
     report_arguments(sub('report', 'write the report over finished runs', cmd_report))
     publish_arguments(sub('publish', "add finished runs to the results files that the docs' tables are made from", cmd_publish))
-    predict_arguments(sub('predict', 'classify photos with a trained network', cmd_predict))
+    predict_arguments(sub('predict', 'classify, match or segment photos with a trained network', cmd_predict))
     compute_arguments(sub('compute', 'show what a model costs: parameters, operations, bytes, receptive fields and milliseconds, layer by layer', cmd_compute))
     return p
 
@@ -287,6 +297,7 @@ def predict_arguments(s):
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
     s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: cpu')
     s.add_argument('--csv', action='store_true', help='print a table with all probabilities')
+    s.add_argument('--folder', metavar='FOLDER', help='where masks and overlays are written (segmentation); default: segmented/')
     s.add_argument('--heat', metavar='FOLDER', help='also write pictures that show what each answer rests on (Grad-CAM for clothing and closures, occlusion for two shoes)')
     s.add_argument('--picture', metavar='FILE', help='for a heap of shoes: where the picture of who belongs with whom goes; default: a file in the working folder')
 
