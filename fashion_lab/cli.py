@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LABS', 'EPILOG', 'lab_module', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'page_of', 'fetch_set',
-           'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'finished', 'cmd_report', 'cmd_publish',
-           'cmd_predict', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser', 'data_arguments',
-           'run_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments', 'predict_arguments',
-           'compute_arguments', 'main', 'complain']
+           'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'headline', 'finished', 'cmd_report',
+           'cmd_publish', 'cmd_predict', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser',
+           'data_arguments', 'run_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments',
+           'predict_arguments', 'compute_arguments', 'main', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
 import argparse, importlib, inspect, sys
@@ -22,6 +22,7 @@ LABS = dict(
     fashion_mnist='What do augmentation, dropout, depth and the learning rate buy on Fashion-MNIST?',
     clothing='Which of 17 articles of clothing is it, and what does transfer learning buy?',
     closures='How does the shoe fasten? One-cycle transfer learning on 422 photos',
+    compute_costs='Where do the operations, bytes and milliseconds of these networks go?',
 )
 
 def lab_module(
@@ -127,10 +128,18 @@ def run_all(lab, todo, root, n_threads=None): # a `Sweep`
     from fashion_lab.sweep import sweep
     def announced(cfg, root):
         run = lab.run(cfg, root=root)
-        acc = run.metrics['test']['accuracy']
-        tqdm.write(f"{run.variant} seed {cfg.seed}: test accuracy {acc['value']:.4f} ({acc['low']:.4f} to {acc['high']:.4f}), {run.metrics['train_s']:.0f} s", file=sys.stdout)
+        took = f", {run.metrics['train_s']:.0f} s" if 'train_s' in run.metrics else ''
+        tqdm.write(f"{run.variant} seed {cfg.seed}: {headline(lab, run.metrics)}{took}", file=sys.stdout)
         return run
     with threads(n_threads): return sweep(announced, todo, lab.LAB, root)
+
+def headline(lab, metrics)->str: # 'test accuracy 0.9294 (0.9243 to 0.9343)'
+    "The figure that a lab is judged by, on the test part where the run has seen it."
+    from fashion_lab.runs import splits_of
+    name = getattr(lab, 'HEADLINE', 'accuracy')
+    split = next(s for s in ('test', 'valid', *splits_of(metrics)) if name in metrics.get(s, {}))
+    m = metrics[split][name]
+    return f"{split} {name} {m['value']:.4f} ({m['low']:.4f} to {m['high']:.4f})".replace('_', ' ')
 
 # %% ../nbs/studio/01_cli.ipynb #d681976c
 def finished(args):
