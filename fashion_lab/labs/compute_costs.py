@@ -12,7 +12,7 @@ __all__ = ['NETWORKS', 'MODELS', 'SHARES', 'DIFFERENCES', 'PUBLISHED', 'WIDTHS',
 
 # %% ../../nbs/labs/07_compute.ipynb #ea3e7311
 import bisect, functools, itertools
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from . import fashion_mnist
 from ..models import CustomCNN, backbone_card
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
 from ..receptive_field import receptive_fields, with_fields
-from ..roofline import Machine, dearest, measure_machine, plot_layers, plot_roofline
+from ..roofline import Machine, measure_machine, plot_layers, plot_roofline
 from ..runs import Run, as_runs, recorded, start_run, table
 
 # %% ../../nbs/labs/07_compute.ipynb #f7c5b5f2
