@@ -176,6 +176,14 @@ def test_real_and_synthetic_scores_never_meet(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='real and synthetic'): lab.plot_accuracy_cost(pd.concat([t, drawn]))
 
 
+def test_a_second_look_is_counted():
+    for name in lab.SCORES:
+        module = dict(fashion_mnist=lab.fashion_mnist, clothing=lab.clothing, closures=lab.closures)[name]
+        for m in module.METHODS: assert lab.looks_of(name, m.name) in (1, 2)
+    t = lab.accuracy_cost().set_index('variant')                              # recorded: the recipe is FashionCNN, looked through twice
+    assert t.macs['recipe'] == 2*t.macs['FashionCNN'] == 2*costs_of('FashionCNN').macs.sum()
+
+
 # ---------------------------------------------------------------- the explorer
 def test_explorer_is_a_figure_without_a_reader_and_a_widget_with_one(monkeypatch):
     assert hasattr(lab.explore('SmallCNN'), 'savefig')

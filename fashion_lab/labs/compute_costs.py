@@ -7,8 +7,8 @@ __all__ = ['NETWORKS', 'MODELS', 'SHARES', 'DIFFERENCES', 'PUBLISHED', 'WIDTHS',
            'PROTOCOLS', 'SMALL', 'SCORES', 'Network', 'network', 'costs_of', 'plot_layer', 'explore', 'agreement',
            'differences', 'Step', 'exact_macs', 'estimated_flops', 'resnet50_steps', 'estimates', 'search_custom_cnn',
            'published_check', 'Config', 'configs', 'prepare', 'machine_at_hand', 'counts_of', 'run', 'layers_of',
-           'machine_of', 'comparison', 'plot_latency', 'dearest_layers', 'accuracy_cost', 'plot_accuracy_cost',
-           'figures', 'report']
+           'machine_of', 'comparison', 'plot_latency', 'dearest_layers', 'looks_of', 'accuracy_cost',
+           'plot_accuracy_cost', 'figures', 'report']
 
 # %% ../../nbs/labs/07_compute.ipynb #ea3e7311
 import bisect, functools, itertools
@@ -22,7 +22,7 @@ from torch import nn
 
 from ..compute import conv_macs, cross_check, latency, layer_table, linear_macs, named_model, totals
 from ..core import environment, is_interactive, one_of, pick_device, progress, set_seed, whole_number
-from . import fashion_mnist
+from . import closures, clothing, fashion_mnist
 from ..models import CustomCNN, backbone_card
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
 from ..receptive_field import receptive_fields, with_fields
@@ -438,10 +438,21 @@ def _why(o, s, m): # in words
 # %% ../../nbs/labs/07_compute.ipynb #8f1e3414
 SCORES = dict(fashion_mnist=('fast', 'accuracy'), clothing=('sender-folds', 'weighted_f1'), closures=('sender-folds', 'accuracy')) # lab -> protocol and metric
 
+def looks_of(
+    lab:str,     # a name in `SCORES`
+    variant:str, # one of its variants; others count as one look
+)->int:          # 1 or 2
+    "How often a variant looks at a picture before it answers: twice where it also sees the mirror image."
+    module = dict(fashion_mnist=fashion_mnist, clothing=clothing, closures=closures)[one_of(lab, SCORES, 'lab')]
+    if variant not in {m.name for m in module.METHODS}: return 1
+    cfg = module.configs('full', variants=variant)[0]
+    return 1 + bool(cfg.mirror if hasattr(cfg, 'mirror') else cfg.recipe.mirror)
+
+# %% ../../nbs/labs/07_compute.ipynb #5b323f8c
 def accuracy_cost(
     source:str='real',  # real or synthetic
     profile:str='full', # of the recorded runs
-)->pd.DataFrame: # lab, variant, metric, score (mean), sd, n (runs), macs, params, infer_ms, front: whether nothing cheaper is better
+)->pd.DataFrame: # lab, source, variant, metric, score (mean), sd, n (runs), looks, macs (of all looks at one picture), params, front: whether nothing cheaper is better
     "What the labs recorded: score against cost."
     from fashion_lab.plots import pareto_front
     one_of(source, ('real', 'synthetic'), 'source')
@@ -450,10 +461,11 @@ def accuracy_cost(
         t = recorded(lab, profile, source)
         if t is None: continue
         t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == metric) & t.macs.notna()]
-        g = t.groupby('variant', sort=False).agg(score=('value', 'mean'), sd=('value', 'std'), n=('value', 'size'), macs=('macs', 'first'), params=('params', 'first'), infer_ms=('infer_ms', 'median')).reset_index()
+        g = t.groupby('variant', sort=False).agg(score=('value', 'mean'), sd=('value', 'std'), n=('value', 'size'), macs=('macs', 'first'), params=('params', 'first')).reset_index()
+        g = g.assign(looks=[looks_of(lab, v) for v in g.variant]).assign(macs=lambda g: g.macs*g.looks)
         front = pareto_front(g.macs.to_numpy(float), g.score.to_numpy())
         rows.append(g.assign(lab=lab, metric=metric, source=source, front=g.index.isin(front)))
-    columns = 'lab source variant metric score sd n macs params infer_ms front'.split()
+    columns = 'lab source variant metric score sd n looks macs params front'.split()
     return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
 
 def plot_accuracy_cost(
