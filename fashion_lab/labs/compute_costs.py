@@ -355,7 +355,7 @@ def run(
         with progress(desc=cfg.variant, total=2 + len(cfg.batches), show=show) as bar:
             costs = layer_table(net, card.shape, repeats=cfg.batches[0][1], device=device); bar.update()
             costs = with_fields(costs, receptive_fields(net, card.shape)); bar.update()
-            for b, n in cfg.batches: times.append(latency(net, card.shape, device, b, n, warmup=min(n, 3))); bar.update()
+            for b, n in cfg.batches: times.append(latency(net, card.shape, device, b, n, warmup=3 if b == 1 else 1)); bar.update()
         counts = counts_of(costs)
         numbers = dict(counts=counts, **{f"batch_{t['batch']}": dict(latency_ms=dict(value=t['median_ms'], low=t['p10_ms'], high=t['p90_ms']), per_second=t['per_second']) for t in times},
                        n=dict(counts=1) | {f"batch_{t['batch']}": t['repeats'] for t in times}, params=counts['params'], macs=counts['macs'], infer_ms=times[0]['median_ms'])
