@@ -184,6 +184,14 @@ def test_a_second_look_is_counted():
     assert t.macs['recipe'] == 2*t.macs['FashionCNN'] == 2*costs_of('FashionCNN').macs.sum()
 
 
+def test_costs_alone_are_no_scores(measured, tmp_path):
+    from fashion_lab.scoreboard import recorded_labs
+    runs.publish(measured[1], tmp_path, allow_dirty=True)
+    assert recorded_labs(tmp_path) == {}
+    _results(tmp_path/'closures.csv', 'closures', 'real', [('head', .7, 10)])
+    assert list(recorded_labs(tmp_path)) == ['closures']
+
+
 # ---------------------------------------------------------------- the explorer
 def test_explorer_is_a_figure_without_a_reader_and_a_widget_with_one(monkeypatch):
     assert hasattr(lab.explore('SmallCNN'), 'savefig')
