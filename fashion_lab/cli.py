@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LABS', 'EPILOG', 'lab_module', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'page_of', 'fetch_set',
            'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'headline', 'finished', 'cmd_report',
-           'cmd_publish', 'cmd_predict', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser',
+           'cmd_publish', 'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser',
            'data_arguments', 'run_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments',
            'predict_arguments', 'compute_arguments', 'main', 'complain']
 
@@ -19,9 +19,11 @@ from .core import one_of, runs_dir
 # %% ../nbs/studio/01_cli.ipynb #9852a2db
 LABS = dict(
     data_prep='What is in each data set, how is it split, and how much does a leak flatter?',
+    shoe_pairs='Do a left and a right shoe belong together? Stacked, channel and siamese networks',
     fashion_mnist='What do augmentation, dropout, depth and the learning rate buy on Fashion-MNIST?',
     clothing='Which of 17 articles of clothing is it, and what does transfer learning buy?',
     closures='How does the shoe fasten? One-cycle transfer learning on 422 photos',
+    segmentation='Which pixels of a house front are wall, window, pillar or balcony, and what does a U-Net save?',
     compute_costs='Where do the operations, bytes and milliseconds of these networks go?',
 )
 
@@ -141,7 +143,7 @@ def headline(lab, metrics)->str: # 'test accuracy 0.9294 (0.9243 to 0.9343)'
     m = metrics[split][name]
     return f"{split} {name} {m['value']:.4f} ({m['low']:.4f} to {m['high']:.4f})".replace('_', ' ')
 
-# %% ../nbs/studio/01_cli.ipynb #d681976c
+# %% ../nbs/studio/01_cli.ipynb #0d3adb1b
 def finished(args):
     "(lab module, finished runs that the arguments choose); a `FileNotFoundError` if there are none."
     from fashion_lab.runs import all_runs
@@ -164,22 +166,30 @@ def cmd_publish(args)->int:
     return 0
 
 def cmd_predict(args)->int:
-    "Classify photos with a trained network."
+    "Classify, match or segment photos with a trained network."
     from fashion_lab.runs import Run
     lab = lab_module(args.lab)
     if not hasattr(lab, 'predict'): raise ValueError(f"the lab {args.lab} makes no predictions for photos")
     run = Run(args.run) if args.run else lab.chosen_run(args.out)
-    if args.heat and 'heat' not in inspect.signature(lab.predict).parameters: raise ValueError(f"the lab {args.lab} draws no heat maps: leave --heat out")
-    answers = lab.predict(args.photos, run, args.device or 'cpu', **dict(heat=args.heat) if args.heat else {})
+    takes, lacks = inspect.signature(lab.predict).parameters, dict(heat='draws no heat maps', picture='draws no picture of its answers', folder='writes no masks')
+    for option, text in lacks.items():
+        if getattr(args, option) and option not in takes: raise ValueError(f"the lab {args.lab} {text}: leave --{option} out")
+    more = dict(heat=args.heat, folder=args.folder, picture=args.picture or ('picture' in takes and picture_of(args.photos)))
+    answers = lab.predict(args.photos, run, args.device or 'cpu', **{k: v for k, v in more.items() if v})
     if args.csv: answers.to_csv(sys.stdout, index=False)
     else:
-        for a in answers.to_dict('records'): print(f"{a['file']}: " + (f"error: {a['error']}" if a['error'] else f"{a['answer']} ({a['probability']:.1%})\n    {a['notes']}\n    {ranking(a, answers)}"))
+        for a in answers.to_dict('records'): print(f"{a['file']}: " + (f"error: {a['error']}" if a['error'] else '\n    '.join(x for x in (f"{a['answer']} ({a['probability']:.1%})", a['notes'], ranking(a, answers)) if x)))
         print(f'network: {run.variant}, {run.name}')
     return 1 if (answers.error != '').any() else 0
 
+def picture_of(photos)->str: # '' for two photos, which need none
+    "The file, in the working folder, for a picture of the answers to a heap of photos."
+    first = Path(photos[0])
+    return f'{first.resolve().name}-answers.png' if first.is_dir() else 'answers.png' if len(photos) > 2 else ''
+
 def ranking(a, answers, n=3)->str: # 'coat 61.2 %, pullover 20.3 %, ...'
     "The most probable classes of one answer."
-    classes = [c for c in answers if c not in ('file', 'answer', 'probability', 'notes', 'error')]
+    classes = [c for c in answers if c not in ('file', 'answer', 'probability', 'notes', 'error', 'mask', 'overlay')]
     return ', '.join(f'{c} {a[c]:.1%}' for c in sorted(classes, key=lambda c: -a[c])[:n])
 
 # %% ../nbs/studio/01_cli.ipynb #8786821f
@@ -223,6 +233,9 @@ examples:
   fashion_lab run fashion_mnist --profile quick
   fashion_lab run fashion_mnist --profile full --seeds 5 --variants recipe
   fashion_lab predict fashion_mnist photo.jpg
+  fashion_lab predict shoe_pairs left.jpg right.jpg
+  fashion_lab predict shoe_pairs heap_of_single_shoes/
+  fashion_lab predict segmentation street.jpg --folder masks
   fashion_lab compute resnet50 --input 3,224,224"""
 
 def parser()->argparse.ArgumentParser:
@@ -238,7 +251,7 @@ def parser()->argparse.ArgumentParser:
     run_arguments(sub('run', "run a lab's experiments and write a report", cmd_run, epilog=EPILOG, formatter_class=raw))
     report_arguments(sub('report', 'write the report over finished runs', cmd_report))
     publish_arguments(sub('publish', "add finished runs to the results files that the docs' tables are made from", cmd_publish))
-    predict_arguments(sub('predict', 'classify photos with a trained network', cmd_predict))
+    predict_arguments(sub('predict', 'classify, match or segment photos with a trained network', cmd_predict))
     compute_arguments(sub('compute', 'show what a model costs: parameters, operations, bytes, receptive fields and milliseconds, layer by layer', cmd_compute))
     return p
 
@@ -280,12 +293,14 @@ def publish_arguments(s):
 
 def predict_arguments(s):
     s.add_argument('lab', metavar='LAB', help='a lab, as `fashion_lab list` names it')
-    s.add_argument('photos', nargs='+', metavar='PHOTO', help='image files: any size, format and orientation')
+    s.add_argument('photos', nargs='+', metavar='PHOTO', help='image files: any size, format and orientation; for shoe_pairs two files, or a folder with a heap of single shoes')
     s.add_argument('--run', metavar='FOLDER', help="a finished run's folder; default: the run that was best on validation")
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
     s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: cpu')
     s.add_argument('--csv', action='store_true', help='print a table with all probabilities')
-    s.add_argument('--heat', metavar='FOLDER', help='also write pictures that show what each answer rests on (Grad-CAM; clothing and closures)')
+    s.add_argument('--folder', metavar='FOLDER', help='where masks and overlays are written (segmentation); default: segmented/')
+    s.add_argument('--heat', metavar='FOLDER', help='also write pictures that show what each answer rests on (Grad-CAM for clothing and closures, occlusion for two shoes)')
+    s.add_argument('--picture', metavar='FILE', help='for a heap of shoes: where the picture of who belongs with whom goes; default: a file in the working folder')
 
 def compute_arguments(s):
     s.add_argument('model', metavar='MODEL', help="a lab's network, any name of timm or torchvision, or package.module:function")

@@ -306,13 +306,20 @@ class PhotoAugment:
     )->torch.Tensor:                          # float32 in [0, 1], `(N, 3, size, size)`
         "Augment a batch; the same generator state gives the same result."
         draw = lambda *shape: torch.rand(*shape, generator=generator, device=x.device)
-        n, (low, high) = len(x), self.scale
+        return self.look(crop_resized(x.float().div_(255), *self.place(len(x), draw), self.size or x.shape[2]), draw)
+
+    def place(self, n, draw)->tuple: # window, centre, mirror and angle, as for `crop_resized`
+        "What part of each of `n` photographs is seen, and how it lies; `draw(*shape)` gives uniform numbers."
+        low, high = self.scale
         area, aspect = low + (high - low)*draw(n), ((2*draw(n) - 1)*math.log(self.ratio)).exp()
         window = torch.stack([(area*aspect).sqrt(), (area/aspect).sqrt()], 1).clamp(max=1)
-        centre, mirror, angle = (2*draw(n, 2) - 1)*(1 - window), draw(n) < self.flip, (2*draw(n) - 1)*math.radians(self.rotate)
-        out = crop_resized(x.float().div_(255), window, centre, mirror, angle, self.size or x.shape[2])
-        out = relit(out, 1 + self.light*(2*draw(n, 2) - 1), 1 + self.colour*(2*draw(n) - 1)) if self.light or self.colour else out
-        return erase_rectangles(out, draw(n) < self.erase, draw(n, 5)) if self.erase else out
+        return window, (2*draw(n, 2) - 1)*(1 - window), draw(n) < self.flip, (2*draw(n) - 1)*math.radians(self.rotate)
+
+    def look(self, x, draw)->torch.Tensor: # float photographs `(N, 3, H, W)` in [0, 1], changed
+        "New light and colour, and rectangles erased."
+        n = len(x)
+        if self.light or self.colour: x = relit(x, 1 + self.light*(2*draw(n, 2) - 1), 1 + self.colour*(2*draw(n) - 1))
+        return erase_rectangles(x, draw(n) < self.erase, draw(n, 5)) if self.erase else x
 
 # %% ../nbs/foundation/06_loaders.ipynb #1887e47b
 def crop_resized(
@@ -322,13 +329,14 @@ def crop_resized(
     mirror:torch.Tensor, # bool `(N,)`
     angle:torch.Tensor,  # `(N,)`: turn in radians
     size:int,            # pixels of the result's sides
-)->torch.Tensor:         # `(N, C, size, size)`, bilinear, reflected outside
+    mode:str='bilinear', # bilinear, or nearest for what must not be mixed, such as the classes in a mask
+)->torch.Tensor:         # `(N, C, size, size)`, reflected outside
     "Cut a window out of every image, turn it, mirror it and give it the wanted size."
     t = pixel_centres(size, x.device)
     u, v = t[None, None, :]*(1 - 2*mirror.float()[:, None, None]), t[None, :, None]
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     (w, h), (cx, cy) = window[:, :, None, None].unbind(1), centre[:, :, None, None].unbind(1)
-    return F.grid_sample(x, torch.stack([cx + w*(cos*u - sin*v), cy + h*(sin*u + cos*v)], -1), mode='bilinear', padding_mode='reflection', align_corners=False)
+    return F.grid_sample(x, torch.stack([cx + w*(cos*u - sin*v), cy + h*(sin*u + cos*v)], -1), mode=mode, padding_mode='reflection', align_corners=False)
 
 def relit(
     x:torch.Tensor,      # float images `(N, 3, H, W)` in [0, 1]

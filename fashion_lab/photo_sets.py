@@ -76,6 +76,7 @@ class PhotoSet:
     problems:pd.DataFrame|None=None # file, problem: what could not be used, and why
     notes:tuple=()                # what was left out on purpose, in sentences
     mask_values:dict|None=None    # value in the mask files -> class index, where the files count otherwise
+    colours:tuple|None=None       # (red, green, blue) of each class, where the masks say in which to show it
 
     def __post_init__(self):
         one_of(self.source, ('real', 'synthetic'), 'source'); one_of(self.kind, ('images', 'masks', 'pairs'), 'kind of set')
