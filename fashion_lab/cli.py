@@ -24,6 +24,7 @@ LABS = dict(
     clothing='Which of 17 articles of clothing is it, and what does transfer learning buy?',
     closures='How does the shoe fasten? One-cycle transfer learning on 422 photos',
     segmentation='Which pixels of a house front are wall, window, pillar or balcony, and what does a U-Net save?',
+    compute_costs='Where do the operations, bytes and milliseconds of these networks go?',
 )
 
 def lab_module(

@@ -23,13 +23,13 @@ from .runs import COLUMNS, read_results, results_dir
 def recorded_labs(
     folder=None, # with results files; default: `runs.results_dir()`
 )->dict:         # lab -> results, as `runs.read_results` gives them
-    "All recorded results on real data, by lab; files of another kind are passed over."
+    "All recorded results on real data, by lab; files of another kind, and labs that judge nothing on a test set, are passed over."
     found = {}
     for path in sorted(Path(folder or results_dir()).glob('*.csv')):
         if not set(COLUMNS) <= set(pd.read_csv(path, nrows=0).columns): continue
         t = read_results(path)
         for lab, rows in t[t.source == 'real'].groupby('lab', sort=False): found[lab] = pd.concat([found[lab], rows], ignore_index=True) if lab in found else rows.reset_index(drop=True)
-    return dict(sorted(found.items()))
+    return {lab: t for lab, t in sorted(found.items()) if t.split.str.startswith('test').any()}
 
 # %% ../nbs/studio/00_scoreboard.ipynb #edb7ef2b
 METRIC_NAMES = dict(f1='weighted_f1') # where a constant is shorter than the metric's name
