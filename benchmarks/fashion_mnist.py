@@ -8,8 +8,7 @@ Results go to results/benchmarks.csv and, for accuracy against time, results/ben
 carry over to another machine. The peer is written from the published description: PIL images, one at a time, through torchvision transforms
 (rotation, flip, crop), a DataLoader, batch 64, Adam at 0.001, 32-bit arithmetic. It gets the number of DataLoader workers that suits it best.
 """
-import argparse, json, statistics, subprocess, sys, tempfile, time
-from pathlib import Path
+import statistics, subprocess, sys, tempfile, time
 
 import pandas as pd
 import torch
@@ -18,13 +17,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from fashion_lab.core import atomic_path, environment, set_seed
+from fashion_lab.core import set_seed
 from fashion_lab.data import ImageTable, load_fashion_mnist
 from fashion_lab.labs import fashion_mnist as lab
 from fashion_lab.loaders import BatchLoader, DataLoaders, channel_stats
 from fashion_lab.train import fit, make_learner
+from side_by_side import RESULTS, command, conditions, interleaved, record, save
 
-HERE = Path(__file__).resolve().parents[1]
 PUBLISHED = [transforms.RandomRotation(10), transforms.RandomHorizontalFlip(), transforms.RandomCrop(28, padding=4)]
 
 
@@ -81,17 +80,6 @@ def ours_step(loader, net, cfg):
     start = time.perf_counter()
     learn.fit(1, cfg.lr, wd=[cfg.wd, 0.])
     return len(loader)*loader.bs, time.perf_counter() - start
-
-
-def interleaved(repeats, **tasks):
-    "Run the tasks in turn, `repeats` times; {name: list of images per second}."
-    rates = {k: [] for k in tasks}
-    for r in range(repeats + 1):                         # the first round warms up and does not count
-        for k, f in tasks.items():
-            n, s = f()
-            if r: rates[k].append(n/s)
-        print(f'  round {r}: ' + ', '.join(f'{k} {v[-1]:.0f}/s' for k, v in rates.items() if v), flush=True)
-    return rates
 
 
 def bench_train(images, o):
@@ -167,7 +155,7 @@ def bench_accuracy(images, o):
         for who, curve in (('ours', ours), ('peer', theirs)):
             curves += [dict(who=who, repeat=r, epoch=k, seconds=s, accuracy=a) for k, (s, a) in enumerate(curve)]
             times[who].append(next((s for s, a in curve if a >= target), float('nan')))
-        if not o.quick: save(HERE/'results/benchmarks_accuracy_time.csv', pd.DataFrame(curves).assign(**conditions()))
+        if not o.quick: save(RESULTS/'benchmarks_accuracy_time.csv', pd.DataFrame(curves).assign(**conditions()))
         record(f'time to {target:.1%} test accuracy', times['ours'], times['peer'], 's', o, peer_is='published protocol without augmentation')
 
 
@@ -193,44 +181,8 @@ def bench_recipe(images, o):
     record('recipe, whole, against five published epochs', seconds['ours'], seconds['peer'], 's', o, peer_is='per-image PIL, batch 64, augmentation, five epochs of 60,000')
 
 
-def conditions():
-    e = environment()
-    return dict(device=f"{e['device']} ({e['device_name']})", threads=e['threads'], cores=e['cores'], bf16=e['bf16'], torch=e['versions']['torch'], python=e['python'],
-                commit=e['commit'] + ('+changes' if e['dirty'] else ''), date=e['date'], command=e['command'])
-
-
-def save(path, table):
-    with atomic_path(path) as tmp: table.to_csv(tmp, index=False)
-
-
-def record(name, ours, peer, unit, o, peer_is=''):
-    "Medians and their ratio (how many times better ours is) into results/benchmarks.csv."
-    a, b = statistics.median(ours), statistics.median(peer)
-    ratio = a/b if unit.endswith('/s') else b/a
-    row = dict(benchmark=name, ours=round(a, 3), peer=round(b, 3), ratio=round(ratio, 2), unit=unit, repeats=len(ours),
-               ours_all=json.dumps([round(v, 2) for v in ours]), peer_all=json.dumps([round(v, 2) for v in peer]), peer_is=peer_is, **conditions())
-    print(f"{name}: ours {a:.4g} {unit}, peer {b:.4g} {unit}, {ratio:.2f} times better", flush=True)
-    if o.quick: return
-    path = HERE/'results/benchmarks.csv'
-    old = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame(columns=list(row))
-    save(path, pd.concat([old[old.benchmark != name], pd.DataFrame([row]).astype(str)], ignore_index=True))
-
-
 PARTS = dict(train=bench_train, augment=bench_augment, recipe=bench_recipe, memory=bench_memory, accuracy=bench_accuracy)
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('parts', nargs='*', choices=[[], *PARTS], default=[], help='which benchmarks; default: all')
-    p.add_argument('--repeats', type=int, default=5, help='counted rounds; default 5')
-    p.add_argument('--images', type=int, default=10_000, help='training images per round; default 10,000')
-    p.add_argument('--curves', type=int, default=1, help='repeats of accuracy against time; default 1')
-    p.add_argument('--quick', action='store_true', help='tiny sizes, nothing recorded')
-    o = p.parse_args()
-    if o.quick: o.images, o.repeats = 1000, 1
-    images = load_fashion_mnist(source='synthetic' if o.quick else 'real')
-    for name in o.parts or PARTS:
-        print(name, flush=True); PARTS[name](images, o)
-
-
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    command(__doc__, PARTS, dict(images=1000), lambda o: load_fashion_mnist(source='synthetic' if o.quick else 'real'), images=(10_000, 'training images per round'), curves=(1, 'repeats of accuracy against time'))

@@ -9,7 +9,7 @@ of 64 as float tensors in [0, 1] at the working size, from the same files. The p
 cache (files were just written, so the system has them in memory, for both sides alike); *warm* is a second run, which includes looking every file up again.
 Peak memory and linear cost: each number of files in a process of its own, which scans, decodes into the cache, looks up again and iterates twice (in order and shuffled).
 """
-import argparse, io, json, shutil, subprocess, sys, tempfile, time
+import io, json, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from PIL import Image
 
 from fashion_lab.draw import draw_garment
 from fashion_lab.photos import DecodedCache, scan
-from fashion_mnist import interleaved, record
+from side_by_side import command, interleaved, record
 
 
 def drawn(seed, size=400):
@@ -124,17 +124,4 @@ def bench_memory(o):
 PARTS = dict(loading=bench_loading, memory=bench_memory)
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('parts', nargs='*', choices=[[], *PARTS], default=[], help='which benchmarks; default: all')
-    p.add_argument('--repeats', type=int, default=5, help='counted rounds; default 5')
-    p.add_argument('--images', type=int, default=2048, help='photos per round; default 2,048')
-    p.add_argument('--size', type=int, default=128, help='working size; default 128')
-    p.add_argument('--quick', action='store_true', help='tiny sizes, nothing recorded')
-    o = p.parse_args()
-    if o.quick: o.images, o.repeats = 128, 1
-    for name in o.parts or PARTS:
-        print(name, flush=True); PARTS[name](o)
-
-
-if __name__ == '__main__': main()
+if __name__ == '__main__': command(__doc__, PARTS, dict(images=128), images=(2048, 'photos per round'), size=(128, 'working size'))

@@ -9,7 +9,7 @@ Results go to results/benchmarks.csv. Photographs and masks are drawn (synthetic
 `unet_learner` with the same encoder, as its documentation shows it: image files, `SegmentationDataLoaders`, `aug_transforms`, float32. The number of its DataLoader workers is the one that suits it best.
 *ap*: `SegmentScores` (counts, all measures at once) and the counting of average precision alone, against scikit-learn's `average_precision_score` for each class, on as many pixels as the facade set's test part has.
 """
-import argparse, tempfile, time
+import tempfile, time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from fashion_lab.segment_metrics import N_BINS, SegmentScores, histogram_ap, mea
 from fashion_lab.segment_nets import PlainSegNet, UNet
 from fashion_lab.segment_training import MASK_AUGMENTS, MaskLoader
 from fashion_lab.train import make_learner
-from fashion_mnist import interleaved, record
+from side_by_side import command, interleaved, record
 
 ENCODER = 'efficientnet_lite2'
 
@@ -97,17 +97,4 @@ def bench_ap(o):
 PARTS = dict(train=bench_train, ap=bench_ap)
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('parts', nargs='*', choices=[[], *PARTS], default=[], help='which benchmarks; default: all')
-    p.add_argument('--repeats', type=int, default=5, help='counted rounds; default 5')
-    p.add_argument('--images', type=int, default=64, help='training images per round; default 64')
-    p.add_argument('--size', type=int, default=256, help='pixels; default 256')
-    p.add_argument('--quick', action='store_true', help='tiny sizes, nothing recorded')
-    o = p.parse_args()
-    if o.quick: o.images, o.repeats, o.size = 16, 1, 64
-    for name in o.parts or PARTS:
-        print(name, flush=True); PARTS[name](o)
-
-
-if __name__ == '__main__': main()
+if __name__ == '__main__': command(__doc__, PARTS, dict(images=16, size=64), images=(64, 'training images per round'), size=(256, 'pixels'))

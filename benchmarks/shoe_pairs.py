@@ -7,7 +7,7 @@ Results go to results/benchmarks.csv. Pairs are drawn (synthetic), each shoe a J
 mirror image and swap for both shoes together, crop, turn, light and colour for each by itself. The peer is written as such projects are: PIL images, opened and changed one at a time through torchvision
 transforms, a DataLoader, batch 32, Adam at 0.001, 32-bit arithmetic. It gets the number of DataLoader workers that suits it best. Ours decodes once, before the clock starts, as a training of many epochs does.
 """
-import argparse, tempfile, time
+import tempfile, time
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from fashion_lab.draw_shoes import PairDrawer
 from fashion_lab.pair_models import CNNChannel, PairAugment, PairLoader
 from fashion_lab.photos import DecodedCache
 from fashion_lab.train import make_learner
-from fashion_mnist import interleaved, record
+from side_by_side import command, interleaved, record
 
 
 class PerImage(Dataset):
@@ -62,26 +62,19 @@ def ours(loader, net):
     return len(loader.y), time.perf_counter() - start
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--repeats', type=int, default=5, help='counted rounds; default 5')
-    p.add_argument('--persons', type=int, default=32, help='three pairs each, every one also as a wrong pair; default 32')
-    p.add_argument('--width', type=int, default=8, help='of the network; default 8')
-    p.add_argument('--quick', action='store_true', help='tiny sizes, nothing recorded')
-    o = p.parse_args()
-    size = 224
-    if o.quick: o.persons, o.repeats, size = 6, 1, 64
+def bench_train(o):
+    "Pairs per second."
     with tempfile.TemporaryDirectory() as d:
-        d, drawer = Path(d), PairDrawer(o.persons, size=2*size)
+        d, drawer = Path(d), PairDrawer(o.persons, size=2*o.size)
         for i in range(len(drawer)):
             for side in ('left', 'right'): Image.fromarray(drawer.shoe(i, side)).save(d/f'{i}_{side}.jpg', quality=90)
-        left, right = (np.asarray(DecodedCache(size, folder=d/'cache').images([f'{i}_{side}.jpg' for i in range(len(drawer))], root=d)[:]) for side in ('left', 'right'))
+        left, right = (np.asarray(DecodedCache(o.size, folder=d/'cache').images([f'{i}_{side}.jpg' for i in range(len(drawer))], root=d)[:]) for side in ('left', 'right'))
         loader = PairLoader(left, right, groups=drawer.items.person, bs=32, shuffle=True, augment=PairAugment())
-        peers = {f'peer{w}': Peer(DataLoader(PerImage(d, loader.items.tolist(), size), 32, shuffle=True, num_workers=w, persistent_workers=w > 0), o.width) for w in (0, 2)}
+        peers = {f'peer{w}': Peer(DataLoader(PerImage(d, loader.items.tolist(), o.size), 32, shuffle=True, num_workers=w, persistent_workers=w > 0), o.width) for w in (0, 2)}
         net = CNNChannel(o.width)
         rates = interleaved(o.repeats, ours=lambda: ours(loader, net), **{k: v.train for k, v in peers.items()})
     best = max(peers, key=lambda k: np.median(rates[k]))
-    record(f'CNNChannel, training on pairs of {size} px', rates['ours'], rates[best], 'pairs/s', o, peer_is=f'per-image PIL from JPEG files, batch 32, {best[4:]} workers')
+    record(f'CNNChannel, training on pairs of {o.size} px', rates['ours'], rates[best], 'pairs/s', o, peer_is=f'per-image PIL from JPEG files, batch 32, {best[4:]} workers')
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__': command(__doc__, dict(train=bench_train), dict(persons=6, size=64), persons=(32, 'three pairs each, every one also as a wrong pair'), width=(8, 'of the network'), size=(224, 'pixels'))

@@ -8,7 +8,7 @@ Results go to results/benchmarks.csv. Photographs are drawn (synthetic) garments
 `aug_transforms`, our kept views), in the arithmetic that each chooses: ours in bfloat16 where the hardware has it, fastai's in float32, its default. Weights are random, which changes no time.
 One epoch is measured from the second on: what comes before, once, is measured too.
 """
-import argparse, tempfile, time
+import tempfile, time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from fashion_lab.loaders import FeatureLoader
 from fashion_lab.models import backbone, frozen_features, head
 from fashion_lab.train import fit
 from fashion_lab.transfer import AUGMENTS, PhotoClassifier
-from fashion_mnist import interleaved, record
+from side_by_side import command, interleaved, record
 
 from fastai.callback.core import Callback, CancelValidException
 from fastai.data.core import DataLoaders
@@ -88,17 +88,4 @@ def bench_tail(o): compare('transfer, epochs of the last stages (blocks.5 on)', 
 PARTS = dict(head=bench_head, tail=bench_tail)
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('parts', nargs='*', choices=[[], *PARTS], default=[], help='which benchmarks; default: all')
-    p.add_argument('--repeats', type=int, default=5, help='counted rounds; default 5')
-    p.add_argument('--images', type=int, default=512, help='photographs; default 512')
-    p.add_argument('--views', type=int, default=8, help='kept views per photograph; default 8')
-    p.add_argument('--quick', action='store_true', help='tiny sizes, nothing recorded')
-    o = p.parse_args()
-    if o.quick: o.images, o.repeats, o.views = 64, 1, 2
-    for name in o.parts or PARTS:
-        print(name, flush=True); PARTS[name](o)
-
-
-if __name__ == '__main__': main()
+if __name__ == '__main__': command(__doc__, PARTS, dict(images=64, views=2), images=(512, 'photographs'), views=(8, 'kept views per photograph'))

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FORMAT', 'AVERAGES', 'METRICS', 'LOWER_IS_BETTER', 'Predictions', 'accuracy', 'per_class', 'averages',
            'top_k_accuracy', 'confusion', 'log_loss', 'wilson_ci', 'reliability', 'calibration_error',
-           'calibration_floor', 'roc_curves', 'pr_curves', 'roc_auc', 'average_precision', 'bootstrap_replicates',
-           'bootstrap_ci', 'metrics', 'align', 'mcnemar', 'paired_bootstrap', 'holm', 'compare', 'paired_seeds',
-           'seeds_needed']
+           'calibration_floor', 'right_when', 'roc_curves', 'pr_curves', 'roc_auc', 'average_precision',
+           'bootstrap_replicates', 'bootstrap_ci', 'metrics', 'align', 'mcnemar', 'paired_bootstrap', 'holm', 'compare',
+           'paired_seeds', 'seeds_needed']
 
 # %% ../nbs/foundation/03_evaluate.ipynb #ec152dc5
 from dataclasses import dataclass
@@ -335,6 +335,18 @@ def _check_bootstrap(n, level):
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 100:
         raise ValueError(f"n must be a whole number of at least 100 replicates, got {n!r}")
     if not 0 < level < 1: raise ValueError(f"level must be between 0 and 1, for instance 0.95, got {level!r}")
+
+# %% ../nbs/foundation/03_evaluate.ipynb #1a6e758a
+def right_when(
+    p:Predictions,    # of examples that the model was not trained on
+    confidence:float, # of an answer, in [0, 1]
+    n:int=50,         # examples to ask; all of them where there are fewer
+)->float:             # in [0, 1]
+    "The share of right answers among the `n` examples whose confidence was nearest; `ValueError` outside [0, 1] or for less than one example."
+    if not 0 <= confidence <= 1: raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}; for a percentage divide by 100")
+    if n < 1: raise ValueError(f"n must be at least 1 example, got {n!r}")
+    near = np.argsort(np.abs(p.confidence - confidence), kind='stable')[:n]
+    return float(p.correct[near].mean())
 
 # %% ../nbs/foundation/03_evaluate.ipynb #28efc310
 def _one_vs_rest(p):

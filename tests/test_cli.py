@@ -1,16 +1,15 @@
 """`fashion_lab compute` as a process: what a model costs, for people and for files; nonsense is one sentence and an exit code."""
-import os, subprocess, sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from shell import shell
+
 ROOT = Path(__file__).parents[1]
-ENV = dict(os.environ, OMP_NUM_THREADS='1', FASHION_LAB_PROGRESS='0', PYTHONPATH=str(ROOT))
 
 
-def compute(*args, cwd=None):
-    return subprocess.run([sys.executable, '-m', 'fashion_lab.cli', 'compute', *map(str, args)], env=ENV, cwd=cwd, capture_output=True, text=True, timeout=300)
+def compute(*args, cwd=None): return shell('compute', *args, cwd=cwd)
 
 
 def test_a_table_for_people_and_for_files(tmp_path):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from shell import shell
+
 DRIVER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)     # a parent that ignores Ctrl-C (nohup, a background job) hands that down
@@ -48,12 +50,8 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, undisturbed, how):
     assert not list(tmp_path.glob('*/.unfinished/*/checkpoint.pt'))   # nothing left behind
 
 
-def command(*args, **env):
-    return subprocess.run([sys.executable, '-m', 'fashion_lab.cli', *map(str, args)], env={**ENV, **env}, capture_output=True, text=True, timeout=300)
-
-
 def test_smoke_from_the_shell_prints_where_the_report_is_and_shows_no_bar(tmp_path):
-    r = command('run', 'fashion_mnist', '--profile', 'smoke', '--source', 'synthetic', '--device', 'cpu', '--out', tmp_path)
+    r = shell('run', 'fashion_mnist', '--profile', 'smoke', '--source', 'synthetic', '--device', 'cpu', '--out', tmp_path)
     assert r.returncode == 0, r.stderr
     page = Path(next(l for l in r.stdout.splitlines() if l.startswith('report:')).split(maxsplit=1)[1])
     assert page.is_file() and 'synthetic' in page.read_text()
@@ -74,7 +72,7 @@ def test_smoke_from_the_shell_prints_where_the_report_is_and_shows_no_bar(tmp_pa
 ])
 def test_a_mistake_is_one_sentence_and_an_exit_code(tmp_path, monkeypatch, args, code, says):
     monkeypatch.chdir(tmp_path)
-    r = command(*args)
+    r = shell(*args)
     assert r.returncode == code, (r.stdout, r.stderr)
     assert says in r.stderr and 'Traceback' not in r.stderr
     assert not [p for p in tmp_path.rglob('*') if p.is_file() and not p.name.endswith('.lock')]   # nothing half-written

@@ -1,5 +1,4 @@
 """The labs of photographs: one protocol over folds, from the shell and from Python; bad input is one sentence."""
-import os, subprocess, sys
 from dataclasses import replace
 
 import numpy as np, pytest
@@ -10,10 +9,7 @@ from fashion_lab.data import DataError
 from fashion_lab.labs import closures, clothing
 from fashion_lab.labs.photo_folds import Config, dealt, photos_of, prepare, run_folds
 from fashion_lab.photo_sets import load_photos
-
-
-def shell(*args, **env):
-    return subprocess.run([sys.executable, '-m', 'fashion_lab.cli', *map(str, args)], capture_output=True, text=True, env=dict(os.environ, FASHION_LAB_PROGRESS='0', **env))
+from shell import shell
 
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,4 @@
 """Segmentation: counts against definitions, masks and photographs moved together, seamless tiles, masks of any kind, and the lab from the shell."""
-import os, subprocess, sys
 
 import numpy as np, pytest, torch
 from fastai.callback.core import Callback
@@ -21,6 +20,7 @@ from fashion_lab.segment_plots import plot_segments
 from fashion_lab.segment_training import LOSSES, MASK_AUGMENTS, MaskAugment, MaskLoader, SegmentLoss, SegmentRecipe, fit_segmenter, pixel_weights
 from fashion_lab.train import fit
 from fashion_lab.tiles import segment_photo, tile_starts, tile_weights, tiled_probs
+from shell import shell
 
 
 def counts(scores, positive):
@@ -268,10 +268,6 @@ def test_pairs_in_split_folders(drawn, tmp_path):
 
 
 # The lab
-
-def shell(*args, **env):
-    return subprocess.run([sys.executable, '-m', 'fashion_lab.cli', *map(str, args)], capture_output=True, text=True, env=dict(os.environ, FASHION_LAB_PROGRESS='0', **env))
-
 
 @pytest.fixture(scope='module')
 def smoke(tmp_path_factory):

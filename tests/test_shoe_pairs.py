@@ -1,5 +1,5 @@
 """The shoe-pair lab: networks for pairs, what their scores are worth, heaps of shoes, and the lab from the shell; bad input is one sentence. All shoes are drawn (synthetic) and tiny."""
-import itertools, os, subprocess, sys
+import itertools
 from dataclasses import replace
 
 import numpy as np, pandas as pd, pytest, torch
@@ -16,6 +16,7 @@ from fashion_lab.pair_models import CNN, CNNChannel, HeadPair, PairAugment, Pair
 from fashion_lab.pair_scores import calibrated, match_shoes, pair_predictions, person_weights, retrieval, side_of, verification
 from fashion_lab.pairs import load_shoe_pairs
 from fashion_lab.runs import Run
+from shell import shell
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 
@@ -26,10 +27,6 @@ def isolated(tmp_path_factory):
         m.delenv('FASHION_LAB_DATA', raising=False); m.setenv('FASHION_LAB_CACHE', str(tmp_path_factory.mktemp('cache')))
         yield
     lab.loaded.cache_clear()
-
-
-def shell(*args, **env):
-    return subprocess.run([sys.executable, '-m', 'fashion_lab.cli', *map(str, args)], capture_output=True, text=True, env=dict(os.environ, FASHION_LAB_PROGRESS='0', OMP_NUM_THREADS='1', **env))
 
 
 # Networks and batches

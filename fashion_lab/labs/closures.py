@@ -11,9 +11,10 @@ __all__ = ['LONG', 'TAIL', 'TAUGHT', 'SOLVED', 'LARGE', 'METHODS', 'QUICK', 'PUB
 import numpy as np
 import pandas as pd
 
+from ..cards import Cards, Method
 from ..core import whole_number
 from .photo_folds import config_of, photos_of
-from .photo_lab import Method, PhotoLab
+from .photo_lab import PhotoLab
 from ..runs import Run
 
 # %% ../../nbs/labs/05_closures.ipynb #d05457f4
@@ -22,7 +23,7 @@ TAIL = LONG | dict(stage='blocks.5', epochs=30)
 TAUGHT = dict(stage='stem', keep=False, augment='gentle', views=4, dropout=.5, hidden=512, head_epochs=10, head_lr=None, epochs=15, lr=None, optimizer='momentum', wd=1e-4, label_smoothing=0., mirror=False)
 SOLVED = dict(head_c=.01)
 LARGE = dict(head_c=.005, pool='concat', balance='weights', size=448, augment='gentle', views=4) # as a search on the first fold's training photographs chose
-METHODS = [
+METHODS = Cards('closures', [
     Method('head', LONG, 'the baseline: six closures are a linear question to a network that knows a million photographs', 'seconds', 'common practice'),
     Method('one-view', LONG | dict(augment='none', views=1), 'without other views of the same photographs the head learns them by heart', 'an eighth of the features', 'Shorten and Khoshgoftaar 2019'),
     Method('solved', SOLVED, 'the same head, solved instead of trained: a convex problem needs no epochs', 'seconds', 'Kumar et al. 2022'),
@@ -41,7 +42,7 @@ METHODS = [
     Method('taught-linear', TAUGHT | dict(schedule='one_cycle_linear'), 'straight lines or cosines: no difference', 'as taught', 'Smith 2018', 'taught'),
     Method('lite2-tail', TAIL | dict(backbone='efficientnet_lite2', size=260), 'a larger network sees smaller buckles', 'three times the tail', 'Tan and Le 2019', 'tail'),
     Method('resnet50', TAUGHT | dict(backbone='resnet50', weights='imagenet'), 'the published network', 'ten times taught', 'public student project', 'taught', internet=True),
-]
+])
 QUICK = dict(head=dict(views=2, head_epochs=8), tail=dict(views=4, epochs=10), large=dict(views=1, augment='none'))
 PUBLISHED_ACCURACY = {'resnet50': .8445}
 

@@ -7,14 +7,15 @@ __all__ = ['SCRATCH', 'TAIL', 'TOP10', 'METHODS', 'QUICK', 'PUBLISHED_F1', 'lab'
            'comparison', 'verdicts', 'report', 'chosen_run', 'predict', 'SHARES', 'plot_learning_curve']
 
 # %% ../../nbs/labs/04_clothing.ipynb #fdcf5716
-from .photo_lab import Method, PhotoLab
+from ..cards import Cards, Method
+from .photo_lab import PhotoLab
 from ..runs import table
 
 # %% ../../nbs/labs/04_clothing.ipynb #4997cd13
 SCRATCH = dict(backbone='custom_cnn', weights=None, size=128, stage='stem', keep=False, head_epochs=0, epochs=24, lr=(4e-3, 4e-3), batch_size=64, wd=.05)
 TAIL = dict(stage='blocks.5', epochs=8, lr=(1e-3, 4e-3))
 TOP10 = dict(classes='top10')
-METHODS = [
+METHODS = Cards('clothing', [
     Method('head', {}, 'the baseline: a layer on frozen features of eight views', 'the features, once', 'common practice'),
     Method('one-view', dict(augment='none', views=1), 'other views of the same photograph add little to frozen features', 'an eighth of the features', 'Shorten and Khoshgoftaar 2019'),
     Method('head-half', {}, 'half the photographs: what more of them would bring', 'half the training', 'Hestness et al. 2017', config=dict(share=.5)),
@@ -34,7 +35,7 @@ METHODS = [
     Method('resnet50', dict(backbone='resnet50', weights='imagenet', stage='layer4', epochs=8), 'the published network', 'ten times the tail', 'public student project', 'tail', internet=True),
     Method('top10-resnet50', dict(backbone='resnet50', weights='imagenet', stage='layer4', epochs=8), 'the published network on ten classes', 'ten times the tail', 'public student project', 'top10-tail', TOP10, True),
     Method('convnext-tiny', dict(backbone='convnext_tiny', weights='imagenet'), 'the best of the published: frozen features of a modern network', 'eleven times the MACs', 'public student project', internet=True),
-]
+])
 QUICK = {'head': dict(views=2, head_epochs=8), 'one-view': {}}
 PUBLISHED_F1 = {'custom-cnn': .66, 'resnet50': .61, 'top10-resnet50': .70, 'convnext-tiny': .88}
 

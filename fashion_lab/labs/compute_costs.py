@@ -39,7 +39,7 @@ class Network:
     make:object     # function without arguments that builds it, with random weights
 
 def _small(name, variant): # a network of the Fashion-MNIST lab, as one of its variants builds it
-    changes = fashion_mnist.method(variant).changes
+    changes = fashion_mnist.METHODS.card(variant).changes
     return Network(name, 'fashion_mnist', (1, 28, 28), lambda: fashion_mnist.MODELS[changes.get('model', 'FashionCNN')](**dict(changes.get('options', ()))))
 
 def _timms(name, lab, size=None): # a backbone of `models`, with its classifier

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['LAB', 'MODELS', 'AUGMENTS', 'PROFILES', 'PROTOCOLS', 'RECIPE', 'METHODS', 'AS_PUBLISHED', 'PUBLISHED_VARIANTS',
            'PUBLISHED_ACCURACY', 'QUICK', 'PROFILE_CHANGES', 'CAPTIONS', 'conv_block', 'FashionCNN', 'AlternativeCNN',
-           'SmallCNN', 'LogisticBaseline', 'Config', 'Method', 'method', 'configs', 'pictures', 'prepare', 'build',
-           'run', 'predictions', 'single_looks', 'measure', 'same_weights', 'comparison', 'significance', 'best_run',
-           'figures', 'report', 'page', 'prepare_photo', 'garment_box', 'shrink', 'chosen_run', 'network', 'predict',
-           'answer', 'verdicts']
+           'SmallCNN', 'LogisticBaseline', 'Config', 'configs', 'pictures', 'prepare', 'build', 'run', 'predictions',
+           'single_looks', 'measure', 'same_weights', 'comparison', 'significance', 'best_run', 'figures', 'report',
+           'page', 'prepare_photo', 'garment_box', 'shrink', 'chosen_run', 'network', 'predict', 'answer', 'verdicts']
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #249ffb0b
 import functools
@@ -21,9 +20,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ..cards import Cards, Method, verdict_table
 from ..core import environment, is_interactive, one_of, pick_device, runs_dir, set_seed
 from ..data import ImageTable, load_fashion_mnist, read_image
-from ..evaluate import Predictions, accuracy, compare, holm, metrics, paired_seeds, per_class
+from ..evaluate import Predictions, accuracy, compare, metrics, paired_seeds, per_class
 from ..loaders import Augment, table_loaders
 from ..page import figure_html, html_page, made_with, table_html, write_page
 from ..runs import Run, all_runs, as_runs, start_run, table
@@ -106,21 +106,11 @@ class Config:
         if not 0 <= self.label_smoothing < 1: raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing!r}")
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #10961bfc
-@dataclass(frozen=True)
-class Method:
-    "One variant of the lab and the question that it answers."
-    name:str                       # the variant
-    changes:dict                   # fields of `Config` that differ from the baseline
-    hypothesis:str                 # what we expect, and why
-    cost:str                       # what it costs
-    source:str                     # where it comes from
-    against:str = 'FashionCNN'     # the variant that it is compared with
-
-def _m(name, hypothesis, cost, source, against='FashionCNN', **changes): return Method(name, changes, hypothesis, cost, source, against)
+def _m(name, hypothesis, cost, source, against='', **changes): return Method(name, changes, hypothesis, cost, source, against)
 
 RECIPE = dict(options=(('dropout', 0.),), optimizer='muon', batch_size=256, augment='alternate', epochs=10, valid_frac=1/12, wd=.05, label_smoothing=.1, average=.995, mirror=True)
 
-METHODS = [
+METHODS = Cards(LAB, [
     _m('FashionCNN', 'the baseline of every study: no augmentation, dropout 0.25, one-cycle AdamW', 'none', 'public student project'),
     _m('augmentation', 'seeing every picture turned, mirrored and shifted delays overfitting, but so few epochs may not profit', 'none per step; more epochs',
        'public student project', augment='published'),
@@ -146,7 +136,7 @@ METHODS = [
     _m('alternating-flips', 'every image the other way round in every second pass: no side is seen three times in a row', 'none', 'Jordan 2024', 'flip-shift', augment='alternate'),
     _m('muon', 'steps of equal size in every direction of a matrix learn faster than steps of equal size in every weight', 'a few matrix products per step', 'Jordan et al. 2024', optimizer='muon'),
     _m('recipe', 'the time that five epochs of the published pipeline take, spent on Muon, alternating flips, one-pixel shifts, soft targets, decay, an average and a second look; no dropout, for so few passes over ever-changing pictures do not overfit', 'more than three times the epochs', 'this lab', **RECIPE),
-]
+])
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #4195b494
 AS_PUBLISHED = dict(protocol='as-published', epochs=10, batch_size=64, lr=1e-3, schedule='plateau', optimizer='adam', wd=0., restore_best=True, bf16=False)
@@ -155,12 +145,6 @@ PUBLISHED_VARIANTS = {
     'AlternativeCNN': dict(model='AlternativeCNN'), 'LogisticBaseline': dict(model='LogisticBaseline'),
     'SmallCNN': dict(model='SmallCNN', valid_frac=.2, batch_size=500)}
 PUBLISHED_ACCURACY = {'FashionCNN': .9271, 'no-dropout': .9080, 'augmentation': .8995, 'AlternativeCNN': .8831, 'LogisticBaseline': .6698}
-
-def method(
-    name:str, # the variant
-)->Method:
-    "The card of a variant; a `ValueError` lists the variants."
-    return {m.name: m for m in METHODS}[one_of(name, [m.name for m in METHODS], 'variant of fashion_mnist')]
 
 def configs(
     profile:str='quick',        # smoke (seconds), quick (minutes) or full (everything, hours)
@@ -173,11 +157,11 @@ def configs(
     one_of(profile, PROFILES, 'profile')
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
     if seeds is not None and (isinstance(seeds, bool) or int(seeds) != seeds or seeds < 1): raise ValueError(f"seeds must be a whole number of at least 1, got {seeds!r}")
-    if variants is not None: variants = [method(v).name for v in ([variants] if isinstance(variants, str) else variants)]
+    if variants is not None: variants = [m.name for m in METHODS.chosen(variants)]
     out = []
     if protocol != 'as-published':
-        names = variants or (QUICK if profile != 'full' else [m.name for m in METHODS])
-        out += [Config(**{'variant': v, 'seed': s, 'profile': profile, **method(v).changes, **PROFILE_CHANGES[profile].get(v, {}), **PROFILE_CHANGES[profile].get('*', {}), **changes})
+        names = variants or (QUICK if profile != 'full' else METHODS.names)
+        out += [Config(**{'variant': v, 'seed': s, 'profile': profile, **METHODS.card(v).changes, **PROFILE_CHANGES[profile].get(v, {}), **PROFILE_CHANGES[profile].get('*', {}), **changes})
                 for s in range(seeds or (3 if profile == 'full' else 1)) for v in names]
     if profile == 'full' and protocol != 'fast' or protocol == 'as-published':
         wrong = [v for v in variants or () if v not in PUBLISHED_VARIANTS]
@@ -437,11 +421,6 @@ def verdicts(
     "Every method card with what the runs say of it."
     t = table(runs)
     t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == 'accuracy')]
-    todo = [m for m in METHODS if m.name != m.against and {m.name, m.against} <= set(t.variant)]
-    if not todo: raise ValueError("no method card has both its variant and its baseline among these runs")
-    pairs = pd.concat([paired_seeds(t[t.variant.isin([m.name, m.against])], baseline=m.against).query('variant == @m.name') for m in todo], ignore_index=True)
-    pairs['p_holm'] = holm(pairs.p_value)                     # one family: all cards
-    pairs['verdict'] = np.where(pairs.p_holm.isna(), 'one seed', np.where(pairs.p_holm >= .05, 'no difference shown', np.where(pairs.difference > 0, 'better', 'worse')))
-    text = pd.DataFrame([dict(variant=m.name, against=m.against, hypothesis=m.hypothesis, cost=m.cost, source=m.source) for m in todo])
-    numbers = pairs[['n', 'mean', 'sd', 'difference', 'low', 'high', 'p_holm', 'verdict']].rename(columns=dict(mean='accuracy'))
-    return pd.concat([text, numbers], axis=1)
+    def over_seeds(m): return paired_seeds(t[t.variant.isin([m.name, m.against])], baseline=m.against).query('variant == @m.name').to_dict('records')[0]
+    out = verdict_table(METHODS, t.variant, over_seeds).rename(columns=dict(mean='accuracy', cited='source'))
+    return out[['variant', 'against', 'hypothesis', 'cost', 'source', 'n', 'accuracy', 'sd', 'difference', 'low', 'high', 'p_holm', 'verdict']]

@@ -13,12 +13,11 @@ import functools
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from ..cards import Cards, Method, verdict_table
 from ..core import atomic_path, environment, one_of, pick_device, runs_dir, whole_number
 from ..data import DataError, read_image
-from ..evaluate import holm
 from .data_prep import at_hand, noted
 from .photo_folds import PROFILES
-from .photo_lab import Method
 from ..masks import load_masked
 from ..models import load_weights, packaged_file
 from ..page import figure_html, html_page, made_with, table_html, write_page
@@ -143,7 +142,7 @@ def prepare(cfg:Config):
 # %% ../../nbs/labs/06_segmentation.ipynb #5887cc8c
 FULL, REDUCED = dict(epochs=16, size=192, augment='crop', power=.25, lr=(1e-3, 4e-3), average=.99), dict(epochs=4, average=.95)
 _BIG = dict(protocol='full-size', size=256, test=True)
-METHODS = [
+METHODS = Cards(LAB, [
     Method('unet', FULL, 'a network that has seen a million photographs needs few masks: mean average precision of at least 0.80, pillars of at least 0.50', '40 minutes', 'Ronneberger et al. 2015; Tan and Le 2019', '', _BIG),
     Method('base', REDUCED, 'the baseline of the questions: the same U-Net at 128 pixels, four epochs', '3 minutes', 'this lab', 'base'),
     Method('plain', REDUCED | dict(net='plain', lr=1e-3, average=None), 'the published network: local, and dear', 'ten times the multiplications', 'public student project', 'base', dict(test=False)),
@@ -154,7 +153,7 @@ METHODS = [
     Method('focal', REDUCED | dict(loss='focal'), 'pixels that are sure already count less', 'none', 'Lin et al. 2017', 'base'),
     Method('ce-dice', REDUCED | dict(loss='ce+dice'), 'the sum keeps the ranking and minds the rare classes', 'none', 'Isensee et al. 2021', 'base'),
     Method('flip-only', REDUCED | dict(augment='flip'), 'four epochs are too few to learn by heart: crops bring little yet', 'none', 'Shorten and Khoshgoftaar 2019', 'base'),
-]
+])
 SMALL = dict(backbone='test_resnet', weights=None, widths=(16, 8), width=4, epochs=1, batch_size=4, lr=1e-2)    # what smoke makes of every recipe
 QUICK = dict(unet=dict(backbone='efficientnet_lite0', epochs=5))
 
@@ -167,18 +166,17 @@ def configs(
     **changes,             # fields of `Config` for every run: device, data_path, ...
 )->list:                   # of `Config`, whole seeds one after another
     "The runs that make up a profile."
-    one_of(profile, PROFILES, 'profile'); by, n = {m.name: m for m in METHODS}, 1 if seeds is None else whole_number(seeds, 'seeds')
+    one_of(profile, PROFILES, 'profile'); n = 1 if seeds is None else whole_number(seeds, 'seeds')
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
     usual = dict(smoke=['unet', 'plain'], quick=['unet'], full=[m.name for m in METHODS if protocol in (None, m.config.get('protocol', 'reduced'))])[profile]
-    chosen = [one_of(v, by, 'variant of segmentation') for v in ([variants] if isinstance(variants, str) else variants or usual)]
     own = not is_facades(path := changes.get('data_path'))
     taken = source or ('synthetic' if profile == 'smoke' and not path else 'real' if profile == 'full' or own or at_hand('facades', path) else 'synthetic')
     if own and taken == 'real': changes['data'] = 'own'
     def one(m, seed):
         own = dict(smoke=dict(size=32, limit=30, test=True, protocol='reduced'), quick=dict(size=128, test=True, protocol='reduced') | dict(limit=240 if taken == 'synthetic' else 600), full=m.config)[profile]
-        options = m.options | dict(smoke=SMALL | dict(lr=1e-2), quick=QUICK.get(m.name, REDUCED), full={})[profile]
+        options = m.changes | dict(smoke=SMALL | dict(lr=1e-2), quick=QUICK.get(m.name, REDUCED), full={})[profile]
         return Config(**{**dict(variant=m.name, seed=seed, profile=profile, source=taken, options=tuple(options.items())), **own, **changes})
-    return [one(by[v], s) for s in range(n) for v in chosen]
+    return [one(m, s) for s in range(n) for m in METHODS.chosen(variants, usual)]
 
 # %% ../../nbs/labs/06_segmentation.ipynb #05aed9be
 def run(
@@ -230,15 +228,14 @@ def verdicts(
     measure='mean_ap', # as in `segment_metrics.measured`
 )->pd.DataFrame:     # a row per card: variant, against, hypothesis, cost, n, difference, low, high, p_holm, verdict
     "Every method card with what the validation images say of it: bootstrap over houses, Holm's correction."
-    rows, key = [], lambda r: (r.config['data'], r.config['source'], r.config['profile'], r.config['size'], r.config['seed'])
-    for m in METHODS:
+    key = lambda r: (r.config['data'], r.config['source'], r.config['profile'], r.config['size'], r.config['seed'])
+    def compare(m):
         mine, others = ({key(r): r for r in runs if r.variant == v} for v in (m.name, m.against))
-        both = [k for k in mine if k in others] if m.name != m.against else []
-        if both: rows.append(dict(variant=m.name, against=m.against, hypothesis=m.hypothesis, cost=m.cost, cited=m.source, n=len(both),
-                                  **segment_difference([judged_on(others[k], 'valid') for k in both], [judged_on(mine[k], 'valid') for k in both], measure, groups=mine[both[0]].extra['houses']['valid'])))
-    if not rows: raise ValueError("no method card has both its variant and its baseline among these runs")
-    out = pd.DataFrame(rows).assign(p_holm=lambda t: holm(t.p_value)).drop(columns='p_value')
-    return out.assign(verdict=np.where(out.p_holm >= .05, 'no difference shown', np.where(out.difference > 0, 'better', 'worse')))
+        both = [k for k in mine if k in others]
+        if not both: return []
+        judged = [[judged_on(side[k], 'valid') for k in both] for side in (others, mine)]
+        return dict(n=len(both), **segment_difference(*judged, measure, groups=mine[both[0]].extra['houses']['valid']))
+    return verdict_table(METHODS, {r.variant for r in runs}, compare)
 
 def best_run(
     runs, # a list of `Run`

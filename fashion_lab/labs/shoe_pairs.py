@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LAB', 'MODELS', 'SIAMESE', 'PROFILES', 'PROTOCOLS', 'PLAIN', 'LITE2', 'SCRATCH', 'METHODS', 'QUICK', 'SMOKE',
-           'PUBLISHED', 'CAPTIONS', 'CHECKS', 'Config', 'Method', 'method', 'configs', 'loaded', 'shoes_of', 'prepare',
-           'build', 'train', 'predictions', 'easy_items', 'altered', 'evaluated', 'price', 'run', 'config_of',
-           'judge_of', 'comparison', 'verdicts', 'by_person', 'best_run', 'plot_checks', 'plot_persons', 'mistakes',
-           'seen', 'figures', 'report', 'chosen_run', 'predict', 'right_when']
+           'PUBLISHED', 'CAPTIONS', 'CHECKS', 'Config', 'configs', 'loaded', 'shoes_of', 'prepare', 'build', 'train',
+           'predictions', 'easy_items', 'altered', 'evaluated', 'price', 'run', 'config_of', 'judge_of', 'comparison',
+           'verdicts', 'by_person', 'best_run', 'plot_checks', 'plot_persons', 'mistakes', 'seen', 'figures', 'report',
+           'chosen_run', 'predict']
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #9a5da11f
 import functools
@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..cards import Cards, Method, verdict_table
 from ..core import environment, one_of, pick_device, runs_dir, set_seed, whole_number
 from ..data import DataError
-from ..evaluate import holm
+from ..evaluate import right_when
 from .data_prep import at_hand, flattery, noted
 from ..models import backbone, packaged_file
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
@@ -79,20 +80,10 @@ class Config:
     def siamese(self)->bool: return self.model in SIAMESE
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #ab68b4d8
-@dataclass(frozen=True)
-class Method:
-    "One variant of the lab and the question that it answers."
-    name:str               # the variant
-    changes:dict           # fields of `Config` that differ from the standard
-    hypothesis:str         # what we expect, and why
-    cost:str               # what it costs
-    source:str             # where it comes from
-    against:str = 'cosine' # the variant that it is compared with
-
 PLAIN = dict(epochs=0, views=1)
 LITE2 = dict(backbone='efficientnet_lite2', size=260)
 SCRATCH = dict(model='CNNChannel', mirror='none', size=96, epochs=20, lr=1e-3, wd=.05, batch_size=32, patience=8)
-METHODS = [
+METHODS = Cards(LAB, [
     Method('cosine', PLAIN | dict(mirror='none', centre=False, checks=True), 'no training at all: shoes that look alike have features that point the same way', 'the features, once', 'Chopra et al. 2005; common practice'),
     Method('centred', PLAIN | dict(mirror='none'), 'what all shoes have in common says nothing about two of them: take it away', 'none', 'Mu and Viswanath 2018'),
     Method('mirrored', PLAIN, 'left and right shoes are mirror images: seen both ways, they are seen alike', 'twice the features', 'this lab', 'centred'),
@@ -114,18 +105,12 @@ METHODS = [
     Method('CNNChannel-raw', SCRATCH | dict(normalise='none'), 'batch normalisation makes up for pixels that are not normalised', 'none', 'public student project', 'CNNChannel'),
     Method('CNNChannel-mean', SCRATCH | dict(normalise='mean'), 'the mean is most of it', 'none', 'public student project', 'CNNChannel'),
     Method('CNNChannel-still', SCRATCH | dict(augment=False), 'without random changes every pair is learned by heart', 'none', 'public student project', 'CNNChannel'),
-]
+])
 QUICK = {'cosine': {}, 'siamese': dict(size=224, views=2), 'CNN': dict(size=64, epochs=8), 'CNNChannel': dict(size=64, epochs=12)}
 SMOKE = dict(size=32, backbone='custom_cnn', weights=None, views=2, batch_size=16, limit=16)
 PUBLISHED = {'CNN': dict(valid=.840, test_m=.712, test_w=.750), 'CNNChannel': dict(valid=.882, test_m=.861, test_w=.872)}
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #a112fc9f
-def method(
-    name:str, # the variant
-)->Method:
-    "The card of a variant; a `ValueError` lists the variants."
-    return {m.name: m for m in METHODS}[one_of(name, [m.name for m in METHODS], 'variant of shoe_pairs')]
-
 def configs(
     profile:str='quick',   # smoke (seconds, drawn), quick (minutes) or full
     seeds:int|None=None,   # runs per variant, from seed 0 on; default: 1, and 3 for full
@@ -138,7 +123,7 @@ def configs(
     one_of(profile, PROFILES, 'profile')
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
     n = (3 if profile == 'full' else 1) if seeds is None else whole_number(seeds, 'seeds')
-    chosen = [method(v) for v in ([variants] if isinstance(variants, str) else variants or (QUICK if profile != 'full' else [m.name for m in METHODS]))]
+    chosen = METHODS.chosen(variants, None if profile == 'full' else QUICK)
     taken = source or ('synthetic' if profile == 'smoke' else 'real' if profile == 'full' or at_hand(LAB, changes.get('data_path')) else 'synthetic')
     def one(m, seed):
         how = dict(m.changes) | dict(smoke=SMOKE | dict(epochs=min(m.changes.get('epochs', 1), 1)) | (dict(stage='stages.3') if m.changes.get('stage') else {}), quick=QUICK.get(m.name, {}), full={})[profile]
@@ -322,14 +307,8 @@ def verdicts(
     runs, # a list of `Run`
 )->pd.DataFrame: # a row per card: variant, against, hypothesis, cost, cited, n, difference, low, high, p_holm, verdict
     "Every method card with what the runs say of it: balanced accuracy on the same pairs and seeds, bootstrap over persons, Holm's correction."
-    rows = []
-    for m in METHODS:
-        mine, other = ([r for r in runs if r.variant == v] for v in (m.name, m.against))
-        if m.name == m.against or not mine or not other: continue
-        rows.append(dict(variant=m.name, against=m.against, hypothesis=m.hypothesis, cost=m.cost, cited=m.source, n=len(mine), **flattery(mine, other, 'balanced_accuracy')))
-    if not rows: raise ValueError("no method card has both its variant and its baseline among these runs")
-    out = pd.DataFrame(rows).assign(p_holm=lambda t: holm(t.p_value)).drop(columns='p_value')
-    return out.assign(verdict=np.where(out.p_holm >= .05, 'no difference shown', np.where(out.difference > 0, 'better', 'worse')))
+    of = lambda v: [r for r in runs if r.variant == v]
+    return verdict_table(METHODS, {r.variant for r in runs}, lambda m: dict(n=len(of(m.name)), **flattery(of(m.name), of(m.against), 'balanced_accuracy')))
 
 def by_person(
     run:Run, # a finished run
@@ -486,14 +465,6 @@ def predict(
     return pd.DataFrame([*rows, *bad], columns=['file', 'answer', 'probability', 'notes', 'error'])
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #fa99f496
-def right_when(
-    p,                # `Predictions` on test pairs
-    confidence:float, # of an answer, in [0, 1]
-    n:int=40,         # pairs to ask
-)->float:             # in [0, 1]
-    "How often the network was right on the test pairs whose confidence was nearest."
-    return float(p.correct[np.argsort(np.abs(p.confidence - confidence), kind='stable')[:n]].mean())
-
 def _two(judge, images, names, notes, run, heat): # one row
     sides = [side_of(n) for n in names]
     turned = sides == ['right', 'left']
