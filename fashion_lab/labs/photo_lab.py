@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..cards import Cards, Method, verdict_table
+from ..cards import Cards, verdict_table
 from ..core import atomic_path, one_of, runs_dir, whole_number
 from ..data import card
-from ..evaluate import Predictions, holm, per_class, right_when
+from ..evaluate import holm, per_class, right_when
 from .data_prep import at_hand, flattery, pictures, plot_balance, plot_set
 from .photo_folds import PROFILES, PROTOCOLS, Config, config_of, photos_of, prepare, run_folds, validation_score
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
