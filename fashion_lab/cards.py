@@ -77,7 +77,7 @@ def verdict_table(
     for m in cards.questions(variants):
         found = compare(m)
         rows += [dict(variant=m.name, against=m.against, hypothesis=m.hypothesis, cost=m.cost, cited=m.source) | r for r in ([found] if isinstance(found, dict) else found)]
-    if not rows: raise ValueError(f"no method card of {cards.lab} has both its variant and its baseline among these runs")
+    if not rows: raise ValueError(f"no method card has both its variant and its baseline among these runs of {cards.lab}")
     out = pd.DataFrame(rows)
     out['p_holm'] = holm(out.pop('p_value'))
     words = [out.p_holm.isna(), out.p_holm >= .05, out.difference > 0]
