@@ -15,8 +15,8 @@ setup:  ## install everything into .venv (does nothing when nothing changed)
 data:  ## look for Fashion-MNIST again, and fetch it if possible
 	@$(PYTHON) tools/install.py --data
 
-lab: setup  ## the Fashion-MNIST lab on the real images, in minutes; says where report and figures are
-	@$(BIN)/fashion_lab run fashion_mnist --profile quick
+lab: setup  ## every lab's quick profile, on real data where it is found; a line per lab, one page with all reports
+	@$(BIN)/fashion_lab tour
 
 test: setup  ## everything that CI runs
 	@$(BIN)/python -m pytest tests

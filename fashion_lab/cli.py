@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LABS', 'EPILOG', 'lab_module', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'page_of', 'fetch_set',
-           'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'headline', 'finished', 'cmd_report',
-           'cmd_publish', 'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser',
-           'data_arguments', 'run_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments',
-           'predict_arguments', 'compute_arguments', 'main', 'complain']
+           'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'headline', 'cmd_tour', 'finished',
+           'cmd_report', 'cmd_publish', 'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models',
+           'save_costs', 'parser', 'data_arguments', 'run_arguments', 'tour_arguments', 'choice_arguments',
+           'report_arguments', 'publish_arguments', 'predict_arguments', 'compute_arguments', 'main', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
 import argparse, importlib, inspect, sys
@@ -143,6 +143,16 @@ def headline(lab, metrics)->str: # 'test accuracy 0.9294 (0.9243 to 0.9343)'
     m = metrics[split][name]
     return f"{split} {name} {m['value']:.4f} ({m['low']:.4f} to {m['high']:.4f})".replace('_', ' ')
 
+# %% ../nbs/studio/01_cli.ipynb #1f4b10ef
+def cmd_tour(args)->int:
+    "Run every lab's profile and write one page with all reports."
+    from tqdm.auto import tqdm
+    from fashion_lab.tour import tour
+    changes = {k: v for k, v in dict(device=args.device).items() if v is not None}
+    done = tour(args.profile, args.labs.split(',') if args.labs else None, args.out, args.source, args.threads, say=lambda text: tqdm.write(text, file=sys.stdout), **changes)
+    print('\n' + done.table.drop(columns='note').to_string(index=False), f'\nreport:  {done.page}', sep='\n')
+    return 1 if done.failed else 0
+
 # %% ../nbs/studio/01_cli.ipynb #0d3adb1b
 def finished(args):
     "(lab module, finished runs that the arguments choose); a `FileNotFoundError` if there are none."
@@ -229,6 +239,7 @@ EPILOG = """exit codes: 0 done, 1 some runs or photos failed, 2 unusable argumen
 
 examples:
   fashion_lab list
+  fashion_lab tour
   fashion_lab run fashion_mnist --profile smoke --source synthetic
   fashion_lab run fashion_mnist --profile quick
   fashion_lab run fashion_mnist --profile full --seeds 5 --variants recipe
@@ -249,6 +260,7 @@ def parser()->argparse.ArgumentParser:
     sub('list', 'show the labs and data sets, and where the data was found', cmd_list)
     data_arguments(sub('data', 'show the card of a data set and what was found of it; fetch or verify its files; clear the caches', cmd_data))
     run_arguments(sub('run', "run a lab's experiments and write a report", cmd_run, epilog=EPILOG, formatter_class=raw))
+    tour_arguments(sub('tour', "run every lab's profile, and write one page with all reports", cmd_tour))
     report_arguments(sub('report', 'write the report over finished runs', cmd_report))
     publish_arguments(sub('publish', "add finished runs to the results files that the docs' tables are made from", cmd_publish))
     predict_arguments(sub('predict', 'classify, match or segment photos with a trained network', cmd_predict))
@@ -276,6 +288,14 @@ def run_arguments(s):
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
 
 # %% ../nbs/studio/01_cli.ipynb #a1113faa
+def tour_arguments(s):
+    s.add_argument('--profile', default='quick', help='smoke (seconds per lab), quick (minutes) or full (hours); default: %(default)s')
+    s.add_argument('--labs', metavar='A,B', help='only these labs, separated by commas; default: all')
+    s.add_argument('--source', choices=['real', 'synthetic'], help='real or synthetic (drawn) data for all labs; default: real where it is found')
+    s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: auto')
+    s.add_argument('--threads', type=int, metavar='N', help='processor threads; default: all cores')
+    s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
+
 def choice_arguments(s):
     s.add_argument('lab', metavar='LAB', help='a lab, as `fashion_lab list` names it')
     s.add_argument('--profile', help='only runs of this profile')

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LONG', 'TAIL', 'TAUGHT', 'SOLVED', 'LARGE', 'METHODS', 'QUICK', 'PUBLISHED_ACCURACY', 'lab', 'LAB', 'Config',
-           'configs', 'prepare', 'run', 'comparison', 'verdicts', 'report', 'chosen_run', 'predict', 'label_review',
-           'either_right']
+           'configs', 'prepare', 'run', 'comparison', 'verdicts', 'report', 'chosen_run', 'predict', 'FLAGSHIP',
+           'label_review', 'either_right']
 
 # %% ../../nbs/labs/05_closures.ipynb #dbff3052
 import numpy as np
@@ -48,6 +48,7 @@ PUBLISHED_ACCURACY = {'resnet50': .8445}
 
 lab = PhotoLab('closures', METHODS, QUICK, PUBLISHED_ACCURACY, 'accuracy')
 LAB, Config, configs, prepare, run, comparison, verdicts, report, chosen_run, predict = lab.face()
+FLAGSHIP = 'large'
 
 # %% ../../nbs/labs/05_closures.ipynb #df6f4ff8
 def label_review(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCRATCH', 'TAIL', 'TOP10', 'METHODS', 'QUICK', 'PUBLISHED_F1', 'lab', 'LAB', 'Config', 'configs', 'prepare', 'run',
-           'comparison', 'verdicts', 'report', 'chosen_run', 'predict', 'SHARES', 'plot_learning_curve']
+           'comparison', 'verdicts', 'report', 'chosen_run', 'predict', 'FLAGSHIP', 'SHARES', 'plot_learning_curve']
 
 # %% ../../nbs/labs/04_clothing.ipynb #fdcf5716
 from ..cards import Cards, Method
@@ -41,6 +41,7 @@ PUBLISHED_F1 = {'custom-cnn': .66, 'resnet50': .61, 'top10-resnet50': .70, 'conv
 
 lab = PhotoLab('clothing', METHODS, QUICK, PUBLISHED_F1, limits=(170, 600), quick_limit=1000)
 LAB, Config, configs, prepare, run, comparison, verdicts, report, chosen_run, predict = lab.face()
+FLAGSHIP = 'head'
 
 # %% ../../nbs/labs/04_clothing.ipynb #2ce19c46
 SHARES = {m.name: m.config['share'] for m in METHODS if 'share' in m.config} | {'head': 1.}
