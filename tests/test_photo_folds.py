@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np, pytest
 from PIL import Image
 
-from fashion_lab.cli import lab_module
+from fashion_lab.registry import lab_module
 from fashion_lab.data import DataError
 from fashion_lab.labs import closures, clothing
 from fashion_lab.labs.photo_folds import Config, dealt, photos_of, prepare, run_folds
