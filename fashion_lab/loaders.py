@@ -169,8 +169,8 @@ class BatchLoader(DataLoader):
         bs:int=128,           # images per batch, at least 1
         shuffle:bool=False,   # a new order every epoch
         augment:Augment|None=None, # random changes; `None` for none
-        mean:list|None=None,  # per channel, of the training images, in [0, 1]; default: of these images
-        std:list|None=None,   # per channel, of the training images, in [0, 1]; default: of these images
+        mean:list|float|None=None, # per channel, or one for all, of the training images, in [0, 1]; default: of these images
+        std:list|float|None=None,  # per channel, or one for all, of the training images, in [0, 1]; default: of these images
         seed:int=0,           # of the order and the augmentation
         device='cpu',         # where images lie and batches are made
         classes:list|None=None, # class names; default: the numbers that occur
@@ -185,7 +185,7 @@ class BatchLoader(DataLoader):
         if mean is None or std is None: mean, std = channel_stats(self.x if rows is None and isinstance(self.x, torch.Tensor) else _Rows(self.x, self.rows))
         self.coin = (torch.rand(len(self.y), generator=torch.Generator().manual_seed(int(seed))) < .5).to(device)
         self.weights = None if weights is None else drawn_by(weights, len(self.y), device)
-        self.augment, self.mean, self.std, self.seed, self.epoch = augment, mean, std, int(seed), 0
+        self.augment, self.mean, self.std, self.seed, self.epoch = augment, *(np.atleast_1d(v).tolist() for v in (mean, std)), int(seed), 0
         self.vocab = list(classes) if classes is not None else sorted(set(self.y.tolist()))
         self.n_inp = 1
 
