@@ -12,7 +12,7 @@ import functools
 from dataclasses import dataclass
 
 from .core import one_of, whole_number
-from .loaders import BatchLoader, PhotoAugment, channel_stats, crop_resized, pixel_centres, relit
+from .loaders import BatchLoader, PhotoAugment, channel_stats, crop_resized, gathered, pixel_centres, relit
 from .models import Backbone
 from .pairs import _rings
 
@@ -163,8 +163,8 @@ class PairLoader(BatchLoader):
     )->tuple:                                # float32 pairs `(B, 6, H, W)`, normalised, channels last; labels `(B,)`
         "The pairs and labels at `index` as the network gets them."
         i, j = self.at[index].unbind(1)
-        right = self.x.index_select(0, j + self.pairs)
-        x = torch.cat([self.x.index_select(0, i), right.flip(3) if self.mirror else right], 1)
+        right = gathered(self.x, j + self.pairs)
+        x = torch.cat([gathered(self.x, i), right.flip(3) if self.mirror else right], 1)
         x = self.augment(x, generator) if self.augment else x.float().div_(255)
         mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return ((x - mean)/std).contiguous(memory_format=torch.channels_last), self.y[index]

@@ -10,7 +10,7 @@ __all__ = ['LOSSES', 'MASK_AUGMENTS', 'MaskAugment', 'MaskLoader', 'SegmentLoss'
 from dataclasses import dataclass, replace
 
 from .core import keep_memory, one_of, pick_device, set_seed, whole_number
-from .loaders import BatchLoader, PhotoAugment, crop_resized, image_tensor, _per_channel
+from .loaders import BatchLoader, PhotoAugment, crop_resized, gathered, image_tensor, _per_channel
 from .segment_metrics import SegmentScores, measured
 from .segment_nets import NETS, PlainSegNet, UNet
 from .train import OPTIMISERS, SCHEDULES, MixedPrecision, fit, has_bf16
@@ -65,7 +65,7 @@ class MaskLoader(BatchLoader):
         generator:torch.Generator|None=None, # for the augmentation
     )->tuple:                                # float32 images `(B, 3, H, W)`, normalised, channels last; int64 masks `(B, H, W)`
         "The images and masks at `index` as the network gets them."
-        x, y = self.x.index_select(0, self.rows[index]), self.y.index_select(0, index)
+        x, y = gathered(self.x, self.rows[index]), self.y.index_select(0, index)
         x, y = self.augment(x, y, generator) if self.augment else (x.float().div_(255), y)
         mean, std = (_per_channel(tuple(v), x.device) for v in (self.mean, self.std))
         return ((x - mean)/std).contiguous(memory_format=torch.channels_last), y.long()
