@@ -71,8 +71,8 @@ def fetch_set(name, path=None)->Path:
 
 def verify_set(name, path=None)->int: # exit code
     "Compare a data set's files with their digests."
+    from fashion_lab.archives import verify_photos
     from fashion_lab.data import CARDS, verify
-    from fashion_lab.photo_sets import verify_photos
     folder = place_of(name, path)
     checked = verify(name, folder) if name in CARDS else verify_photos(folder)
     print((checked if len(checked) < 40 else checked[~checked.ok]).to_string(index=False))

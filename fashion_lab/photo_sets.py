@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['PHOTO_CARDS', 'CLOTHING', 'CLOSURES_CARD', 'SHOE_PAIRS', 'FACADES', 'ARCHIVES', 'NO_CLASSES', 'TOP10', 'CMP_CLASSES',
            'CMP_VALUES', 'PHOTO_LOADERS', 'LazyImages', 'PhotoSet', 'Markdown', 'split_items', 'load_folder',
-           'fetch_links', 'load_csv', 'find_photos', 'Archive', 'git_digest', 'unpack', 'fetch_photos', 'verify_photos',
-           'load_clothing', 'shoe_annotations', 'load_closures', 'mask_problem', 'load_facades', 'load_photos',
-           'describe']
+           'fetch_links', 'load_csv', 'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations',
+           'load_closures', 'mask_problem', 'load_facades', 'load_photos', 'describe']
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #3b4b4ab0
-import contextlib, copy, fnmatch, hashlib, importlib, importlib.resources, io, json, math, numbers, os, re, shutil, stat, time, urllib.parse, warnings, zipfile, zlib
+import contextlib, copy, hashlib, importlib, importlib.resources, io, math, numbers, os, re, time, urllib.parse, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -19,8 +18,9 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 
+from .archives import Archive, fetch_archive, link_bytes
 from .core import atomic_path, cache_dir, n_cores, one_of, progress, whole_number
-from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData, _Broken, _ask, _chunk, _download, _host, _only_one, _places, _stratified
+from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData, _Broken, _host, _places, _stratified
 from .draw_facades import FACADE_CLASSES, FacadeDrawer
 from .draw_garments import CLOTHING_CLASSES, ClothingDrawer
 from .draw_shoes import CLOSURES, ClosureDrawer
@@ -298,24 +298,11 @@ def load_folder(
     return _own_set(items, folder, name or folder.resolve().name, 'owner' if group else None, problem_table(zip(bad.path, bad.problem)), (), (valid_frac, test_frac, seed), size, fit)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #afe6e353
-def _link_bytes(url, timeout, limit): # `_Broken` where it fails
-    try: response, _ = _ask(url, 0, timeout)
-    except ValueError as e: raise _Broken(f'is no address ({e})', again=False) from e
-    data = b''
-    with response:
-        while chunk := _chunk(response):
-            data += chunk
-            if len(data) > limit: raise _Broken(f'is larger than {limit >> 20} MB', again=False)
-    length = response.headers.get('Content-Length', '')
-    if length.isdigit() and len(data) < int(length): raise _Broken(f'the connection ended after {len(data):,} of {length} bytes')
-    return data
-
-# %% ../nbs/foundation/02c_photo_sets.ipynb #12b71013
 def _get_link(url, file, retries, timeout, pause, limit): # what is wrong with a link, '' where its photo is in `file`
     if file.exists(): return ''
     for k in range(retries):
         if k: time.sleep(pause * 2 ** (k - 1))
-        try: data = _link_bytes(url, timeout, limit)
+        try: data = link_bytes(url, timeout, limit)
         except _Broken as e:
             problem = f'could not be downloaded: {e}'
             if e.again: continue
@@ -495,13 +482,6 @@ def _nowhere(card, home, tried, path):
     return MissingData('\n  - '.join([f'{card.title} was not found {where}:', *tried]) + '\n' + '\n  - '.join(['Ways to get it:', *ways]))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #0974c449
-@dataclass(frozen=True)
-class Archive:
-    "Where a set's zip archive is published, and what is taken out of it."
-    urls:tuple    # tried in this order
-    keep:tuple    # patterns of the members to unpack; the folders above what a pattern names are dropped
-    tree:str=''   # address of the repository's list of files with their git digests (GitHub's trees interface)
-
 _COMMIT = '08b50460cf229fd852bb6c11564e0959f52578ca'
 _GITHUB = 'alexeygrigorev/clothing-dataset'
 ARCHIVES = dict(
@@ -510,82 +490,6 @@ ARCHIVES = dict(
     facades=Archive(('https://cmp.felk.cvut.cz/~tylecr1/facade/CMP_facade_DB_base.zip', 'http://cmp.felk.cvut.cz/~tylecr1/facade/CMP_facade_DB_base.zip'), ('base/cmp_*.jpg', 'base/cmp_*.png', 'label_names.txt', 'readme.txt')))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #7114fa73
-def _escape(info): # '' or why a member of an archive is refused
-    name, kind = info.filename, stat.S_IFMT(info.external_attr >> 16)
-    parts = name.replace('\\', '/').split('/')
-    if name.startswith(('/', '\\')) or re.match('[A-Za-z]:', name) or '..' in parts: return 'leads out of the folder'
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR): return 'is a link' if kind == stat.S_IFLNK else 'is not a plain file'
-    return 'is encrypted' if info.flag_bits & 1 else ''
-
-def _wanted(name, keep): # the path under which a member is unpacked, or None
-    parts = name.split('/')
-    for pattern in keep:
-        tail = '/'.join(parts[-len(pattern.split('/')):])
-        if len(parts) <= len(pattern.split('/')) + 1 and fnmatch.fnmatchcase(tail, pattern): return tail # at most one folder above
-
-# %% ../nbs/foundation/02c_photo_sets.ipynb #4ffb7a35
-def git_digest(
-    data:bytes, # a file's content
-)->str:         # 40 hex digits
-    "The digest under which git stores a file with this content: SHA-1 of a short header and the bytes."
-    return hashlib.sha1(b'blob %d\0' % len(data) + data).hexdigest()
-
-# %% ../nbs/foundation/02c_photo_sets.ipynb #2271e817
-def unpack(
-    archive:str|Path,        # a zip file
-    folder:str|Path,         # where to put the files; made if missing
-    keep:tuple,              # patterns of the members to unpack: ('images/*.jpg',); the one folder that may stand above is dropped
-    max_bytes:int=8 << 30,   # refuse archives that hold more
-)->dict:                     # path -> [bytes, git digest] of every file
-    "Unpack a zip archive that is not trusted; `DataError` for members that lead out of the folder, links, damage or too much content: then nothing is unpacked."
-    folder, name, digests = Path(folder), Path(archive).name, {}
-    try:
-        with zipfile.ZipFile(archive) as z:
-            if bad := next((f'{i.filename!r} {why}' for i in z.infolist() if (why := _escape(i))), ''): raise DataError(f"{name} is refused: its member {bad}")
-            wanted = {w: i for i in z.infolist() if not i.is_dir() and (w := _wanted(i.filename, keep))}
-            if (size := sum(i.file_size for i in wanted.values())) > max_bytes: raise DataError(f"{name} is refused: it would unpack to {size:,} bytes, more than {max_bytes:,}")
-            for path, info in progress(wanted.items(), 'unpacking', len(wanted)):
-                data = z.read(info)                                                           # raises BadZipFile where its CRC-32 is wrong
-                (folder/path).parent.mkdir(parents=True, exist_ok=True); (folder/path).write_bytes(data)
-                digests[path] = [len(data), git_digest(data)]
-    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as e:                 # RuntimeError: locked by a password, or packed in a way that Python does not know
-        shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(f"{name} is damaged, or no zip archive: {e}") from e
-    if not digests: raise DataError(f"{name} holds nothing of the kind {', '.join(keep)}; it is not the archive that was expected")
-    return digests
-
-# %% ../nbs/foundation/02c_photo_sets.ipynb #ce7e247b
-def _get_archive(archive, file, retries, timeout, pause):
-    "Download the archive from the first address that has it; what arrived of it is kept for the next try."
-    told = []
-    for url in archive.urls:
-        part, left = file.with_name(hashlib.sha256(url.encode()).hexdigest()[:8] + '.part'), retries # a part belongs to one address
-        while left > 0:
-            before = part.stat().st_size if part.exists() else 0
-            try: _download(url, part, timeout)
-            except _Broken as e:
-                told.append(f'{_host(url)}: {e}'); grown = part.exists() and part.stat().st_size > before
-                left = retries if grown and e.again else left - 1 if e.again else 0
-                if left: time.sleep(pause * 2 ** (retries - left))
-                continue
-            if zipfile.is_zipfile(part): os.replace(part, file); return url
-            grown, left = part.stat().st_size > before > 0, left - 1
-            if _starts_as_zip(part): told.append(f'{_host(url)}: the connection ended too early'); left = retries if grown else left; continue
-            part.unlink(); left = left if before else 0
-            told.append(f'{_host(url)}: what arrived is no zip archive; it was removed')
-    kept = sum(p.stat().st_size for p in file.parent.glob('*.part'))
-    raise MissingData(f"it could not be fetched: {'; '.join(dict.fromkeys(told))}" + (f' (the {kept:,} bytes that arrived are kept for the next try)' if kept else ''))
-
-# %% ../nbs/foundation/02c_photo_sets.ipynb #76229aba
-def _starts_as_zip(file):
-    with open(file, 'rb') as f: return f.read(4) == b'PK\3\4'
-
-def _git_tree(url, timeout): # path -> git digest, as the repository's host has them; None where it cannot be asked
-    try: tree = json.loads(_link_bytes(url, timeout, 64 << 20))
-    except (_Broken, ValueError): return None
-    return None if tree.get('truncated') else {f['path']: f['sha'] for f in tree.get('tree', []) if f.get('type') == 'blob'}
-
-# %% ../nbs/foundation/02c_photo_sets.ipynb #64761d9b
 def fetch_photos(
     name:str,                  # 'clothing' or 'facades'; 'closures' and 'shoe_pairs' need the photos of 'clothing'
     folder:str|Path|None=None, # where to put the files; default: the user's cache
@@ -597,55 +501,7 @@ def fetch_photos(
     "Download and unpack a set of photos; raises `MissingData` without a network, `DataError` for an archive that is not what it should be or a folder that cannot be written."
     name = 'clothing' if name in ('closures', 'shoe_pairs') else name
     archive = ARCHIVES[one_of(name, ARCHIVES, 'set of photos with an archive')]
-    folder = Path(folder).expanduser() if folder else cache_dir()/name
-    work = folder.with_name(f'.{folder.name}-fetching')
-    try:
-        while not (folder/'manifest.json').exists():
-            work.mkdir(parents=True, exist_ok=True)
-            try:
-                with _only_one(work, wait):
-                    if not (folder/'manifest.json').exists(): _fetch_into(folder, work, name, archive, retries, timeout, pause)
-            except FileNotFoundError as e:
-                if isinstance(e, MissingData) or work.exists(): raise                         # otherwise another process was just done, and cleared up
-            shutil.rmtree(work, ignore_errors=True)
-    except MissingData:
-        with contextlib.suppress(OSError): work.rmdir()                                       # unless something has arrived
-        raise
-    except OSError as e: raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or choose another folder with FASHION_LAB_CACHE") from e
-    return folder
-
-# %% ../nbs/foundation/02c_photo_sets.ipynb #cc7d73ed
-def _fetch_into(folder, work, name, archive, retries, timeout, pause):
-    "Fetch, unpack, compare, and move into place; the caller holds the lock."
-    file, fresh = work/'archive.zip', work/'unpacked'
-    url = _get_archive(archive, file, retries, timeout, pause) if not file.exists() else 'an earlier download'
-    shutil.rmtree(fresh, ignore_errors=True)
-    try: digests = unpack(file, fresh, archive.keep)
-    except DataError: file.unlink(); shutil.rmtree(fresh, ignore_errors=True); raise
-    with zipfile.ZipFile(file) as z: comment = z.comment.decode('ascii', 'replace')           # GitHub writes the commit here
-    tree = _git_tree(archive.tree, timeout) if archive.tree else None
-    wrong = [p for p, (_, d) in digests.items() if tree is not None and tree.get(p) != d]
-    if wrong and comment and comment in archive.tree: file.unlink(); shutil.rmtree(fresh); raise DataError(f"{len(wrong):,} of {len(digests):,} files differ from the repository's own digests, for instance {wrong[0]}; the archive was removed")
-    compared = 'CRC-32 of every file' + (", and its git digest with the repository's" if tree is not None and not wrong else '')
-    manifest = dict(set=name, url=url, commit=comment, compared=compared, files=digests)
-    for path in sorted(digests, key=lambda p: '/' not in p): (folder/path).parent.mkdir(parents=True, exist_ok=True); os.replace(fresh/path, folder/path)
-    with atomic_path(folder/'manifest.json') as tmp: tmp.write_text(json.dumps(manifest, indent=0))
-
-# %% ../nbs/foundation/02c_photo_sets.ipynb #ed6c6d69
-def verify_photos(
-    folder:str|Path, # a folder that `fetch_photos` filled
-)->pd.DataFrame:     # a row per file: file, bytes, ok, problem
-    "Compare every file with the digest that was noted when it was fetched; changes nothing."
-    folder = Path(folder)
-    if not (folder/'manifest.json').exists(): raise MissingData(f"{folder} has no manifest.json, which fetch_photos writes; there is nothing to compare its files with")
-    try: files = json.loads((folder/'manifest.json').read_text())['files']
-    except (ValueError, KeyError) as e: raise DataError(f"manifest.json in {folder} is damaged; remove the folder and fetch it again") from e
-    def problem(path, size, digest):
-        try: data = (folder/path).read_bytes()
-        except OSError as e: return 'is missing' if isinstance(e, FileNotFoundError) else f'cannot be read ({e.strerror})'
-        return '' if git_digest(data) == digest else 'has changed' if len(data) == size else f'has {len(data):,} bytes instead of {size:,}'
-    rows = [dict(file=p, bytes=n, problem=problem(p, n, d)) for p, (n, d) in files.items()]
-    return pd.DataFrame(rows, columns=['file', 'bytes', 'problem']).assign(ok=lambda t: t.problem == '')
+    return fetch_archive(archive, Path(folder).expanduser() if folder else cache_dir()/name, name, retries, timeout, pause, wait)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #8057b03f
 NO_CLASSES = ('Not sure', 'Other', 'Skip')

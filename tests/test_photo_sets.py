@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
+from fashion_lab.archives import git_digest, unpack, verify_photos
 from fashion_lab.data import DataError, MissingData
-from fashion_lab.photo_sets import (ARCHIVES, CLOSURES, CLOTHING_CLASSES, CMP_CLASSES, CMP_VALUES, FACADE_CLASSES, PHOTO_CARDS, PHOTO_LOADERS, LazyImages, PhotoSet, describe, fetch_links,
-                                    fetch_photos, find_photos, git_digest, load_clothing, load_closures, load_csv, load_facades, load_folder, load_photos, shoe_annotations, split_items, unpack, verify_photos)
+from fashion_lab.photo_sets import (ARCHIVES, CLOSURES, CLOTHING_CLASSES, CMP_CLASSES, CMP_VALUES, FACADE_CLASSES, PHOTO_CARDS, PHOTO_LOADERS, LazyImages, PhotoSet,
+                                    describe, fetch_links, fetch_photos, find_photos, load_clothing, load_closures, load_csv, load_facades, load_folder, load_photos,
+                                    shoe_annotations, split_items)
 
 CARELESS = pytest.mark.filterwarnings('ignore:the groups do not allow', 'ignore:.*class', 'ignore:.*too few for')  # tiny sets cannot have every class in every part
 pytestmark = CARELESS
