@@ -43,7 +43,7 @@ METHODS = Cards('closures', [
     Method('lite2-tail', TAIL | dict(backbone='efficientnet_lite2', size=260), 'a larger network sees smaller buckles', 'three times the tail', 'Tan and Le 2019', 'tail'),
     Method('resnet50', TAUGHT | dict(backbone='resnet50', weights='imagenet'), 'the published network', 'ten times taught', 'public student project', 'taught', internet=True),
 ])
-QUICK = dict(head=dict(views=2, head_epochs=8), tail=dict(views=4, epochs=10), large=dict(views=1, augment='none'))
+QUICK = dict(head=dict(views=2, head_epochs=8), tail=dict(views=2, epochs=6), large=dict(views=1, augment='none'))
 PUBLISHED_ACCURACY = {'resnet50': .8445}
 
 lab = PhotoLab('closures', METHODS, QUICK, PUBLISHED_ACCURACY, 'accuracy')
