@@ -155,7 +155,7 @@ METHODS = Cards(LAB, [
     Method('flip-only', REDUCED | dict(augment='flip'), 'four epochs are too few to learn by heart: crops bring little yet', 'none', 'Shorten and Khoshgoftaar 2019', 'base'),
 ])
 SMALL = dict(backbone='test_resnet', weights=None, widths=(16, 8), width=4, epochs=1, batch_size=4, lr=1e-2)    # what smoke makes of every recipe
-QUICK = dict(unet=dict(backbone='efficientnet_lite0', epochs=5))
+QUICK = dict(unet=dict(backbone='efficientnet_lite0', epochs=4))
 
 def configs(
     profile:str='quick',   # smoke (seconds, drawn), quick (minutes) or full (hours)
@@ -173,7 +173,7 @@ def configs(
     taken = source or ('synthetic' if profile == 'smoke' and not path else 'real' if profile == 'full' or own or at_hand('facades', path) else 'synthetic')
     if own and taken == 'real': changes['data'] = 'own'
     def one(m, seed):
-        own = dict(smoke=dict(size=32, limit=30, test=True, protocol='reduced'), quick=dict(size=128, test=True, protocol='reduced') | dict(limit=240 if taken == 'synthetic' else 600), full=m.config)[profile]
+        own = dict(smoke=dict(size=32, limit=30, test=True, protocol='reduced'), quick=dict(size=128, test=True, protocol='reduced') | dict(limit=240 if taken == 'synthetic' else 450), full=m.config)[profile]
         options = m.changes | dict(smoke=SMALL | dict(lr=1e-2), quick=QUICK.get(m.name, REDUCED), full={})[profile]
         return Config(**{**dict(variant=m.name, seed=seed, profile=profile, source=taken, options=tuple(options.items())), **own, **changes})
     return [one(m, s) for s in range(n) for m in METHODS.chosen(variants, usual)]
