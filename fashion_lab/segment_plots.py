@@ -134,7 +134,7 @@ class OverlayExplorer(Explorer):
         self.opacity = w.FloatSlider(.5, min=0, max=1, step=.05, description='opacity', readout_format='.0%')
         mark = [f'<span style="border-left:1em solid #{bytes(k.tolist()).hex()};padding-left:.35em">{html.escape(c)}</span>' for c, k in zip(self.classes, self.colours)]
         self.on = {c: w.Checkbox(True, description=m, description_allow_html=True, indent=False, layout=w.Layout(width='auto')) for c, m in zip(self.classes, mark)}
-        super().__init__([*controls, self.which, w.HBox([*self.views.values()]), self.opacity, w.HBox([*self.on.values()], layout=w.Layout(flex_flow='row wrap', grid_gap='0 14px'))], title)
+        super().__init__([*controls, self.which, w.HBox([*self.views.values()]), self.opacity, w.HBox([*self.on.values()], layout=w.Layout(flex_flow='row wrap', grid_gap='0 14px', max_width='100%'))], title)
         self.watch(self.which, self.opacity, *self.views.values(), *self.on.values())
 
     def panels(self)->list: # (name, uint8 (H, W, 3)) of each
