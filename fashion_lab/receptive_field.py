@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['chain_field', 'Field', 'FollowError', 'follow', 'receptive_fields', 'with_fields', 'positive_copy', 'footprint',
-           'plot_cone', 'explore', 'plot_growth', 'effective_field', 'energy_radius', 'plot_effective']
+           'plot_cone', 'FieldExplorer', 'explore', 'plot_growth', 'effective_field', 'energy_radius', 'plot_effective']
 
 # %% ../nbs/foundation/09a_receptive_field.ipynb #5d93710b
-import copy, math, numbers
+import copy, functools, math, numbers
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .compute import _evaluating, _following, make_input, one_pass
-from .core import is_interactive, whole_number
+from .core import whole_number
+from .draw_shoes import draw_shoe, scene, shoe_identity
+from .explorer import Explorer
 from .plots import BLUE, COLOURS, GREY, INK, PALE, VERMILLION, WHITE, canvas, dress, style
 
 # %% ../nbs/foundation/09a_receptive_field.ipynb #654439ed
@@ -411,18 +413,45 @@ def plot_cone(
     return fig
 
 # %% ../nbs/foundation/09a_receptive_field.ipynb #5b79cfbe
+@functools.lru_cache(maxsize=4)
+def _shoe(size): # a drawn shoe to lay a field on
+    rng = np.random.default_rng(4)
+    return draw_shoe(shoe_identity(rng, 'buckle'), scene(rng), rng, 'left', 'top', size)
+
+class FieldExplorer(Explorer):
+    "Kernel, stride, dilation and depth of a chain of equal layers: its cone, and its field on a drawn shoe."
+    def __init__(self,
+        kernel:int=3, stride:int=1, dilation:int=1, depth:int=4, # where it begins
+        size:int=96, # pixels of the side of the shoe's picture
+    ):
+        import ipywidgets as w
+        begin, most = dict(kernel=kernel, stride=stride, dilation=dilation, depth=depth), dict(kernel=7, stride=3, dilation=4, depth=8)
+        self.size, self.knobs = size, {k: w.IntSlider(whole_number(v, k), min=1, max=max(v, most[k]), description=k, continuous_update=False, layout=w.Layout(width='15rem')) for k, v in begin.items()}
+        super().__init__(self.knobs.values(), 'What one output sees')
+        self.watch(*self.knobs.values())
+
+    def field(self, more:int=0)->tuple: # (size, stride, centre of the first output's field), in pixels; with so many more layers
+        "The receptive field that the sliders say."
+        k, s, d, n = (b.value for b in self.knobs.values())
+        return chain_field([(k, s, d)]*(n + more))
+
+    def figure(self):
+        "The cone at the left, a square on a drawn shoe at the right."
+        from matplotlib.patches import Rectangle
+        fig, (left, right) = canvas(size=(9.2, 3.7), ncols=2, width_ratios=(1.75, 1))
+        with style(): plot_cone(**{k: b.value for k, b in self.knobs.items()}, ax=left)
+        (size, stride, _), (n, next_size) = self.field(), (self.size, self.field(1)[0])
+        side, at = min(size, n), (n - min(size, n))/2 - .5
+        right.imshow(_shoe(n), alpha=.75); right.add_patch(Rectangle((at, at), side, side, fc='none' if size >= n else VERMILLION, alpha=.45)); right.add_patch(Rectangle((at, at), side, side, fill=False, ec=VERMILLION, lw=2))
+        dress(right, 'On a drawn shoe', f'of {n} x {n} pixels' + (', which it covers' if size >= n else f': {size**2/n**2:.1%} of it'), 'Column', 'Row', 'real', grid='none')
+        self.say(f'One output sees {size} x {size} pixels, its neighbour begins {stride} px further on. One more layer of this kind would make it {next_size} x {next_size}.')
+        return fig
+
 def explore(
     kernel:int=3, stride:int=1, dilation:int=1, depth:int=4, # where it begins
-): # an ipywidgets widget where a person is watching, else the figure
-    "Turn kernel, stride, dilation and depth and watch the cone; a page without a kernel shows the figure as it began."
-    if not is_interactive(): return plot_cone(kernel, stride, dilation, depth)
-    import ipywidgets as w
-    from IPython.display import display
-    def show(**chosen):
-        try: display(plot_cone(**chosen))
-        except ValueError as e: print(e)
-    sliders = [w.IntSlider(v, 1, most, description=name, continuous_update=False) for name, v, most in (('kernel', kernel, 7), ('stride', stride, 3), ('dilation', dilation, 4), ('depth', depth, 8))]
-    return w.VBox([w.HBox(sliders[:2]), w.HBox(sliders[2:]), w.interactive_output(show, {s.description: s for s in sliders})])
+)->FieldExplorer:
+    "Turn kernel, stride, dilation and depth, and watch the cone."
+    return FieldExplorer(kernel, stride, dilation, depth)
 
 # %% ../nbs/foundation/09a_receptive_field.ipynb #fabb90a4
 @style()

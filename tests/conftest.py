@@ -1,5 +1,5 @@
 """What all tests share: the project's root, a scratch copy of it, where Fashion-MNIST is, and the table of notebooks at the end."""
-import functools, os, shutil, subprocess, sys, threading
+import contextlib, functools, os, shutil, subprocess, sys, threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -101,10 +101,10 @@ def base(browser, site):
     server.shutdown()
 
 
-@pytest.fixture
-def tab(browser, base, request):
-    "A fresh tab, 1280 pixels wide; whatever it logs as an error, fails to load or asks of another host is in `tab.faults`."
-    context = browser.new_context(viewport=dict(width=1280, height=900), base_url=base, permissions=['clipboard-read', 'clipboard-write'], **getattr(request, 'param', {}))
+@contextlib.contextmanager
+def watched(browser, base, **options):
+    "A fresh tab, 1280 pixels wide; whatever it logs as an error, fails to load or asks of another host is in its `faults`."
+    context = browser.new_context(viewport=dict(width=1280, height=900), base_url=base, permissions=['clipboard-read', 'clipboard-write'], **options)
     page, page.faults = (p := context.new_page()), []
     note = p.faults.append
     p.on('console', lambda m: m.type == 'error' and note(f'console: {m.text}'))
@@ -112,5 +112,11 @@ def tab(browser, base, request):
     p.on('requestfailed', lambda r: r.failure == 'net::ERR_ABORTED' or note(f'failed: {r.url}'))
     p.on('response', lambda r: r.status < 400 or note(f'{r.status}: {r.url}'))
     p.on('request', lambda r: r.url.startswith((base, 'data:', 'blob:')) or note(f'another host: {r.url}'))
-    yield page
-    context.close()
+    try: yield page
+    finally: context.close()
+
+
+@pytest.fixture
+def tab(browser, base, request):
+    "A tab of the site, `watched`."
+    with watched(browser, base, **getattr(request, 'param', {})) as page: yield page

@@ -193,14 +193,12 @@ def test_costs_alone_are_no_scores(measured, tmp_path):
 
 
 # ---------------------------------------------------------------- the explorer
-def test_explorer_is_a_figure_without_a_reader_and_a_widget_with_one(monkeypatch):
-    assert hasattr(lab.explore('SmallCNN'), 'savefig')
-    monkeypatch.setattr(lab, 'is_interactive', lambda: True)
-    box = lab.explore('SmallCNN')
-    nets, layers = box.children[0].children
-    assert nets.value == 'SmallCNN' and layers.value == lab._largest(costs_of('SmallCNN'))
-    nets.value = 'FashionCNN'
-    assert list(layers.options) == list(costs_of('FashionCNN').layer) and layers.value == lab._largest(costs_of('FashionCNN'))
+def test_explorer_opens_a_network_at_its_dearest_layer():
+    look = lab.explore('SmallCNN')
+    assert look.net.value == 'SmallCNN' and look.layer.value == lab._largest(costs_of('SmallCNN'))
+    look.net.value = 'FashionCNN'
+    assert list(look.layer.options) == list(costs_of('FashionCNN').layer) and look.layer.value == lab._largest(costs_of('FashionCNN'))
+    with pytest.raises(ValueError, match='layer'): lab.explore('SmallCNN', layer='nowhere')
 
 
 def test_layers_without_places_are_drawn_too():

@@ -201,7 +201,7 @@ def test_browser_says_when_a_set_is_not_there(lab, tmp_path, monkeypatch):
 
 def test_a_page_shows_a_figure_where_nobody_can_press_a_button(lab, monkeypatch):
     look = lab.browse('facades', 'synthetic', runs=[], rows=1, columns=4)
-    monkeypatch.setattr(lab, 'is_interactive', lambda: False)
+    monkeypatch.setattr('fashion_lab.explorer.is_interactive', lambda: False)
     assert set(look._repr_mimebundle_()) == {'image/jpeg', 'text/plain'}
-    monkeypatch.setattr(lab, 'is_interactive', lambda: True)
+    monkeypatch.setattr('fashion_lab.explorer.is_interactive', lambda: True)
     assert any('widget' in kind for kind in look._repr_mimebundle_())

@@ -225,17 +225,14 @@ def test_the_cone_ends_in_the_field(k, s, d, n):
     assert len(pixels) == chain_field([(k, s, d)]*n)[0] and ax.lines[-1].get_xdata()[-1] == pixels[-1]
 
 
-def test_a_page_shows_a_figure_and_a_person_gets_sliders(monkeypatch, capsys):
-    from matplotlib.figure import Figure
-    from fashion_lab import receptive_field as room
-    monkeypatch.setattr(room, 'is_interactive', lambda: False); assert isinstance(explore(), Figure)
-    widgets = pytest.importorskip('ipywidgets')
-    monkeypatch.setattr(room, 'is_interactive', lambda: True); w = explore(kernel=5)
-    assert isinstance(w, widgets.VBox)
-    sliders = {s.description: s for box in w.children[:2] for s in box.children}
-    assert {k: s.value for k, s in sliders.items()} == dict(kernel=5, stride=1, dilation=1, depth=4)
-    for s in sliders.values(): s.value = s.max                  # too large to draw: a sentence, not an error
-    assert 'cannot be drawn' in capsys.readouterr().out + str(w.children[2].outputs)
+def test_sliders_turn_the_cone_and_what_is_too_large_is_said():
+    cone = explore(kernel=5)
+    assert {k: s.value for k, s in cone.knobs.items()} == dict(kernel=5, stride=1, dilation=1, depth=4)
+    last = cone.image.value
+    with cone.at_once():
+        for s in cone.knobs.values(): s.value = s.max           # too large to draw: a sentence, not an error
+    assert 'cannot be drawn' in cone.note.value and cone.image.value == last
+    with pytest.raises(ValueError, match='kernel must be a whole number'): explore(kernel=0)
 
 
 def test_effective_figure():

@@ -1,9 +1,10 @@
 """The site: what stands between nbdev's notebooks and Sphinx, and the pages that come out. What a browser makes of them is tested in tests/browser."""
-import base64, io, json, re, sys
+import base64, html, io, json, re, sys
 from urllib.parse import urlsplit
 
 import nbformat
 import pytest
+import yaml
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 from PIL import Image
@@ -139,6 +140,23 @@ def test_dead_links_are_found(tmp_path):
     assert website.dead_links(tmp_path) == [('a.html', 'b.html#y'), ('a.html', 'c.html'), ('a.html', 'no.png'), ('a.html', '#gone')]
 
 
+def figures_of(name):
+    "[(cell's id, its `fig-alt`, how many pictures it shows), ...] of the cells of a notebook that show any."
+    cells = [(c, pages.visible(c)) for c in nbformat.read(ROOT/'nbs'/name, as_version=4).cells]
+    shown = [(c, sum(any(k.startswith('image/') for k in o.get('data', {})) for o in (v or {}).get('outputs', []))) for c, v in cells]
+    return [(c.id, pages.directives(c).get('fig-alt', ''), n) for c, n in shown if n]
+
+
+@pytest.mark.parametrize('name', [n for n in NOTEBOOKS if figures_of(n)])
+def test_every_figure_is_described_in_its_cell(name):
+    "`#| fig-alt: what it shows`, in one line that Quarto can read too, and no two cells of a page alike."
+    said = [alt for _, alt, _ in figures_of(name)]
+    assert not [i for i, alt, _ in figures_of(name) if not 20 <= len(alt) <= 250], 'these cells lack a line `#| fig-alt: what the figure shows`'
+    assert len(set(said)) == len(said)
+    lines = [line for c in nbformat.read(ROOT/'nbs'/name, as_version=4).cells for line in c.source.splitlines() if re.match(r'#\s*\|\s*fig-alt', line)]
+    assert [yaml.safe_load(line.lstrip('#| '))['fig-alt'] for line in lines] == said, 'to YAML these lines say something else: quote a text with a colon'
+
+
 # The pages
 
 @pytest.fixture(scope='session')
@@ -147,12 +165,10 @@ def texts(site): return {p.relative_to(site).as_posix(): p.read_text(encoding='u
 
 def test_every_notebook_has_a_page_with_its_figures(site, texts):
     for name in NOTEBOOKS:
-        nb, text = nbformat.read(ROOT/'nbs'/name, as_version=4), texts[pages.page_name(name)]
-        shown = [o for c in nb.cells if pages.visible(c) for o in pages.visible(c).get('outputs', []) if any(k.startswith('image/') for k in o.get('data', {}))]
+        text = texts[pages.page_name(name)]
         article = text[text.index('<article'):text.index('</article>')]
         figures = [i for i in re.findall(r'<img [^>]*>', article) if '_images/' in i]
-        assert len(figures) == len(shown), name
-        assert all(re.search(r' alt="[^"]{8,}"', i) for i in figures), name
+        assert [html.unescape(re.search(r' alt="([^"]*)"', i)[1]) for i in figures] == [alt for _, alt, n in figures_of(name) for _ in range(n)], name
 
 
 def test_every_page_says_how_to_run_it(site, texts):

@@ -1,81 +1,163 @@
-"""Explorers: what is uploaded is a stranger's file, and whatever goes wrong is said while the last picture stays. Their use is shown in the notebook."""
-import io, types
+"""Explorers answer without a browser: a control is set, and the note, the table and the picture are looked at. Their use is shown in the notebooks."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from torch import nn
 
+import fashion_lab.explorer as ex
 import fashion_lab.widgets as wd
 
 
-def as_file(kind='PNG', size=(40, 30), mode='RGB', **options):
-    Image.new(mode, size, 90).save(f := io.BytesIO(), kind, **options)
-    return f.getvalue()
+def test_all_explorers_are_offered_and_each_says_what_it_is():
+    names = 'browse compare_runs open_confusion explore_rates explore_costs explore_field explore_overlay match_pair open_segments try_photo'.split()
+    assert not [n for n in names if not callable(getattr(wd, n)) or not getattr(wd, n).__doc__ or n not in wd.__all__]
 
 
-CLASSES = ['boot', 'sandal']
+# One look
+
+class Bar(ex.Explorer):
+    "Refuses a negative height; anything else it draws."
+    def __init__(self, title='a bar'):
+        import ipywidgets as w
+        self.height, self.colour, self.drawn = w.FloatText(1), w.Text('red'), 0
+        super().__init__([self.height, self.colour], title)
+        self.watch(self.height, self.colour)
+
+    def figure(self):
+        from matplotlib.figure import Figure
+        if self.height.value < 0: raise ValueError(f'<b>{self.height.value}</b> is below 0')
+        if self.height.value > 99: raise FileNotFoundError('no paint')
+        self.drawn += 1
+        fig = Figure(figsize=(2, 1 + self.height.value/10)); fig.add_subplot().bar([0], [self.height.value], color=self.colour.value); return fig
 
 
-def lab(error='', notes='turned upright'):
-    "A lab whose network always says sandal, and notes what it was given."
-    asked = []
-    def predict(paths, run):
-        asked.append((paths[0].name, paths[0].exists()))
-        return pd.DataFrame([dict(file=str(paths[0]), answer='' if error else 'sandal', probability=np.nan if error else .75, notes=notes, error=error and f'{paths[0]} {error}', boot=.25, sandal=.75)])
-    run = types.SimpleNamespace(variant='net', config=dict(source='synthetic'), predictions=lambda split: types.SimpleNamespace(classes=CLASSES))
-    return types.SimpleNamespace(LAB='shoes', predict=predict, chosen_run=lambda: run, asked=asked)
+@pytest.mark.parametrize('height, said', [(-1, '&lt;b&gt;-1.0&lt;/b&gt; is below 0'), (100, 'no paint')])
+def test_what_goes_wrong_is_said_and_the_picture_stays(height, said):
+    bar = Bar(); last = bar.image.value
+    bar.height.value = height
+    assert said in bar.note.value and bar.image.value == last
+    bar.height.value = 2
+    assert bar.image.value != last
 
 
-@pytest.mark.parametrize('kind, mode, suffix', [('JPEG', 'RGB', '.jpg'), ('JPEG', 'CMYK', '.jpg'), ('PNG', 'RGBA', '.png'), ('PNG', 'I;16', '.png'), ('WEBP', 'RGB', '.webp'), ('GIF', 'P', '.gif'), ('TIFF', 'L', '.tif')])
-def test_the_content_decides_what_a_file_is(kind, mode, suffix): assert wd.checked_upload(as_file(kind, mode=mode), 'anything.exe') == suffix
+def test_a_mistake_of_the_programme_is_not_hidden():
+    bar = Bar(); bar.figure = lambda: 1/0
+    with pytest.raises(ZeroDivisionError): bar.redraw()
 
 
-@pytest.mark.parametrize('content', [b'', b'MZ\x90\x00', b'<svg xmlns="http://www.w3.org/2000/svg"/>', b'%PDF-1.7', b'\x89PNG\r\n\x1a\n' + bytes(30), as_file('ICO'), as_file('PPM')])
-def test_what_is_no_photo_is_refused(content):
-    with pytest.raises(ValueError, match='photo.jpg (is empty|is no picture)'): wd.checked_upload(content, 'photo.jpg')
+def test_many_changes_at_once_draw_once_even_after_an_error():
+    bar = Bar(); bar.drawn = 0
+    with bar.at_once(): bar.height.value, bar.colour.value = 5, 'blue'
+    assert bar.drawn == 1
+    with pytest.raises(KeyError):
+        with bar.at_once(): bar.height.value = 6; raise KeyError
+    bar.height.value = 7
+    assert bar.drawn == 2 and not bar.held
 
 
-def test_large_files_are_refused_before_they_are_looked_at(monkeypatch):
-    monkeypatch.setattr(wd.Image, 'open', lambda *a: pytest.fail('it was opened'))
-    with pytest.raises(ValueError, match=r'a.png has 3.0 MB; at most 2 MB'): wd.checked_upload(bytes(3_000_000), 'a.png', limit=2e6)
-
-
-@pytest.mark.parametrize('name', ['../../etc/passwd', 'C:\\x\\y.png', '<img src=x onerror=alert(1)>.png', 'a' * 500, '', '\x00\n'])
-def test_names_are_shown_and_never_used(name):
-    shoes = lab()
-    trial = wd.try_photo(shoes)
-    trial.ask(as_file(), name)
-    trial.ask(b'nothing', name)
-    assert shoes.asked == [('photo.png', True)] and '<img' not in trial.note.value and len(trial.note.value) < 300
-
-
-def test_an_answer_is_shown_with_its_notes():
-    trial = wd.try_photo(lab())
-    trial.ask(as_file())
-    assert 'sandal, 75.0%. turned upright' in trial.note.value and bytes(trial.image.value).startswith(b'\x89PNG')
-    assert trial.probabilities().index.tolist() == ['sandal', 'boot'] and trial.heat is None
-
-
-def test_a_photo_that_cannot_be_decoded_is_said_without_its_path():
-    trial = wd.try_photo(lab(error='is cut off'))
-    trial.ask(as_file())
-    assert 'the photo is cut off' in trial.note.value and '/' not in trial.note.value.replace('</p>', '') and trial.answer is None
-
-
-def test_nothing_is_kept_of_a_photo():
-    shoes, seen = lab(), []
-    inner = shoes.predict
-    def predict(paths, run): seen.append(paths[0]); return inner(paths, run)
-    shoes.predict = predict
-    wd.try_photo(shoes).ask(as_file())
-    assert seen and not seen[0].exists() and not seen[0].parent.exists()
+def test_the_picture_is_twice_as_fine_as_it_is_shown():
+    bar = Bar(); width, _ = ex.png_size(bar.image.value)
+    assert bar.image.layout.width == f'{width//2 + 16}px' and abs(width - 2*ex.png_size(bar.still()['image/png'])[0]) < 4
+    with pytest.raises(ValueError, match='no PNG'): ex.png_size(b'')
 
 
 def test_a_page_shows_the_figure_and_a_person_the_widget(monkeypatch):
-    trial = wd.try_photo(lab())
-    trial.ask(as_file())
-    monkeypatch.setattr(wd, 'is_interactive', lambda: False)
-    assert set(trial._repr_mimebundle_()) == {'image/png', 'text/plain'}
-    monkeypatch.setattr(wd, 'is_interactive', lambda: True)
-    assert 'application/vnd.jupyter.widget-view+json' in str(trial._repr_mimebundle_())
+    bar = Bar('<i>x</i>')
+    monkeypatch.setattr(ex, 'is_interactive', lambda: False)
+    assert set(bar._repr_mimebundle_()) == {'image/png', 'text/plain'}
+    monkeypatch.setattr(ex, 'is_interactive', lambda: True)
+    assert 'application/vnd.jupyter.widget-view+json' in str(bar._repr_mimebundle_())
+    assert '&lt;i&gt;x' in bar.widget.children[0].value and '<i>' not in bar.widget.children[0].value
+
+
+def test_every_explorer_has_the_look_and_nothing_from_another_host():
+    for made in (wd.explore_field(), wd.explore_costs('SmallCNN'), wd.explore_rates(curve())):
+        assert 'fl-explorer' in made.widget._dom_classes and 'fl-picture' in made.image._dom_classes
+    assert 'http' not in ex.LOOK and 'url(' not in ex.LOOK and '@import' not in ex.LOOK
+
+
+# Learning rates
+
+def curve(n=121, begin=2.3, fall=1.5, rise=4.):
+    lr = np.geomspace(1e-6, 1, n); at = np.log10(lr)
+    return pd.DataFrame(dict(lr=lr, loss=begin - fall/(1 + np.exp(-4*(at + 3))) + rise*np.maximum(0, at + 1)**2))
+
+
+def test_zones_are_in_order_and_scale_with_nothing():
+    zones = wd.rate_zones(curve())
+    assert list(zones) == sorted(zones) and zones == wd.rate_zones(curve().assign(loss=lambda t: 7*t.loss)) and zones == wd.rate_zones(curve().assign(lr=lambda t: t.lr/3))
+
+
+@pytest.mark.parametrize('rate, said', [(1e-6, 'too small'), (1e-3, 'in the falling part'), (2e-2, 'at the bottom'), (1., 'too large')])
+def test_a_rate_is_put_into_words(rate, said):
+    rates = wd.explore_rates(curve(), rate=rate)
+    assert f'is {said}' in rates.note.value and f'peak of one_cycle it begins at {rates.test.table.lr[rates.rate.value]/25:.1e}' in rates.note.value
+    assert ('begins to rise' in rates.note.value) == (said != 'too large')
+
+
+def test_the_buttons_lead_to_the_marks():
+    rates = wd.explore_rates(curve(), rate=1e-6); low = rates.test.table.lr[rates.test.table.loss.idxmin()]
+    for name, want in (('steepest', 1e-3), ('a tenth of the lowest', low/10), ('suggestion', rates.test.suggestion)):
+        before = rates.image.value; rates.jumps[name].click()
+        assert rates.test.table.lr[rates.rate.value] == pytest.approx(want, rel=.2) and rates.image.value != before
+
+
+def test_several_curves_are_one_box():
+    rates = wd.explore_rates(dict(head=curve(), stages=curve(60, fall=.4)), rate=1e-2)
+    first = rates.image.value; rates.which.value = 'stages'
+    assert len(rates.rate.options) == 60 and rates.image.value != first and rates.rate.value == rates.nearest(rates.test.suggestion)
+    assert rates.which.layout.display != 'none' == wd.explore_rates(curve()).which.layout.display
+
+
+@pytest.mark.parametrize('bad, said', [(dict(), 'no range test'), ([1, 2], 'columns lr and loss, got list'), (pd.DataFrame(dict(lr=[1.])), 'columns lr and loss'), (curve(10), 'at least 20'),
+                                       (curve().assign(lr=1.), 'at least 20 different'), (curve().assign(loss=np.nan), 'at least 20'), (curve().assign(lr=lambda t: t.lr - .5), 'above 0')])
+def test_what_is_no_range_test_is_refused(bad, said):
+    with pytest.raises(ValueError, match=said): wd.explore_rates(bad)
+
+
+def test_a_curve_that_never_falls_is_said():
+    rates = wd.explore_rates(curve(fall=0., rise=1.))
+    assert 'does not fall' in rates.note.value and rates.image.value == b''
+
+
+# Costs and fields
+
+def test_a_layer_is_picked_by_box_and_by_button():
+    costs = wd.explore_costs('SmallCNN'); names = list(costs.layer.options)
+    for layer in names:
+        costs.layer.value = layer
+        assert f'<td>{layer}</td>' in costs.note.value
+    costs.after.click(); assert costs.layer.value == names[-1], 'at the end it stays'
+    costs.go(-99); assert costs.layer.value == names[0]
+    for measure in ('params', 'activations'):
+        costs.measure.value = measure; costs.dearest.click()
+        assert costs.layer.value == costs.costs().layer[costs.costs()[measure].idxmax()]
+    seen = costs.image.value; costs.net.value = 'AlternativeCNN'
+    assert costs.image.value != seen and costs.layer.value in set(costs.costs().layer)
+
+
+def test_ones_own_network_is_explored_too():
+    costs = wd.explore_costs(nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(196, 2)), shape=(3, 16, 16))
+    assert list(costs.net.options) == ['Sequential'] and set(costs.layer.options) == {'0', '1', '2', '3'} and costs.figure().axes
+    with pytest.raises(ValueError, match=r'shape=\(channels'): wd.explore_costs(nn.ReLU())
+
+
+class Sorts(nn.Module):
+    "Takes the ten largest values, wherever they are: what it sees cannot be followed."
+    def __init__(self): super().__init__(); self.conv = nn.Conv2d(1, 2, 3)
+    def forward(self, x): return self.conv(x).flatten(1).sort(1)[0][:, :10]
+
+
+def test_a_network_that_cannot_be_followed_has_costs_and_no_field():
+    costs = wd.explore_costs(Sorts(), shape=(1, 8, 8))
+    assert 'conv' in costs.layer.options and 'the layer has no places' in str([t.get_text() for a in costs.figure().axes for t in a.texts])
+
+
+def test_the_field_on_the_shoe_is_as_large_as_the_cone():
+    field = wd.explore_field(kernel=3, depth=2)
+    for knob, value, size in (('depth', 4, 9), ('dilation', 2, 17), ('stride', 2, 61), ('kernel', 7, 181)):
+        field.knobs[knob].value = value
+        assert field.field()[0] == size and f'{size} x {size} pixels' in field.note.value
+        square = field.figure().axes[1].patches[-1]
+        assert square.get_width() == square.get_height() == min(size, 96)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'MODELS', 'SHARES', 'DIFFERENCES', 'PUBLISHED', 'WIDTHS', 'HIDDEN', 'LAB', 'HEADLINE', 'FLAGSHIP',
-           'PROFILES', 'PROTOCOLS', 'SMALL', 'SCORES', 'Network', 'network', 'costs_of', 'plot_layer', 'explore',
-           'agreement', 'differences', 'Step', 'exact_macs', 'estimated_flops', 'resnet50_steps', 'estimates',
-           'search_custom_cnn', 'published_check', 'Config', 'configs', 'prepare', 'machine_at_hand', 'counts_of',
-           'run', 'layers_of', 'machine_of', 'comparison', 'plot_latency', 'dearest_layers', 'looks_of',
+           'PROFILES', 'PROTOCOLS', 'SMALL', 'SCORES', 'Network', 'network', 'costs_of', 'plot_layer', 'CostExplorer',
+           'explore', 'agreement', 'differences', 'Step', 'exact_macs', 'estimated_flops', 'resnet50_steps',
+           'estimates', 'search_custom_cnn', 'published_check', 'Config', 'configs', 'prepare', 'machine_at_hand',
+           'counts_of', 'run', 'layers_of', 'machine_of', 'comparison', 'plot_latency', 'dearest_layers', 'looks_of',
            'accuracy_cost', 'plot_accuracy_cost', 'figures', 'report']
 
 # %% ../../nbs/labs/07_compute.ipynb #ea3e7311
@@ -21,11 +21,12 @@ import torch
 from torch import nn
 
 from ..compute import conv_macs, cross_check, latency, layer_table, linear_macs, named_model, totals
-from ..core import environment, is_interactive, one_of, pick_device, progress, set_seed, whole_number
+from ..core import environment, one_of, pick_device, progress, set_seed, whole_number
+from ..explorer import Explorer
 from . import closures, clothing, fashion_mnist
 from ..models import CustomCNN, backbone_card
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
-from ..receptive_field import receptive_fields, with_fields
+from ..receptive_field import FollowError, receptive_fields, with_fields
 from ..roofline import Machine, measure_machine, plot_layers, plot_roofline
 from ..runs import Run, as_runs, recorded, start_run, table
 
@@ -65,8 +66,14 @@ def network(
 @functools.lru_cache(maxsize=32)
 def _costs(name):
     card = network(name)
-    net = card.make().eval()
-    return with_fields(layer_table(net, card.shape), receptive_fields(net, card.shape))
+    return _counted(card.make().eval(), card.shape)
+
+def _counted(net, shape, seen=True): # with what each layer sees; `seen=False`: without it where it cannot be followed
+    t = layer_table(net, shape)
+    try: return with_fields(t, receptive_fields(net, shape))
+    except FollowError:
+        if seen: raise
+        return t
 
 def costs_of(
     name:str, # a name in `NETWORKS`
@@ -84,23 +91,36 @@ def plot_layer(
     layer:str,          # a name in its column `layer`
     shape,              # of one input: (channels, height, width)
     title:str='',       # above the figure; default: the layer's name
+    among:str|None=None,# a column in `SHARES` that is drawn for all layers, above the rest; default: none
 ):                      # the figure
     "One layer: its share of the network's totals, and its receptive field in the picture."
     from matplotlib.patches import Rectangle
-    from fashion_lab.plots import BLUE, PALE, VERMILLION, canvas, dress, percent_axis, short, style
-    row = costs.set_index('layer').loc[one_of(layer, list(costs.layer), 'layer')]
-    said = {what: row[c]/max(1e-12, costs[c].sum()) for c, what in SHARES.items() if c in costs}
+    from fashion_lab.plots import PALE, canvas, dress, short, style
+    row, column = costs.set_index('layer').loc[one_of(layer, list(costs.layer), 'layer')], among and one_of(among, [c for c in SHARES if c in costs], 'measure')
     with style():
-        fig, (left, right) = canvas(size=(8.6, 3.3), ncols=2, width_ratios=(1.35, 1))
-        bars = left.barh(list(said), list(said.values()), color=[VERMILLION if what == 'time' else BLUE for what in said], height=.62)
-        left.bar_label(bars, [f'{v:.1%}' for v in said.values()], padding=4, fontsize=8.5); left.invert_yaxis(); left.set_xlim(0, max(.02, 1.18*max(said.values()))); percent_axis(left.xaxis)
-        dress(left, title or short(layer, 30), f'{row.kind}, output {_crossed(row.output)}: {row.macs/1e6:,.2f} MMACs = {row.flops/1e6:,.2f} MFLOPs', "Share of the network's total", '', grid='x')
+        fig, axs = canvas(size=(8.6, 3.3 if not among else 5.2), nrows=1 + bool(among), ncols=2, squeeze=False, width_ratios=(1.35, 1), height_ratios=(1,) if not among else (.62, 1))
+        left, right = axs[-1]
+        if among: grid = left.get_gridspec(); [a.remove() for a in axs[0]]; _draw_all(fig.add_subplot(grid[0, :]), costs, layer, column, title or short(layer, 30))
+        _draw_shares(left, costs, row); about = f'{row.kind}, output {_crossed(row.output)}: {row.macs/1e6:,.2f} MMACs = {row.flops/1e6:,.2f} MFLOPs'
+        dress(left, short(layer, 30) if among else title or short(layer, 30), about, "Share of the network's total", '', grid='x')
         (h, w), size = shape[-2:], _pair_of(row.get('size'))
         right.add_patch(Rectangle((0, 0), w, h, fc=PALE, ec='none')); right.set(xlim=(-.04*w, 1.04*w), ylim=(1.04*h, -.04*h), aspect='equal')
         if size: _draw_field(right, size, h, w)
         where = f'{size[0]} x {size[1]} pixels of {h} x {w}' if size else 'the layer has no places'
         dress(right, 'What it sees', where + (f', stride {_pair_of(row.stride)[0]:g}' if size and _pair_of(row.stride) else ''), 'Column', 'Row', grid='none')
     return fig
+
+def _draw_shares(ax, costs, row): # bars, one for each measure
+    from fashion_lab.plots import BLUE, VERMILLION, percent_axis
+    said = {what: row[c]/max(1e-12, costs[c].sum()) for c, what in SHARES.items() if c in costs}
+    bars = ax.barh(list(said), list(said.values()), color=[VERMILLION if what == 'time' else BLUE for what in said], height=.62)
+    ax.bar_label(bars, [f'{v:.1%}' for v in said.values()], padding=4, fontsize=8.5); ax.invert_yaxis(); ax.set_xlim(0, max(.02, 1.18*max(said.values()))); percent_axis(ax.xaxis)
+
+def _draw_all(ax, costs, layer, column, title): # every layer by one measure, from the input to the output
+    from fashion_lab.plots import SKY, VERMILLION, dress, percent_axis
+    v = costs[column].to_numpy(float)/max(1e-12, costs[column].sum()); mine = (costs.layer == layer).to_numpy()
+    ax.bar(np.arange(len(v)), v, width=.85, color=np.where(mine, VERMILLION, SKY)); ax.plot(np.flatnonzero(mine), v[mine], 'v', color=VERMILLION, ms=7, mec='white', clip_on=False); percent_axis(ax.yaxis); ax.set_xlim(-.8, len(v) - .2)
+    dress(ax, title, f'{SHARES[column]} of {len(v)} layers; marked: the chosen one', 'Layer, from the input to the output', 'Share', grid='y', span=2)
 
 def _crossed(v): return 'x'.join(map(str, v)) if isinstance(v, (tuple, list)) else str(v)
 def _pair_of(v): # (height, width), or None where a layer has no field
@@ -113,26 +133,54 @@ def _draw_field(ax, size, h, w): # centred in the picture, cut at its borders
     ax.add_patch(Rectangle(((w - sw)/2, (h - sh)/2), sw, sh, fc=VERMILLION, alpha=.35, ec=VERMILLION, lw=1.5))
 
 # %% ../../nbs/labs/07_compute.ipynb #02e32272
-def explore(
-    name:str='efficientnet_lite0', # a name in `NETWORKS`, where it begins
-    layer:str|None=None, # default: the layer with the most operations
-): # an ipywidgets widget where a person is watching, else the figure
-    "Choose a network and a layer; see its row, its shares and its receptive field."
-    first = layer or _largest(costs_of(name))
-    if not is_interactive(): return plot_layer(costs_of(name), first, network(name).shape, f'{name}: {first}')
-    import ipywidgets as w
-    from IPython.display import display
-    from fashion_lab.compute import readable
-    nets, layers = w.Dropdown(options=list(NETWORKS), value=name, description='network'), w.Dropdown(options=list(costs_of(name).layer), value=first, description='layer')
-    def renew(change):
-        c = costs_of(change['new']); layers.options = list(c.layer); layers.value = _largest(c)
-    nets.observe(renew, 'value')
-    def show(net, layer):
-        c = costs_of(net)
-        if layer in set(c.layer): display(readable(c[c.layer == layer]), plot_layer(c, layer, network(net).shape, f'{net}: {layer}'))
-    return w.VBox([w.HBox([nets, layers]), w.interactive_output(show, dict(net=nets, layer=layers))])
+class CostExplorer(Explorer):
+    "A network, one of its layers and a measure: the layer among all of them, its row, its shares and its receptive field."
+    def __init__(self,
+        net='efficientnet_lite0', # a name in `NETWORKS`, where it begins; or a network of your own
+        layer:str|None=None, # default: the layer with the most operations
+        shape=None,          # of one input to your own network: (channels, height, width)
+    ):
+        import ipywidgets as w
+        if not isinstance(net, str) and shape is None: raise ValueError("a network of your own needs the shape of one input: shape=(channels, height, width)")
+        self.own = None if isinstance(net, str) else (_counted(net, shape, seen=False), tuple(shape))
+        first = net if self.own is None else type(net).__name__
+        self.net = w.Dropdown(options=list(NETWORKS) if self.own is None else [first], value=one_of(first, NETWORKS, 'network') if self.own is None else first, description='network')
+        self.measure = w.Dropdown(options=[(what, c) for c, what in SHARES.items() if c in self.costs()], value='operations', description='by')
+        self.layer = w.Dropdown(options=list(self.costs().layer), value=one_of(layer or _largest(self.costs()), list(self.costs().layer), 'layer'), description='layer')
+        self.dearest, self.before, self.after = (w.Button(description=d, icon=i, layout=w.Layout(width='auto')) for d, i in (('the dearest', ''), ('', 'arrow-left'), ('', 'arrow-right')))
+        self.before.tooltip, self.after.tooltip = 'previous layer', 'next layer'
+        super().__init__([self.net, self.measure, self.layer, self.before, self.after, self.dearest], 'Where the operations are')
+        self.net.observe(lambda c: self._opened(), 'value')
+        self.dearest.on_click(lambda b: self.go(0, _largest(self.costs(), self.measure.value)))
+        self.before.on_click(lambda b: self.go(-1)); self.after.on_click(lambda b: self.go(1))
+        self.watch(self.layer, self.measure)
 
-def _largest(costs): return costs.layer[costs.operations.idxmax()]
+    def costs(self)->pd.DataFrame: return costs_of(self.net.value) if self.own is None else self.own[0]
+    def shape(self)->tuple: return network(self.net.value).shape if self.own is None else self.own[1]
+    def _opened(self):
+        with self.at_once(): self.layer.options, self.layer.value = list(self.costs().layer), _largest(self.costs(), self.measure.value)
+
+    def go(self,
+        steps:int,  # layers further on, or back; at the ends it stays
+        layer=None, # from which; default: the chosen one
+    ):
+        "Choose another layer."
+        names = list(self.layer.options); self.layer.value = names[min(max(0, names.index(layer or self.layer.value) + steps), len(names) - 1)]
+
+    def figure(self):
+        "The layer among all, its shares and what it sees."
+        from fashion_lab.compute import readable
+        c = self.costs(); row = c[c.layer == self.layer.value]
+        self.note.value = readable(row, [k for k in 'layer kind output params macs others intensity macs_share size stride'.split() if k in row]).to_html(index=False, border=0)
+        return plot_layer(c, self.layer.value, self.shape(), self.net.value, self.measure.value)
+
+def _largest(costs, by='operations'): return costs.layer[costs[by].idxmax()]
+
+def explore(
+    net='efficientnet_lite0', layer:str|None=None, shape=None, # as for `CostExplorer`
+)->CostExplorer:
+    "Choose a network and a layer; see what it costs and what it sees."
+    return CostExplorer(net, layer, shape)
 
 # %% ../../nbs/labs/07_compute.ipynb #285ee9a8
 DIFFERENCES = dict(max_pool2d='comparisons, which no counter calls operations', relu='a comparison per value; fvcore says nothing of it unless asked', hardtanh='two comparisons per value', clamp='two comparisons per value; of sizes, where padding is computed',

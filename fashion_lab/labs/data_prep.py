@@ -22,10 +22,11 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ..core import Timer, environment, is_interactive, one_of, pick_device, runs_dir, set_seed
+from ..core import Timer, environment, one_of, pick_device, runs_dir, set_seed
 from ..data import CARDS, PHOTO_SETS, DataError, ImageTable, MissingData, card, load_fashion_mnist
 from ..draw_facades import FACADE_CLASSES, FACADE_COLOURS, colour_mask
 from ..evaluate import Predictions, align, bootstrap_replicates, holm, metrics, paired_seeds
+from ..explorer import Explorer
 from ..items import THUMB, duplicates, fingerprints, group_folds, image_stats, label_counts, photo_stats
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
 from ..photo_sets import PhotoSet, find_photos, load_photos
@@ -697,8 +698,8 @@ def page(runs, tables, files)->str: # HTML
     return html_page('Data and leaks' + (' (synthetic stand-ins)' if sources == ['synthetic'] else '') + f': {len(runs)} runs', body)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #b3fdfae7
-class Browser:
-    "A set with buttons around it: `widget` for a notebook, `figure()` for a page. Raises `MissingData` where a real set is not at hand."
+class Browser(Explorer):
+    "A set with buttons around it. Raises `MissingData` where a real set is not at hand."
     def __init__(self,
         name:str='clothing', # a name in `SETS`
         source:str='real',   # real or synthetic
@@ -713,17 +714,15 @@ class Browser:
         self.name_box = w.Dropdown(options=SETS, value=one_of(name, SETS, 'data set'), description='data set')
         self.class_box, self.page_box = w.Dropdown(description='class'), w.Label()
         self.back, self.on = w.Button(description='previous', icon='arrow-left'), w.Button(description='next', icon='arrow-right')
-        self.wrong_box, self.note, self.image = w.Checkbox(description='mistakes only', indent=False), w.HTML(), w.Image(format='png')
-        self.widget = w.VBox([w.HBox([self.name_box, self.class_box, self.wrong_box]), w.HBox([self.back, self.on, self.page_box]), self.note, self.image])
+        self.wrong_box = w.Checkbox(description='mistakes only', indent=False, layout=w.Layout(width='auto'))
+        super().__init__([self.name_box, self.class_box, self.wrong_box, self.back, self.on, self.page_box], 'Data browser')
         self.number, self.quiet = 0, False
         self.open(name)
         self.name_box.observe(lambda c: self._opened(c.new), 'value')
         for box in (self.class_box, self.wrong_box): box.observe(lambda c: self.show(0), 'value')
         self.back.on_click(lambda b: self.show(self.number - 1)); self.on.on_click(lambda b: self.show(self.number + 1))
 
-    def _repr_mimebundle_(self, **kwargs):
-        if is_interactive(): return self.widget._repr_mimebundle_(**kwargs)
-        return {'image/jpeg': base64.b64encode(compact(self.figure())).decode(), 'text/plain': repr(self.set)}
+    def still(self)->dict: return {'image/jpeg': base64.b64encode(compact(self.figure())).decode()}
 
 # %% ../../nbs/labs/01_data_prep.ipynb #90e1f14c
 def predicted_by(
@@ -782,7 +781,7 @@ def show(self:Browser,
     self.number = min(max(0, number), last)
     self.back.disabled, self.on.disabled = self.number == 0, self.number == last
     self.page_box.value = f'page {self.number + 1} of {last + 1}, {len(self.rows()):,} items'
-    file = io.BytesIO(); self.figure().savefig(file, format='png', dpi=90); self.image.value = file.getvalue()
+    self.redraw()
 
 @patch
 def columns(self:Browser)->int: # at least 1
