@@ -243,8 +243,8 @@ def write_export(
 )->list:                 # the files: network, facts, example
     "Export a network with an example that needs nothing of this package."
     end = FORMATS[one_of(format, FORMATS, 'format')]
-    mean, std, folder = [0.]*input_shape[0] if mean is None else list(mean), [1.]*input_shape[0] if std is None else list(std), Path(folder)
     out = check_exportable(net, input_shape)
+    mean, std = [0.]*input_shape[0] if mean is None else list(mean), [1.]*input_shape[0] if std is None else list(std)
     (folder := Path(folder)).mkdir(parents=True, exist_ok=True)
     files = [folder/f'{name}.{end}', folder/f'{name}.json', folder/f'{name}_example.py']
     ready, code = Pixels(net, mean, std), ''
