@@ -19,6 +19,7 @@ LABS = dict(
     closures='How does the shoe fasten? One-cycle transfer learning on 422 photos',
     segmentation='Which pixels of a house front are wall, window, pillar or balcony, and what does a U-Net save?',
     compute_costs='Where do the operations, bytes and milliseconds of these networks go?',
+    compression='How much smaller and faster, and at what loss? Pruning, int8, codebooks, distillation',
 )
 
 def lab_module(
