@@ -26,9 +26,11 @@ from ..explorer import Explorer
 from . import closures, clothing, fashion_mnist
 from ..models import CustomCNN, backbone_card
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
+from ..pair_models import CNN, CNNChannel
 from ..receptive_field import FollowError, receptive_fields, with_fields
 from ..roofline import Machine, measure_machine, plot_layers, plot_roofline
 from ..runs import Run, as_runs, recorded, start_run, table
+from ..segment_nets import PlainSegNet, UNet
 
 # %% ../../nbs/labs/07_compute.ipynb #f7c5b5f2
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def _custom(): return nn.Sequential(CustomCNN(), nn.Linear(512, 17)) # the cloth
 _CARDS = (_small('LogisticBaseline', 'LogisticBaseline'), _small('SmallCNN', 'SmallCNN'), _small('AlternativeCNN', 'AlternativeCNN'), _small('FashionCNN', 'FashionCNN'),
           _small('FashionCNN-depth-2', 'depth-2'), _small('FashionCNN-depth-4', 'depth-4'), Network('custom_cnn', 'clothing', (3, 128, 128), _custom),
           *(_timms(f'efficientnet_lite{i}', lab) for i, lab in enumerate(('clothing, closures', 'for comparison', 'clothing, closures'))), _timms('efficientnet_lite0', 'closures', 448),
-          _timms('mobilenet_v3', 'for comparison'), _timms('resnet50', 'clothing, closures'), _timms('convnext_tiny', 'clothing'))
+          _timms('mobilenet_v3', 'for comparison'), _timms('resnet50', 'clothing, closures'), _timms('convnext_tiny', 'clothing'),
+          Network('CNN', 'shoe_pairs', (6, 224, 224), CNN), Network('CNNChannel', 'shoe_pairs', (6, 224, 224), CNNChannel),
+          Network('PlainSegNet', 'segmentation', (3, 256, 256), lambda: PlainSegNet(5)), Network('UNet-lite2', 'segmentation', (3, 256, 256), lambda: UNet(5, 'efficientnet_lite2')))
 NETWORKS = {c.name: c for c in _CARDS}
 MODELS = {n: c.make for n, c in NETWORKS.items() if c.lab != 'fashion_mnist'} # what `fashion_lab compute` knows by name besides the networks of the other labs
 
@@ -186,8 +190,9 @@ def explore(
 DIFFERENCES = dict(max_pool2d='comparisons, which no counter calls operations', relu='a comparison per value; fvcore says nothing of it unless asked', hardtanh='two comparisons per value', clamp='two comparisons per value; of sizes, where padding is computed',
                    batch_norm='fvcore alone would add 2 per value (5 in training mode); torch has no formula', layer_norm='fvcore alone would add 5 per value; torch has no formula', gelu='neither has a formula: 5 operations per value',
                    adaptive_avg_pool2d='fvcore alone would add 1 per input value', mean='additions and a division; neither has a formula', add='residual additions; neither has a formula', mul='values times values, as in a gate; neither has a formula',
+                   upsample_nearest2d='copies, which no counter calls operations', upsample_bilinear2d='four products and three sums per value; neither has a formula', feature_dropout='nothing outside of training',
                    hardswish='neither has a formula', hardsigmoid='neither has a formula', **dict.fromkeys(('ceil', 'div', 'sub', 'pad'), 'arithmetic on sizes, from which padding is computed; none on values'))
-_ALIASES = dict(max_pool2d_with_indices='max_pool2d', native_layer_norm='layer_norm', _native_batch_norm_legit_no_training='batch_norm', native_batch_norm='batch_norm') # torch's inner names
+_ALIASES = dict(max_pool2d_with_indices='max_pool2d', native_layer_norm='layer_norm', _unsafe_index='upsample_nearest2d', _native_batch_norm_legit_no_training='batch_norm', native_batch_norm='batch_norm') # torch's inner names
 
 def agreement(
     names=None, # names in `NETWORKS`; default: all
@@ -484,14 +489,16 @@ def _why(o, s, m): # in words
     return f'enough operations per byte ({s.intensity:.1f}; the machine needs {m.ridge:.1f}), but slower ones: {_speed(s):.1f} against {_speed(o):.1f} GFLOP/s; small or odd shapes fill the processor badly'
 
 # %% ../../nbs/labs/07_compute.ipynb #8f1e3414
-SCORES = dict(fashion_mnist=('fast', 'accuracy'), clothing=('sender-folds', 'weighted_f1'), closures=('sender-folds', 'accuracy')) # lab -> protocol and metric
+SCORES = dict(fashion_mnist=('fast', 'accuracy'), clothing=('sender-folds', 'weighted_f1'), closures=('sender-folds', 'accuracy'),
+              shoe_pairs=('persons', 'balanced_accuracy'), segmentation=('full-size', 'mean_ap')) # lab -> protocol and metric
 
 def looks_of(
     lab:str,     # a name in `SCORES`
     variant:str, # one of its variants; others count as one look
 )->int:          # 1 or 2
     "How often a variant looks at a picture before it answers: twice where it also sees the mirror image."
-    module = dict(fashion_mnist=fashion_mnist, clothing=clothing, closures=closures)[one_of(lab, SCORES, 'lab')]
+    if one_of(lab, SCORES, 'lab') not in ('fashion_mnist', 'clothing', 'closures'): return 1              # their costs are those of a whole answer
+    module = dict(fashion_mnist=fashion_mnist, clothing=clothing, closures=closures)[lab]
     if variant not in {m.name for m in module.METHODS}: return 1
     cfg = module.configs('full', variants=variant)[0]
     return 1 + bool(cfg.mirror if hasattr(cfg, 'mirror') else cfg.recipe.mirror)
@@ -525,8 +532,10 @@ def plot_accuracy_cost(
     if scores.source.nunique() > 1: raise ValueError("real and synthetic results in one table: keep the rows of one source")
     labs = list(scores.lab.unique())
     with style():
-        fig, axs = canvas(size=(4.4*len(labs), 3.9), ncols=len(labs), squeeze=False)
-        for ax, lab in zip(axs[0], labs):
+        columns, rows = min(3, len(labs)), -(-len(labs)//3)
+        fig, axs = canvas(size=(4.4*columns, 3.9*rows), nrows=rows, ncols=columns, squeeze=False)
+        for ax in axs.flat[len(labs):]: ax.remove()
+        for ax, lab in zip(axs.flat, labs):
             g = scores[scores.lab == lab]; f = g[g.front.astype(bool)].sort_values('macs')
             ax.step(f.macs/1e6, f.score, where='post', color=GREY, lw=1.1, zorder=1)
             ax.scatter(g.macs/1e6, g.score, s=26, color=BLUE, alpha=.65, lw=0, zorder=2); ax.scatter(f.macs/1e6, f.score, s=40, color=VERMILLION, zorder=3)
