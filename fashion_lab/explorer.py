@@ -35,7 +35,7 @@ LOOK = '''<style>
 .fl-explorer .fl-note table {border-collapse: collapse; font-size: 12px; margin: 2px 0 8px; color: var(--jp-content-font-color1, #1f2933)}
 .fl-explorer .fl-note :is(td, th) {padding: 2px 12px 2px 0; text-align: left; white-space: nowrap; line-height: 1.3; border: 0; font-variant-numeric: tabular-nums; background: none}
 .fl-explorer .fl-note th {font-weight: 600; border-bottom: 1px solid var(--jp-border-color2, #d5d9de)}
-.fl-explorer .fl-picture {background: #fff; border-radius: 6px; padding: 8px; box-sizing: border-box; height: auto; object-fit: contain; align-self: flex-start}
+.fl-explorer .fl-picture {background: #fff; border-radius: 6px; padding: 8px; margin: 2px 0 0; box-sizing: border-box; height: auto; object-fit: contain; align-self: flex-start}
 </style>'''
 
 # %% ../nbs/foundation/00a_explorer.ipynb #6dd17c10
