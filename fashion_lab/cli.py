@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['EPILOG', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'page_of', 'fetch_set', 'verify_set', 'clear_caches',
-           'cache_table', 'cmd_run', 'run_all', 'cmd_tour', 'finished', 'cmd_report', 'cmd_publish', 'cmd_predict',
-           'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'cmd_export', 'parser', 'data_arguments',
-           'run_arguments', 'tour_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments',
-           'predict_arguments', 'compute_arguments', 'export_arguments', 'main', 'complain']
+           'cache_table', 'cmd_run', 'chosen_configs', 'run_all', 'cmd_sweep', 'parse_grid', 'sweep_table', 'cmd_tour',
+           'finished', 'cmd_report', 'cmd_publish', 'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models',
+           'save_costs', 'cmd_export', 'parser', 'data_arguments', 'run_arguments', 'sweep_arguments', 'tour_arguments',
+           'choice_arguments', 'report_arguments', 'publish_arguments', 'predict_arguments', 'compute_arguments',
+           'export_arguments', 'main', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
-import argparse, inspect, sys
+import argparse, ast, inspect, sys
 from pathlib import Path
 
 from . import __version__
@@ -95,10 +96,7 @@ def cache_table()->str:
 def cmd_run(args)->int:
     "Run a lab's profile, then write its report."
     lab = lab_module(args.lab)
-    own = None if args.source in (None, 'real', 'synthetic') or not Path(args.source).exists() else args.source
-    changes = {k: v for k, v in dict(source='real' if own else args.source, device=args.device, data_path=own or args.data).items() if v is not None}
-    todo = lab.configs(args.profile, args.seeds, args.variants.split(',') if args.variants else None, args.protocol, **changes)
-    root = Path(args.out) if args.out else runs_dir()
+    todo, root = chosen_configs(lab, args), Path(args.out) if args.out else runs_dir()
     lab.prepare(todo[0])
     done = run_all(lab, todo, root, args.threads)
     if not done.runs: return 1
@@ -107,17 +105,57 @@ def cmd_run(args)->int:
     print(f'\n{done!r}\nruns:    {root/args.lab}\nfigures: {page.parent}\nreport:  {page}')
     return 1 if len(done.failures) else 0
 
-def run_all(lab, todo, root, n_threads=None): # a `Sweep`
-    "Sweep over configurations with one printed line per run."
+def chosen_configs(lab, args)->list:
+    "The configurations that the arguments of `run` and `sweep` choose."
+    own = None if args.source in (None, 'real', 'synthetic') or not Path(args.source).exists() else args.source
+    changes = {k: v for k, v in dict(source='real' if own else args.source, device=args.device, data_path=own or args.data).items() if v is not None}
+    return lab.configs(args.profile, args.seeds, args.variants.split(',') if args.variants else None, args.protocol, **changes)
+
+def run_all(lab, todo, root, n_threads=None, blind=False, **how): # a `Sweep`; `how`: as for `sweep`
+    "Sweep over configurations with one printed line per run; `blind` keeps back what the test data says."
     from tqdm.auto import tqdm
     from fashion_lab.core import threads
     from fashion_lab.sweep import sweep
-    def announced(cfg, root):
-        run = lab.run(cfg, root=root)
+    def announce(run):
         took = f", {run.metrics['train_s']:.0f} s" if 'train_s' in run.metrics else ''
-        tqdm.write(f"{run.variant} seed {cfg.seed}: {headline(lab, run.metrics)}{took}", file=sys.stdout)
-        return run
-    with threads(n_threads): return sweep(announced, todo, lab.LAB, root)
+        tqdm.write(f"{run.variant} seed {run.config['seed']}: {'finished' if blind else headline(lab, run.metrics)}{took}", file=sys.stdout)
+    with threads(n_threads): return sweep(lab.run, todo, lab.LAB, root, each=announce, **how)
+
+# %% ../nbs/studio/01_cli.ipynb #c86548ad
+def cmd_sweep(args)->int:
+    "Run every combination of settings, for several seeds, and compare them on validation data."
+    from fashion_lab.sweep import grid, option_names
+    lab, settings = lab_module(args.lab), parse_grid(args.grid or [])
+    todo = [c for base in chosen_configs(lab, args) for c in grid(base, **settings)]
+    root = Path(args.out) if args.out else runs_dir()
+    options = {k: v for k, v in dict(workers=args.workers, threads=args.threads, address=args.address, cpus=args.cpus, gpus=args.gpus, memory=args.memory and args.memory*2**30).items() if v is not None}
+    here = None if 'threads' in option_names(args.executor) else options.pop('threads', None)
+    if here and args.executor == 'ray': options.setdefault('cpus', here)
+    lab.prepare(todo[0])
+    done = run_all(lab, todo, root, here, blind=True, executor=args.executor, storage=args.storage, **options)
+    if done.runs: print('\n' + sweep_table(lab, done.runs, list(settings)).to_string(index=False, float_format=lambda v: f'{v:.4g}', na_rep='-'))
+    print(f'\n{done!r}\nruns: {root/args.lab}')
+    return 1 if len(done.failures) or not done.runs else 0
+
+def parse_grid(
+    texts:list, # such as `['lr=.001,.01', 'model=FashionCNN']`
+)->dict:        # name -> list of values: numbers, True, False, None, or else words
+    "Settings of a sweep as they are typed; a `ValueError` where one is no setting."
+    def value(text):
+        try: return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError): return text.strip()
+    for t in texts:
+        if not all(t.partition('=')): raise ValueError(f"a grid is written as name=value,value such as lr=.001,.01; got {t!r}")
+    return {name.strip(): [value(v) for v in values.split(',')] for name, _, values in (t.partition('=') for t in texts)}
+
+def sweep_table(lab, runs, names): # a row per combination: n, mean, sd
+    "What validation data says of every combination of settings."
+    import pandas as pd
+    from fashion_lab.runs import splits_of
+    metric = getattr(lab, 'HEADLINE', 'accuracy')
+    split = next(s for s in ('valid', *splits_of(runs[0].metrics)) if metric in runs[0].metrics.get(s, {}))
+    rows = [{k: str(r.config.get(k)) for k in ('variant', *names)} | {'value': r.metrics[split][metric]['value']} for r in runs]
+    return pd.DataFrame(rows).groupby(['variant', *names], sort=False).value.agg(**{'runs': 'count', f'{split} {metric}': 'mean', 'sd': 'std'}).reset_index()
 
 # %% ../nbs/studio/01_cli.ipynb #1f4b10ef
 def cmd_tour(args)->int:
@@ -231,6 +269,7 @@ examples:
   fashion_lab run fashion_mnist --profile smoke --source synthetic
   fashion_lab run fashion_mnist --profile quick
   fashion_lab run fashion_mnist --profile full --seeds 5 --variants recipe
+  fashion_lab sweep fashion_mnist --variants FashionCNN --grid lr=.001,.002 --seeds 5 --executor processes
   fashion_lab predict fashion_mnist photo.jpg
   fashion_lab predict shoe_pairs left.jpg right.jpg
   fashion_lab predict shoe_pairs heap_of_single_shoes/
@@ -249,6 +288,7 @@ def parser()->argparse.ArgumentParser:
     sub('list', 'show the labs and data sets, and where the data was found', cmd_list)
     data_arguments(sub('data', 'show the card of a data set and what was found of it; fetch or verify its files; clear the caches', cmd_data))
     run_arguments(sub('run', "run a lab's experiments and write a report", cmd_run, epilog=EPILOG, formatter_class=raw))
+    sweep_arguments(sub('sweep', 'run combinations of settings for several seeds: here, in processes, or on a Ray cluster', cmd_sweep))
     tour_arguments(sub('tour', "run every lab's profile, and write one page with all reports", cmd_tour))
     report_arguments(sub('report', 'write the report over finished runs', cmd_report))
     publish_arguments(sub('publish', "add finished runs to the results files that the docs' tables are made from", cmd_publish))
@@ -276,6 +316,18 @@ def run_arguments(s):
     s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: auto')
     s.add_argument('--threads', type=int, metavar='N', help='processor threads; default: all cores')
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
+
+# %% ../nbs/studio/01_cli.ipynb #afb00ae9
+def sweep_arguments(s):
+    run_arguments(s)
+    s.add_argument('--grid', nargs='+', metavar='NAME=A,B', help="settings of the lab's Config and their values, such as lr=.001,.01 epochs=1,3: every combination is run")
+    s.add_argument('--executor', default='sequential', help='sequential, processes or ray; default: %(default)s')
+    s.add_argument('--workers', type=int, metavar='N', help='runs at a time; default: as many as there is room for (processes and ray)')
+    s.add_argument('--cpus', type=float, metavar='N', help='processors, and threads, per run (ray); default: 1')
+    s.add_argument('--gpus', type=float, metavar='N', help='GPUs per run (ray); default: 0')
+    s.add_argument('--memory', type=float, metavar='GIB', help='main memory per run (ray); default: none declared')
+    s.add_argument('--address', help='a Ray cluster: auto, host:port or ray://host:port; default: one on this machine, stopped in the end')
+    s.add_argument('--storage', metavar='URL', help='a folder or address, such as s3://bucket/runs, where finished runs and checkpoints are copied to, and found')
 
 # %% ../nbs/studio/01_cli.ipynb #a1113faa
 def tour_arguments(s):

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['UNHASHED', 'FORMAT', 'COSTS', 'CONDITIONS', 'COLUMNS', 'RunError', 'RunBusy', 'plain', 'canonical', 'config_digest',
-           'run_name', 'splits_of', 'check_metrics', 'Run', 'all_runs', 'find_run', 'Draft', 'start_run',
-           'save_weights', 'unfinished', 'table', 'as_runs', 'results_dir', 'results_name', 'publish', 'read_results',
-           'recorded']
+           'run_name', 'splits_of', 'check_metrics', 'Run', 'all_runs', 'find_run', 'Draft', 'once', 'draft_folder',
+           'start_run', 'save_weights', 'unfinished', 'table', 'as_runs', 'results_dir', 'results_name', 'publish',
+           'read_results', 'recorded']
 
 # %% ../nbs/foundation/04_runs.ipynb #cb4a3551
-import contextlib, dataclasses, enum, errno, hashlib, json, math, numbers, os, re, secrets, shutil, socket, warnings
+import contextlib, contextvars, dataclasses, enum, errno, hashlib, json, math, numbers, os, re, secrets, shutil, socket, warnings
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -285,20 +285,38 @@ class Draft:
     def _remember(self, **entries):
         self.note.update(entries); _write_json(self.path/'draft.json', self.note, 'draft')
 
+# %% ../nbs/foundation/04_runs.ipynb #221a30c8
+_once = contextvars.ContextVar('once', default=False)
+
+@contextlib.contextmanager
+def once():
+    "Inside the block, `start_run` refuses with a `RunError` what has a finished run already."
+    token = _once.set(True)
+    try: yield
+    finally: _once.reset(token)
+
+def draft_folder(
+    lab:str,   # the lab
+    config,    # a dataclass instance or a dict
+    root=None, # folder of all runs; default: `core.runs_dir()`
+)->Path:       # may not exist
+    "The working folder of a configuration that is not finished."
+    config = _entries(config)
+    return _lab_folder(root, lab)/'.unfinished'/f"{_slug(config.get('variant'))}-{config_digest(config, lab)}"
+
 # %% ../nbs/foundation/04_runs.ipynb #70ef6078
 def start_run(
     lab:str,      # the lab
     config,       # a dataclass instance or a dict
     root=None,    # folder of all runs; default: `core.runs_dir()`
     fresh=False,  # forget what an unfinished attempt at the same config has left
-    again=True,   # start even if this config has a finished run; `False` raises a `RunError` then
+    again:bool|None=None, # start even if this config has a finished run; `False` raises a `RunError` then; `None`: yes, but not inside `once`
     wait:float=0, # seconds to wait for another process that is writing the same run
 )->Draft:         # use it in a `with` block
     "Begin a run, or go on with an unfinished one of the same config. `RunBusy` where another process is at it."
     config, home = _entries(config), _lab_folder(root, lab)
-    digest = config_digest(config, lab)
-    name = f"{_slug(config.get('variant'))}-{digest}"
-    path = home/'.unfinished'/name
+    digest, path = config_digest(config, lab), draft_folder(lab, config, root)
+    name, again = path.name, not _once.get() if again is None else again
     with _explain(f"could not start a run in {home}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock(path.parent/f'{name}.lock', wait, f"run {name} of {lab} is being written by another process"

@@ -256,14 +256,17 @@ def pins(): return dict(line.split('==') for line in (ROOT/'constraints.txt').re
 
 
 def test_imports_are_required():
-    "Everything that a module imports from elsewhere is among the requirements, so that an ordinary installation has it."
-    providers, missing = importlib.metadata.packages_distributions(), {}
-    need = names(settings()['requirements'].split())
+    "Everything that a module imports from elsewhere is among the requirements; what a function imports when it is called may also be in an extra for users."
+    providers, missing, s = importlib.metadata.packages_distributions(), {}, settings()
+    need = names(s['requirements'].split())
+    extra = need | names(s['scale_requirements'].split() + s['weights_requirements'].split())
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        tree = ast.parse(path.read_text(encoding='utf-8'))
+        inside = {id(n) for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in ast.walk(f)}
+        for node in ast.walk(tree):
             tops = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             for top in {t.split('.')[0] for t in tops} - set(sys.stdlib_module_names) - {'fashion_lab'}:
-                if not names(providers.get(top, [top])) & need: missing.setdefault(top, path.name)
+                if not names(providers.get(top, [top])) & (extra if id(node) in inside else need): missing.setdefault(top, path.name)
     assert not missing
 
 
@@ -271,7 +274,7 @@ def test_constraints_pin_what_is_required():
     lines = [line for line in (ROOT/'constraints.txt').read_text().splitlines() if line and line[0] != '#']
     assert not [line for line in lines if not re.fullmatch(r'[\w.-]+==[\w.!+]+', line) or '+' in line], 'name==version only, as PyPI has it'
     pinned = {re.sub(r'[-_.]+', '-', k).lower(): v for k, v in pins().items()}
-    for r in map(Requirement, settings()['requirements'].split() + settings()['dev_requirements'].split()):
+    for r in map(Requirement, [r for kind in ('', 'dev_', 'scale_', 'weights_') for r in settings()[f'{kind}requirements'].split()]):
         assert (name := re.sub(r'[-_.]+', '-', r.name).lower()) in pinned, f'{r.name} is not pinned'
         assert r.specifier.contains(pinned[name], prereleases=True), f'{r} does not allow the pinned {pinned[name]}'
 

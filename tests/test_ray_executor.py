@@ -1,0 +1,194 @@
+"""Real Ray processes: machines, workers and the driver are killed, and the table stays the same."""
+import functools, json, os, signal, subprocess, sys, time, uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ray = pytest.importorskip('ray', reason="Ray is not installed: pip install 'fashion_lab[scale]'")
+
+import toy_lab  # noqa: E402
+from fashion_lab.core import threads  # noqa: E402
+from fashion_lab.ray_executor import ClusterError, on_ray, ray_cluster  # noqa: E402
+from fashion_lab.runs import all_runs, start_run, unfinished  # noqa: E402
+from fashion_lab.sweep import sweep  # noqa: E402
+from toy_lab import LAB, configs, run  # noqa: E402, F401
+
+HERE = Path(__file__).resolve().parent
+pytestmark = [pytest.mark.filterwarnings('ignore'), pytest.mark.skipif(not Path('/proc').is_dir(), reason='looks for left-over processes in /proc')]
+
+
+@pytest.fixture(scope='module')
+def mark():
+    "The mark of all processes of this module; when it is over, there is none left."
+    value = uuid.uuid4().hex
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('FASHION_LAB_TEST_MARK', value)
+        m.setenv('PYTHONPATH', os.pathsep.join([str(HERE.parent), str(HERE), *os.environ.get('PYTHONPATH', '').split(os.pathsep)]))       # workers import toy_lab, too
+        yield value
+    assert gone(value), toy_lab.marked(value)
+
+
+def gone(mark, patience=60.):
+    "Whether the processes with this mark end in time."
+    until = time.monotonic() + patience
+    while left := toy_lab.marked(mark):
+        if time.monotonic() > until: return False
+        time.sleep(.2)
+    return not left
+
+
+@pytest.fixture(scope='module')
+def cluster(mark, tmp_path_factory):
+    "A cluster whose head has one processor; tests add machines and kill them."
+    os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
+    from ray.cluster_utils import Cluster
+    soon = dict(local_fs_capacity_threshold=.999, health_check_initial_delay_ms=2000, health_check_period_ms=500, health_check_timeout_ms=2000, health_check_failure_threshold=4)      # a dead machine is noticed in seconds
+    made = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, include_dashboard=False, object_store_memory=150*2**20, _system_config=soon))
+    yield made
+    made.shutdown()
+
+
+def test_auto_without_a_cluster(mark):
+    "Comes first: there is no cluster yet."
+    try: ray.init(address='auto', log_to_driver=False, logging_level='ERROR')
+    except ConnectionError: pass
+    else: ray.shutdown(); pytest.skip('this machine is a node of a cluster')
+    with pytest.raises(ClusterError, match='no Ray cluster could be reached at auto'):
+        with ray_cluster('auto'): pass
+
+
+def test_auto_finds_the_cluster_of_this_machine(cluster):
+    with ray_cluster('auto') as r: assert sum(n['Alive'] for n in r.nodes()) >= 1
+    assert not ray.is_initialized()
+
+
+def once_each(root, n):
+    "Whether the folder of runs holds every configuration once, and nothing half-done."
+    seeds = [r.config['seed'] for r in all_runs(root)]
+    return sorted(seeds) == list(range(n)) and len(unfinished(root)) == 0
+
+
+def test_same_seeds_same_metrics(cluster, tmp_path):
+    from fashion_lab.labs import fashion_mnist as lab
+    todo = lab.configs('smoke', 2, ['LogisticBaseline', 'SmallCNN'], source='synthetic', device='cpu', limit=300)
+    with threads(1): here = sweep(lab.run, todo, lab.LAB, tmp_path/'a')
+    there = sweep(lab.run, todo, lab.LAB, tmp_path/'b', 'ray', address=cluster.address)
+    assert not len(there.failures) and len(there.runs) == 4
+    for a, b in zip(here.runs, there.runs):
+        assert {s: a.metrics[s] for s in ('valid', 'test')} == {s: b.metrics[s] for s in ('valid', 'test')}
+        assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
+        assert (a.predictions('test').probs == b.predictions('test').probs).all()
+
+
+def under_way(root, node):
+    "Workers of this machine that are past the first epoch of a run: process ids."
+    raylet, found = str(node.all_processes['raylet'][0].process.pid), []
+    for p in root.glob('toy/.unfinished/*/checkpoint.pt'):
+        try:
+            pid = json.loads((p.parent/'draft.json').read_text())['pid']
+            if (Path('/proc')/str(pid)/'stat').read_text().rsplit(') ')[1].split()[1] == raylet: found.append(pid)
+        except (OSError, ValueError): pass
+    return found
+
+
+def test_a_machine_dies_half_way(cluster, tmp_path):
+    node, seen, killed = cluster.add_node(num_cpus=2, object_store_memory=150*2**20), [], []
+
+    def kill(r):
+        seen.append(r.name)
+        if killed or not (pids := under_way(tmp_path, node)): return
+        for pid in pids: os.kill(pid, signal.SIGKILL); killed.append(pid)
+        cluster.remove_node(node, allow_graceful=False)
+    done = sweep(run, configs(24, seconds=.1), LAB, tmp_path, 'ray', address=cluster.address, each=kill)
+    assert killed, 'nothing ran on the second machine'
+    assert len(seen) == len(set(seen)) == 24 and len(done.failures) == 0
+    assert once_each(tmp_path, 24) and len(done.table()) == 24
+    assert [r for r in done.runs if r.info['attempts'] > 1 and r.extra['first'] > 0], 'what was under way went on from its checkpoint'
+
+
+def test_a_killed_worker_goes_on_from_its_checkpoint(cluster, tmp_path):
+    done = sweep(run, configs(3, die=2), LAB, tmp_path, 'ray', address=cluster.address)
+    assert [r.extra['first'] for r in done.runs] == [3, 3, 3] and once_each(tmp_path, 3)
+
+
+def test_what_kills_every_worker_is_given_up_alone(cluster, tmp_path):
+    todo = configs(2) + [dict(variant='bad', seed=9, die_always=True), dict(variant='full', seed=8, fail='disk'), dict(variant='wrong', seed=7, fail='no such rate')]
+    done = sweep(run, todo, LAB, tmp_path, 'ray', address=cluster.address, retries=1)
+    assert len(done.runs) == 2 and done.failures.variant.tolist() == ['full', 'wrong', 'bad']
+    errors = done.failures.set_index('variant').error
+    assert 'was lost with its worker' in errors['bad'] and 'its last checkpoint is kept' in errors['bad']
+    assert 'No space left on device' in errors['full'] and errors['wrong'] == 'ValueError: no such rate'
+    assert sorted(unfinished(tmp_path).variant) == ['bad', 'full', 'wrong'], 'nothing is lost: the drafts are there'
+
+
+def test_a_run_that_somebody_else_writes_is_waited_for(cluster, tmp_path):
+    (cfg,) = configs(1)
+    draft = start_run(LAB, cfg, tmp_path)
+    import threading
+    threading.Timer(1.5, lambda: draft.finish(dict(test=dict(accuracy=.9)), environment=toy_lab.STAMP)).start()
+    done = sweep(run, [cfg], LAB, tmp_path, 'ray', address=cluster.address)
+    assert done.runs[0].metrics['test'] == dict(accuracy=.9) and once_each(tmp_path, 1)
+
+
+def total(data, cfg): return float(data.sum()) + cfg, data.flags.owndata
+
+
+def test_data_travels_once(cluster):
+    data = np.ones(3_000_000)
+    results = dict(on_ray(functools.partial(total, data), [(i, i) for i in range(8)], address=cluster.address))
+    assert results == {i: (3e6 + i, False) for i in range(8)}, 'all read the same copy'
+
+
+def test_needs_are_checked_before_they_are_waited_for(cluster, tmp_path):
+    for kw, said in ((dict(gpus=2), '1 CPUs, 2 GPUs'), (dict(cpus=64), '64 CPUs'), (dict(memory=2**50), '1.05e+06 GiB')):
+        with pytest.raises(ClusterError, match='no machine of the cluster has that') as e: sweep(run, configs(1), LAB, tmp_path, 'ray', address=cluster.address, **kw)
+        assert said in str(e.value)
+    assert sweep(run, configs(1), LAB, tmp_path, 'ray', address=cluster.address, memory=2**20, workers=1).runs[0].extra['threads'] == '1'
+
+
+QUICK_AND_SLOW = "configs(3) + [dict(c, seed=c['seed'] + 3) for c in configs(2, epochs=30, seconds=.1)]"
+
+
+def driver(mark, root):
+    "Another process that sweeps on a cluster of its own."
+    code = f"from toy_lab import *; from fashion_lab.sweep import sweep; sweep(run, {QUICK_AND_SLOW}, LAB, {str(root)!r}, 'ray')"
+    return subprocess.Popen([sys.executable, '-c', code], cwd=HERE, env=dict(os.environ, FASHION_LAB_TEST_MARK=mark), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT], ids=['killed', 'Ctrl-C'])
+def test_the_driver_dies(mark, tmp_path, how):
+    own, todo = f'{mark[:16]}{how.name}', eval(QUICK_AND_SLOW)
+    d = driver(own, tmp_path)
+    until = time.monotonic() + 60
+    while (len(all_runs(tmp_path)) < 3 or not list(tmp_path.glob('toy/.unfinished/*/checkpoint.pt'))) and d.poll() is None and time.monotonic() < until: time.sleep(.05)
+    assert d.poll() is None, d.stdout.read()
+    d.send_signal(how); d.wait(30)
+    assert gone(own), toy_lab.marked(own)
+    before = {r.name: r.info['token'] for r in all_runs(tmp_path)}
+    assert 3 <= len(before) < 5
+    done = sweep(run, todo, LAB, tmp_path)
+    assert done.skipped == len(before) and once_each(tmp_path, 5)
+    assert before.items() <= {r.name: r.info['token'] for r in done.runs}.items(), 'what was finished stays'
+    assert [r for r in done.runs if r.extra['first'] > 0], 'what was under way went on'
+
+
+def test_versions_of_driver_and_cluster_differ(cluster):
+    code = f"import ray; ray.__version__ = '1.0.0'\nfrom fashion_lab.ray_executor import *\nwith ray_cluster({cluster.address!r}): pass"
+    done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ), capture_output=True, text=True, timeout=60)
+    assert done.returncode and 'ClusterError' in done.stderr and 'runs other versions than this process' in done.stderr, done.stderr[-800:]
+
+
+def test_a_worker_with_other_versions_refuses(cluster, tmp_path, monkeypatch):
+    import fashion_lab.ray_executor as r
+    monkeypatch.setattr(r, 'versions', lambda: dict(python='2.7'))
+    done = sweep(run, configs(1), LAB, tmp_path, 'ray', address=cluster.address)
+    assert 'instead of 2.7: install the same versions there' in done.failures.error[0]
+
+
+def test_a_connection_of_others_is_left_as_it_is(cluster):
+    ray.init(address=cluster.address, log_to_driver=False, logging_level='ERROR')
+    try:
+        with ray_cluster(): pass
+        assert ray.is_initialized()
+    finally: ray.shutdown()

@@ -1,0 +1,40 @@
+"""Labs that learn nothing, for tests of what runs them: their configurations are dicts, their runs say who made them, and they can be slow, die or fail on request."""
+import os, shutil, signal, time
+from pathlib import Path
+
+from fashion_lab.runs import start_run
+
+STAMP = dict(device='cpu', device_name='imaginary processor', threads=1, python='3.11.7', commit='0123456789', dirty=False, date='2026-01-31', command='test', versions=dict(torch='2.15.0'))
+LAB = 'toy'
+
+
+def configs(n, **more): return [dict(variant='toy', seed=s, source='synthetic', data='none', profile='smoke', protocol='fast', **more) for s in range(n)]
+
+
+def run(cfg, root=None):
+    """Epochs with a checkpoint after each. `seconds`: of an epoch; `die`: the epoch in which the first attempt kills its own process (`die_always`: every attempt, in its first epoch); `wipe`: and takes its disk with it;
+    `stop`: the epoch in which the first attempt is interrupted; `fail`: the error that is raised."""
+    with start_run(LAB, cfg, root) as draft:
+        if cfg.get('fail') == 'disk': raise OSError(28, 'No space left on device')
+        if cfg.get('fail'): raise ValueError(cfg['fail'])
+        first = int(draft.checkpoint.read_text()) if draft.checkpoint.exists() else 0
+        for epoch in range(first, cfg.get('epochs', 4)):
+            time.sleep(cfg.get('seconds', 0.))
+            (draft.path/'next').write_text(str(epoch + 1)); os.replace(draft.path/'next', draft.checkpoint)
+            if cfg.get('stop') == epoch and draft.note['attempts'] == 1: raise KeyboardInterrupt
+            if cfg.get('die') == epoch and draft.note['attempts'] == 1 or cfg.get('die_always'):
+                time.sleep(cfg.get('linger', 0.))
+                if cfg.get('wipe'): shutil.rmtree(draft.home)
+                os.kill(os.getpid(), signal.SIGKILL)
+        metrics = dict(test=dict(accuracy=.5 + cfg['seed']/1000))
+        return draft.finish(metrics, environment=STAMP, extra=dict(first=first, pid=os.getpid(), threads=os.environ.get('OMP_NUM_THREADS')))
+
+
+def marked(mark):
+    "The processes whose environment holds FASHION_LAB_TEST_MARK=`mark`, as they were started: {pid: command}."
+    found = {}
+    for p in Path('/proc').glob('[0-9]*'):
+        try:
+            if f'FASHION_LAB_TEST_MARK={mark}'.encode() in (p/'environ').read_bytes() and (p/'stat').read_text().split(') ')[1][0] != 'Z': found[int(p.name)] = (p/'cmdline').read_bytes().replace(b'\0', b' ').decode()[:120]
+        except OSError: pass
+    return found
