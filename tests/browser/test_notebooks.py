@@ -176,7 +176,7 @@ def test_nothing_is_wider_than_the_page_and_dark_is_readable(notebook):
         notebook.get_by_role('menuitem', name='Settings', exact=True).click()
         notebook.locator('.lm-Menu-itemLabel:text-is("Theme")').click()
         notebook.locator(f'.lm-Menu-itemLabel:text-is("{theme}")').click()
-        notebook.wait_for_function(f"document.body.dataset.jpThemeName == '{theme}'")
+        notebook.wait_for_function(f"document.body.dataset.jpThemeName == '{theme}' && !document.querySelector('#jupyterlab-splash')")
         ink, ground = light(note.evaluate('e => getComputedStyle(e).color')), light(notebook.evaluate("getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor"))
         assert (ink > 450 > 200 > ground) if 'Dark' in theme else (ink < 250 < 600 < ground), (theme, ink, ground)
         assert not notebook.evaluate("[...document.querySelectorAll('.fl-explorer')].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText.slice(0, 30))")
