@@ -41,6 +41,14 @@ def test_large_files_are_refused_before_they_are_looked_at(monkeypatch):
     with pytest.raises(ValueError, match=r'a.png has 3.0 MB; at most 2 MB'): up.checked_upload(bytes(3_000_000), 'a.png', limit=2e6)
 
 
+def test_every_box_says_how_large_a_file_may_be_and_keeps_to_it():
+    "A larger message than 10 MiB is dropped by Jupyter's server without a word, so it has to be said beforehand."
+    for made in (up.try_photo(lab()), up.match_pair(RUN)): assert 'at most 10 MB' in made.note.value and made.limit == up.LIMIT < 10*2**20
+    trial = up.try_photo(lab(), limit=1000)
+    trial.ask(as_file('BMP'))
+    assert 'at most 0.001 MB are taken' in trial.note.value and trial.answer is None
+
+
 @pytest.mark.parametrize('name', ['../../etc/passwd', 'C:\\x\\y.png', '<img src=x onerror=alert(1)>.png', 'a' * 500, '', '\x00\n'])
 def test_names_are_shown_and_never_used(name):
     shoes = lab()
