@@ -12,7 +12,7 @@ from fashion_lab.cli import LABS, main
 from fashion_lab.compute import hand_macs
 from fashion_lab.factorise import factorise, rank_for, separable
 from fashion_lab.labs import compression as lab
-from fashion_lab.labs.compression import METHODS, Config, configs, network, pictures_of, slim
+from fashion_lab.labs.compression import METHODS, configs, network, pictures_of, slim
 from fashion_lab.pruning import apply_masks, fit_widths, magnitude_masks, prunable, prune_channels, sparsity
 from fashion_lab.timing import in_turns
 

@@ -23,7 +23,7 @@ from torch import nn
 from ..cards import Cards, Method, verdict_table
 from ..codebooks import TieWeights, read_books, save_shared, share_weights, with_shared
 from ..compute import count_params, hand_macs
-from ..core import environment, is_interactive, one_of, pick_device, runs_dir, set_seed, whole_number
+from ..core import environment, one_of, pick_device, runs_dir, set_seed, whole_number
 from ..distill import Distillation, taught_loaders, teacher_logits
 from ..evaluate import Predictions, metrics, paired_seeds
 from ..export import OnnxNet, quantise, to_onnx
@@ -33,7 +33,7 @@ from .data_prep import at_hand
 from ..loaders import BatchLoader, table_loaders
 from ..page import figure_html, html_page, made_with, table_html, write_page
 from ..pruning import KeepZeros, apply_masks, fit_widths, magnitude_masks, prunable, prune_channels, sparsity
-from ..runs import Run, all_runs, as_runs, find_run, recorded, save_weights, start_run, table
+from ..runs import Run, all_runs, as_runs, find_run, save_weights, start_run, table
 from ..timing import networks_in_turns
 from ..train import fit, predict_probs
 from ..transfer import fit_classifier, rebuilt
@@ -427,7 +427,7 @@ def plot_front(
     leave=('sparse-95', 'side-14'), # variants that are not shown
 ): # a matplotlib figure
     "Accuracy against latency at one batch size, each variant a bubble as large as its file; the Pareto front in red."
-    from fashion_lab.plots import BLUE, GREY, INK, VERMILLION, canvas, dress, pareto_front, percent_axis
+    from fashion_lab.plots import BLUE, VERMILLION, canvas, dress, pareto_front, percent_axis
     one_of(batch, BATCHES, 'batch'); c = comparison(runs)
     c = c[(c.data == one_of(data, sorted(set(c.data)), 'data set among these runs')) & ~c.variant.isin(leave)].reset_index(drop=True)
     share = 1/c[f'faster_{batch}'].to_numpy(); front = pareto_front(share, c.accuracy.to_numpy())
