@@ -1,0 +1,151 @@
+"""The compression lab: settings, what a run begins with, files that are what they say, figures and page; pruning, factors and teachers at their corners."""
+import copy, dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from fashion_lab import runs
+from fashion_lab.cli import LABS, main
+from fashion_lab.compute import hand_macs
+from fashion_lab.factorise import factorise, rank_for, separable
+from fashion_lab.labs import compression as lab
+from fashion_lab.labs.compression import METHODS, Config, configs, network, pictures_of, slim
+from fashion_lab.pruning import apply_masks, fit_widths, magnitude_masks, prunable, prune_channels, sparsity
+from fashion_lab.timing import in_turns
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory):
+    root = tmp_path_factory.mktemp('runs')
+    wanted = ['original', 'low-rank-25', 'combination', 'sparse-80', 'shared-2bit', 'width-25', 'distilled-25']
+    return root, [lab.run(dataclasses.replace(c, limit=300), root, show=False) for c in configs('smoke', variants=wanted)]
+
+
+# ---------------------------------------------------------------- settings
+def test_registered(): assert 'compression' in LABS
+
+
+def test_begun_with_and_taught_by_what_a_sweep_runs():
+    "Every variant that a run needs is a variant of the sweep, letter by letter, or it would be trained twice."
+    for profile in ('quick', 'full'):
+        everything = set(configs(profile, variants=METHODS.names, source='real'))
+        for c in everything:
+            if c.seed >= 3: continue
+            for needed in filter(None, (c.begin, c.teacher)): assert lab.sibling(c, needed) in everything
+
+
+def test_sizes_are_those_of_the_profile():
+    assert {c.limit for c in configs('full')} == {None} and {c.epochs for c in configs('smoke')} <= {0, 1}
+    assert {c.turns for c in configs('full', variants=['photo', 'photo-int8'])} == {6}
+    assert configs('smoke', variants='photo')[0].limit == lab._PHOTOS['smoke']
+    assert configs('full', variants='photo', data_path='x')[0].data_path is None           # the folder of the small pictures is none of photographs
+
+
+# ---------------------------------------------------------------- runs
+def test_runs_hold_what_they_say(done):
+    root, rs = done
+    by = {r.variant: r for r in rs}
+    d = pictures_of(lab.config_of(rs[0]))
+    first = by['original'].metrics
+    for r in rs:
+        m = r.metrics
+        assert set(m) >= {'valid', 'test', 'batch_1', 'batch_32', 'disk'} and m['n']['test'] == len(d.ids['test'])
+        t = m['batch_1']
+        assert 0 < t['latency_ms']['low'] <= t['latency_ms']['value'] <= t['latency_ms']['high'] and t['speedup']['value'] > 0
+        assert m['macs'] == sum(hand_macs(network(r), (1, 28, 28)).values()) and r.extra['dtype'] == ('int8' if r.variant == 'combination' else 'float32')
+        if r.variant != 'combination': assert m['test']['agreement'] == 1.
+    assert first['batch_1']['speedup']['value'] == 1. and first['disk']['bytes'] == pytest.approx(4*first['params'], rel=.01)
+    sparse = by['sparse-80']
+    assert sparsity(network(sparse)) == pytest.approx(.8, abs=1e-3) and sparse.metrics['disk']['nonzero'] == pytest.approx(.2*first['disk']['nonzero'], rel=.01)
+    assert sparse.metrics['macs'] == first['macs'] and sparse.metrics['disk']['zlib_bytes'] < .5*sparse.metrics['disk']['bytes']
+    assert all(len(np.unique(w.detach().numpy())) <= 4 for w in prunable(network(by['shared-2bit'])).values())
+    assert by['low-rank-25'].metrics['macs'] < .4*first['macs']
+    small = by['combination']
+    assert small.metrics['disk']['bytes'] < .1*first['disk']['bytes'] and small.metrics['params'] < .3*first['params']
+
+
+def test_a_run_makes_what_it_needs_once(done):
+    root, rs = done
+    names = [r.variant for r in runs.all_runs(root, 'compression')]
+    assert names.count('original') == 1 and names.count('distilled-50') == 1              # the latter was made by the combination
+
+
+def test_tables_figures_and_page(done, tmp_path):
+    root, rs = done
+    c = lab.comparison(rs)
+    assert list(c.variant) == [n for n in METHODS.names if n in set(c.variant)]             # in the order of the cards
+    assert c.set_index('variant').difference['original'] == 0
+    t = lab.targets(rs)
+    assert (t.reached == ((t.measured >= t.wanted) | t.target.str.startswith('p of'))).all()
+    page = lab.report(rs, tmp_path/'page')
+    assert {p.name for p in page.parent.iterdir()} >= {'index.html', 'front_1.png', 'front_32.png', 'teaching.png', 'comparison.csv', 'targets.csv', 'verdicts.csv'}
+    alone = lab.report(rs[:1], tmp_path/'alone')
+    assert not (alone.parent/'verdicts.csv').exists()
+
+
+def test_pairs_over_seeds(done):
+    "Two seeds more, made up: the difference is theirs, and the verdict is the paired test's."
+    t = runs.table(done[1])
+    more = pd.concat([t.assign(seed=s, value=t.value + .001*s*(t.variant != 'original')) for s in range(4)])
+    v = lab.verdicts(more).set_index('variant')
+    assert v.n['width-25'] == 4 and set(v.verdict) <= {'better', 'worse', 'no difference shown'}
+    assert lab.comparison(more).seeds.eq(4).all()
+    assert 'p of the paired t test, student with a teacher against the same without' in set(lab.targets(more).target)
+
+
+def test_answers(done, tmp_path, capsys):
+    from PIL import Image
+    root, rs = done
+    photo = tmp_path/'shirt.png'; Image.new('RGB', (50, 60), 'white').save(photo)
+    small = next(r for r in rs if r.variant == 'combination')
+    assert main(['predict', 'compression', str(photo), '--run', str(small.path)]) == 0
+    assert main(['export', 'compression', '--run', str(small.path), '--folder', str(tmp_path/'out')]) == 0
+    assert sorted(p.name for p in (tmp_path/'out').iterdir()) == ['compression.json', 'compression.onnx', 'compression_example.py']
+    assert '"dtype": "int8"' in (tmp_path/'out'/'compression.json').read_text()
+    assert (tmp_path/'out'/'compression.onnx').stat().st_size < 1.2*small.metrics['disk']['bytes']
+    assert main(['predict', 'compression', str(photo), '--out', str(root)]) == 3             # only drawn pictures were learned from
+    assert 'run compression --profile quick' in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- the parts
+def test_pruned_network_of_another_shape_is_refused():
+    net = slim(.25).eval()
+    with pytest.raises(ValueError, match='do not fit'): fit_widths(copy.deepcopy(net), factorise(net, .5).state_dict())
+    with pytest.raises(ValueError, match='belong to another network'): apply_masks(net, {'x': torch.ones(3)})
+
+
+@pytest.mark.parametrize('share', [0., .1, .33, .9])
+def test_widths_come_back_for_every_share(share):
+    net = slim(.5).eval(); thin = prune_channels(net, (1, 28, 28), share, multiple=4); x = torch.rand(2, 1, 28, 28)
+    assert all(w.shape[0] % 4 == 0 for k, w in list(prunable(thin).items())[:-1])
+    assert torch.allclose(fit_widths(slim(.5), thin.state_dict()).eval()(x), thin(x), atol=1e-6)
+
+
+@pytest.mark.parametrize('share', [0., .5, .999])
+def test_exactly_so_many_zeros(share):
+    net = slim(.25); masks = magnitude_masks(net, share); n = sum(m.numel() for m in masks.values())
+    assert sum(int((~m).sum()) for m in masks.values()) == round(share*n)
+
+
+@pytest.mark.parametrize('share', [.05, .25, .75])
+def test_factors_cost_no_more_than_asked(share):
+    net = slim().eval(); two = factorise(net, share)
+    was, now = (hand_macs(n, (1, 28, 28)) for n in (net, two))
+    for name in ('1.0.0', '2.0.0', '4'): assert sum(v for k, v in now.items() if k == name or k.startswith(name + '.')) <= share*was[name] or rank_for(net.get_submodule(name), share) == 1
+    assert now['0.0.0'] == was['0.0.0'] and list(now.values())[-1] == list(was.values())[-1]
+
+
+def test_separable_keeps_strides_and_padding():
+    net = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2, padding=2, dilation=1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1))
+    thin = separable(net); x = torch.rand(1, 3, 17, 17)
+    assert thin(x).shape == net(x).shape and type(thin[1]) is nn.Conv2d and thin[0][0].groups == 3
+
+
+def test_turns_meet_the_same_weather():
+    now = [0.]
+    def work(s): now[0] += s*(10. if int(now[0]*7) % 3 == 0 else 1.)
+    t = in_turns(dict(a=lambda: work(1e-3), b=lambda: work(1e-3)), turns=300, burst=3, clock=lambda: now[0])
+    assert t.speedup['b'] == pytest.approx(1., abs=.02)
