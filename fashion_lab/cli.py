@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LABS', 'EPILOG', 'lab_module', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'page_of', 'fetch_set',
            'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'run_all', 'headline', 'finished', 'cmd_report',
-           'cmd_publish', 'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'parser',
-           'data_arguments', 'run_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments',
-           'predict_arguments', 'compute_arguments', 'main', 'complain']
+           'cmd_publish', 'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs',
+           'cmd_export', 'parser', 'data_arguments', 'run_arguments', 'choice_arguments', 'report_arguments',
+           'publish_arguments', 'predict_arguments', 'compute_arguments', 'export_arguments', 'main', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
 import argparse, importlib, inspect, sys
@@ -25,6 +25,7 @@ LABS = dict(
     closures='How does the shoe fasten? One-cycle transfer learning on 422 photos',
     segmentation='Which pixels of a house front are wall, window, pillar or balcony, and what does a U-Net save?',
     compute_costs='Where do the operations, bytes and milliseconds of these networks go?',
+    compression='How much smaller and faster, and at what loss? Pruning, int8, codebooks, distillation',
 )
 
 def lab_module(
@@ -224,6 +225,18 @@ def save_costs(table, said, args)->list: # the files, as they were named
             with atomic_path(path) as tmp: tmp.write_text(text(), encoding='utf-8')
     return [f'written: {p}' for p in texts if p]
 
+# %% ../nbs/studio/01_cli.ipynb #385d9360
+def cmd_export(args)->int:
+    "Write a trained network as ONNX, safetensors or torch.export."
+    from fashion_lab.labs.portable import export_run, takes_part
+    from fashion_lab.runs import Run
+    lab = lab_module(takes_part(args.lab))
+    run = Run(args.run) if args.run else lab.chosen_run(args.out)
+    if run.lab != args.lab: raise ValueError(f"{run.name} is a run of {run.lab}, not of {args.lab}")
+    files = export_run(run, args.folder, args.format, True if args.int8 else None)
+    print(f'network: {run.variant}, {run.name}', *files, f'try it:  python {files[-1]} PHOTO', sep='\n')
+    return 0
+
 # %% ../nbs/studio/01_cli.ipynb #d5ffacf1
 EPILOG = """exit codes: 0 done, 1 some runs or photos failed, 2 unusable argument, 3 something is missing, 130 stopped (the same command goes on)
 
@@ -236,7 +249,8 @@ examples:
   fashion_lab predict shoe_pairs left.jpg right.jpg
   fashion_lab predict shoe_pairs heap_of_single_shoes/
   fashion_lab predict segmentation street.jpg --folder masks
-  fashion_lab compute resnet50 --input 3,224,224"""
+  fashion_lab compute resnet50 --input 3,224,224
+  fashion_lab export fashion_mnist --format onnx"""
 
 def parser()->argparse.ArgumentParser:
     "What the command accepts."
@@ -253,6 +267,7 @@ def parser()->argparse.ArgumentParser:
     publish_arguments(sub('publish', "add finished runs to the results files that the docs' tables are made from", cmd_publish))
     predict_arguments(sub('predict', 'classify, match or segment photos with a trained network', cmd_predict))
     compute_arguments(sub('compute', 'show what a model costs: parameters, operations, bytes, receptive fields and milliseconds, layer by layer', cmd_compute))
+    export_arguments(sub('export', 'write a trained network as a file for other programs, with an example that loads it', cmd_export))
     return p
 
 def data_arguments(s):
@@ -309,6 +324,14 @@ def compute_arguments(s):
     s.add_argument('--threads', type=int, metavar='N', help='processor threads; default: all cores')
     s.add_argument('--csv', metavar='FILE', help='also write all columns as a CSV file')
     s.add_argument('--html', metavar='FILE', help='also write a page')
+
+def export_arguments(s):
+    s.add_argument('lab', metavar='LAB', help='a lab, as `fashion_lab list` names it')
+    s.add_argument('--format', default='onnx', help='onnx, safetensors or torch-export; default: %(default)s')
+    s.add_argument('--int8', action='store_true', help='onnx in 8-bit integers, calibrated on training pictures')
+    s.add_argument('--run', metavar='FOLDER', help="a finished run's folder; default: the run that answers for photos")
+    s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
+    s.add_argument('--folder', metavar='FOLDER', help='where to write; default: LAB-VARIANT in the working folder')
 
 # %% ../nbs/studio/01_cli.ipynb #d4bd7438
 def main(
