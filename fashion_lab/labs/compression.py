@@ -440,7 +440,7 @@ def plot_front(
     _name_points(ax, share, c)
     ax.set_xscale('log'); ax.margins(x=.13, y=.1); percent_axis(ax.yaxis); ticks = [v for v in (.02, .05, .1, .2, .3, .5, .7, 1., 1.5, 2.) if ax.get_xlim()[0] <= v <= ax.get_xlim()[1]]
     ax.set_xticks(ticks, [f'{v:g}' for v in ticks]); ax.minorticks_off()
-    t = table(runs); note = f"batch {batch}, {t.threads.iloc[0]} thread{'s'*int(t.threads.iloc[0] > 1)}; {c.seeds.min()} seed{'s'*int(c.seeds.max() > 1)}{f' to {c.seeds.max()}' if c.seeds.nunique() > 1 else ''}, bars: standard deviation; area: bytes of the file; red: nothing faster is better"
+    t = table(runs); note = f"batch {batch}, {t.threads.iloc[0]} thread{'s'*int(t.threads.iloc[0] > 1)}; {c.seeds.min()}{f' to {c.seeds.max()}' if c.seeds.nunique() > 1 else ''} seed{'s'*int(c.seeds.max() > 1)}; bars: sd, area: bytes of the file, red: nothing faster is better"
     dress(ax, 'What accuracy costs', note, 'Time for a call, as a share of the original in eager torch (logarithmic)', 'Accuracy', c.source.iloc[0])
     return fig
 
