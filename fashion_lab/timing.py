@@ -8,7 +8,6 @@ __all__ = ['in_turns', 'network_call', 'networks_in_turns']
 # %% ../nbs/foundation/21a_timing.ipynb #ab9f6446
 import time
 
-from .compute import make_input
 from .core import pick_device, threads, whole_number
 
 import numpy as np
