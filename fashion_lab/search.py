@@ -72,9 +72,20 @@ def open_study(
     one_of(sampler, SAMPLERS, 'sampler'); one_of(pruner, PRUNERS, 'pruner'); check_space(space)
     s = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True) if sampler == 'tpe' else optuna.samplers.RandomSampler(seed)
     p = dict(median=optuna.pruners.MedianPruner(n_startup_trials=4), asha=optuna.pruners.SuccessiveHalvingPruner(), none=optuna.pruners.NopPruner())[pruner]
-    try: study = optuna.create_study(storage=study_url(storage), study_name=name, sampler=s, pruner=p, direction='maximize' if maximise else 'minimize', load_if_exists=True)
-    except Exception as e: raise OSError(f"the study {name!r} cannot be opened in {storage or study_url()}: {str(e).strip().splitlines()[0]}; wait until no other process writes there, or give another storage") from e
-    return _same_search(study, name, dict(space={k: list(v) + [type(v).__name__] for k, v in space.items()}, maximise=bool(maximise)))
+    facts, url = dict(space={k: list(v) + [type(v).__name__] for k, v in space.items()}, maximise=bool(maximise)), study_url(storage)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_lock(url))                                                     # two processes that begin at once would both make the tables
+            study = optuna.create_study(storage=url, study_name=name, sampler=s, pruner=p, direction='maximize' if maximise else 'minimize', load_if_exists=True)
+        except Exception as e: raise OSError(f"the study {name!r} cannot be opened in {storage or study_url()}: {str(e).strip().splitlines()[0]}; wait until no other process writes there, or give another storage") from e
+        return _same_search(study, name, facts)
+
+def _address(study): return getattr(getattr(study._storage, '_backend', study._storage), 'url', '')
+
+def _lock(url): # one for all studies of a place
+    file = Path(url.removeprefix('sqlite:///').partition('?')[0]) if url.startswith('sqlite:///') else runs_dir()/'studies'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f'{file}.lock')
 
 def _same_search(study, name, facts): # the study, which remembers what it is a search for
     known = study.user_attrs.get('search')
@@ -119,7 +130,7 @@ def search(
     "Try settings, each where the last ones promise most; stopped, it goes on where it was. A trial that fails is kept with its error, and the search goes on. Several processes may work on one study."
     whole_number(trials, 'trials'); whole_number(workers, 'workers')
     study = open_study(name, space, storage, sampler, pruner, seed, maximise)
-    with _lock(study), _stored(study): _release_cut_off(study, os.getpid())
+    with _lock(_address(study)), _stored(study): _release_cut_off(study, os.getpid())
     over, failed = lambda: _count(study, 'COMPLETE', 'PRUNED'), 0
     one = functools.partial(_next_trial, score, space, trials, (name, space, storage, sampler, pruner), seed, maximise)
     with progress(desc=name, total=trials, initial=min(over(), trials), show=show, unit='trial') as bar:
@@ -140,18 +151,12 @@ def _last_error(study): return next((t.user_attrs['error'] for t in reversed(stu
 # %% ../nbs/foundation/10a_search.ipynb #b3d1d057
 def _next_trial(score, space, trials, study, seed=0, maximise=True, k=None): # True: over; False: failed; None: nothing is left to take
     if isinstance(study, tuple): study = open_study(*study, seed=seed + 1 + k, maximise=maximise)      # in a worker: its own draws
-    with _lock(study), _stored(study):
+    with _lock(_address(study)), _stored(study):
         _release_cut_off(study)
         if _count(study, 'COMPLETE', 'PRUNED', 'RUNNING') >= trials: return None
         trial = study.ask()
         trial.set_user_attr('pid', os.getpid()); trial.set_user_attr('host', socket.gethostname())
     return _one_trial(study, trial, space, score)
-
-def _lock(study): # one for all studies of a place
-    url = getattr(getattr(study._storage, '_backend', study._storage), 'url', '')
-    file = Path(url.removeprefix('sqlite:///').partition('?')[0]) if url.startswith('sqlite:///') else runs_dir()/'studies'
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f'{file}.lock')
 
 @contextlib.contextmanager
 def _stored(study): # what the database raises, as an OSError with a sentence
