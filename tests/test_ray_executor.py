@@ -153,7 +153,7 @@ QUICK_AND_SLOW = "configs(3) + [dict(c, seed=c['seed'] + 3) for c in configs(2, 
 def driver(mark, root):
     "Another process that sweeps on a cluster of its own."
     code = f"from toy_lab import *; from fashion_lab.sweep import sweep; sweep(run, {QUICK_AND_SLOW}, LAB, {str(root)!r}, 'ray')"
-    return subprocess.Popen([sys.executable, '-c', code], cwd=HERE, env=dict(os.environ, FASHION_LAB_TEST_MARK=mark), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen([sys.executable, '-c', code], cwd=HERE, env=dict(os.environ, FASHION_LAB_TEST_MARK=mark, FASHION_LAB_TEST_PACE='10'), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT], ids=['killed', 'Ctrl-C'])
