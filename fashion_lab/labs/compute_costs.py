@@ -192,7 +192,7 @@ DIFFERENCES = dict(max_pool2d='comparisons, which no counter calls operations', 
                    adaptive_avg_pool2d='fvcore alone would add 1 per input value', mean='additions and a division; neither has a formula', add='residual additions; neither has a formula', mul='values times values, as in a gate; neither has a formula',
                    upsample_nearest2d='copies, which no counter calls operations', upsample_bilinear2d='four products and three sums per value; neither has a formula', feature_dropout='nothing outside of training',
                    hardswish='neither has a formula', hardsigmoid='neither has a formula', **dict.fromkeys(('ceil', 'div', 'sub', 'pad'), 'arithmetic on sizes, from which padding is computed; none on values'))
-_ALIASES = dict(max_pool2d_with_indices='max_pool2d', native_layer_norm='layer_norm', _unsafe_index='upsample_nearest2d', _native_batch_norm_legit_no_training='batch_norm', native_batch_norm='batch_norm') # torch's inner names
+_ALIASES = dict(max_pool2d_with_indices='max_pool2d', native_layer_norm='layer_norm', _unsafe_index='upsample_nearest2d', _adaptive_avg_pool2d='adaptive_avg_pool2d', _native_batch_norm_legit_no_training='batch_norm', native_batch_norm='batch_norm') # torch's inner names
 
 def agreement(
     names=None, # names in `NETWORKS`; default: all
