@@ -25,17 +25,14 @@ def cluster(
     k:int,        # values to keep, from 1 to 256
     steps:int=100,# at most
 )->tuple:         # codebook (k,) float32, rising; codes (N,) uint8
-    "k-means on a line (Lloyd 1982), begun with evenly spaced values; a cluster that becomes empty stays where it is."
-    v = np.sort(np.asarray(values, np.float64).ravel())
+    "k-means (Lloyd 1982, by scikit-learn), begun with evenly spaced values; with no more different values than `k`, these are the codebook, the last of them repeated."
+    from sklearn.cluster import KMeans
+    v = np.asarray(values, np.float64).ravel()
     if whole_number(k, 'k') > 256: raise ValueError(f"k must be at most 256, since a code is a byte, got {k}")
     if not len(v) or not np.isfinite(v).all(): raise ValueError("cluster needs at least one value, and finite ones")
-    sums, book = np.r_[0., np.cumsum(v)], np.linspace(v[0], v[-1], k) if k > 1 else np.array([v.mean()])
-    for _ in range(steps):
-        edges = np.r_[0, np.searchsorted(v, (book[1:] + book[:-1])/2), len(v)]
-        n, total = np.diff(edges), np.diff(sums[edges])
-        new = np.sort(np.where(n > 0, total/np.maximum(n, 1), book))
-        if np.array_equal(new, book): break
-        book = new
+    book = np.unique(v)
+    if len(book) <= k: book = np.pad(book, (0, k - len(book)), 'edge')
+    else: book = np.sort(KMeans(k, init=np.linspace(v.min(), v.max(), k)[:, None], n_init=1, max_iter=steps, tol=0).fit(v[:, None]).cluster_centers_[:, 0])
     book = book.astype(np.float32)
     return book, np.searchsorted((book[1:] + book[:-1])/2, np.asarray(values, np.float32).ravel()).astype(np.uint8)
 

@@ -493,15 +493,12 @@ ARCHIVES = dict(
 def fetch_photos(
     name:str,                  # 'clothing' or 'facades'; 'closures' and 'shoe_pairs' need the photos of 'clothing'
     folder:str|Path|None=None, # where to put the files; default: the user's cache
-    retries:int=3,             # tries per address that bring nothing before the next address is asked
-    timeout:float=30,          # seconds to wait for an answer
-    pause:float=1,             # seconds before the second try; doubles with each further one
-    wait:float=3600,           # seconds to wait for another process that is fetching
+    **kwargs                   # as for `archives.fetch_archive`: retries, timeout, pause, wait
 )->Path:                       # the folder
     "Download and unpack a set of photos; raises `MissingData` without a network, `DataError` for an archive that is not what it should be or a folder that cannot be written."
     name = 'clothing' if name in ('closures', 'shoe_pairs') else name
     archive = ARCHIVES[one_of(name, ARCHIVES, 'set of photos with an archive')]
-    return fetch_archive(archive, Path(folder).expanduser() if folder else cache_dir()/name, name, retries, timeout, pause, wait)
+    return fetch_archive(archive, Path(folder).expanduser() if folder else cache_dir()/name, name, **kwargs)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #8057b03f
 NO_CLASSES = ('Not sure', 'Other', 'Skip')

@@ -14,6 +14,7 @@ from .core import whole_number
 import torch
 from fastai.callback.core import Callback
 from torch import nn
+from torch.nn.utils import prune
 
 # %% ../nbs/foundation/20_pruning.ipynb #d6f59a94
 def prunable(
@@ -38,11 +39,10 @@ def magnitude_masks(
 )->dict:             # name -> bool tensor of the weight's shape; False: dropped
     "Which weights stay when the smallest of all layers together are dropped."
     if isinstance(share, bool) or not 0 <= share < 1: raise ValueError(f"share must lie in [0, 1), got {share!r}")
-    weights = prunable(model)
-    sizes = torch.cat([w.detach().abs().flatten() for w in weights.values()])
-    stays = torch.ones(len(sizes), dtype=torch.bool, device=sizes.device)
-    stays[sizes.argsort(stable=True)[:round(share*len(sizes))]] = False
-    return {k: m.view_as(w) for (k, w), m in zip(weights.items(), stays.split([w.numel() for w in weights.values()]))}
+    names, m = list(prunable(model)), copy.deepcopy(model)
+    layers = [m.get_submodule(n.removesuffix('weight').removesuffix('.')) for n in names]
+    prune.global_unstructured([(layer, 'weight') for layer in layers], prune.L1Unstructured, amount=float(share))
+    return {n: layer.weight_mask.bool() for n, layer in zip(names, layers)}
 
 @torch.no_grad()
 def apply_masks(

@@ -31,14 +31,14 @@ class Stop:
     failed:bool = False  # nothing, or not everything, was done
 
     def row(self)->dict: # lab, data, variant, result, published, runs, seconds, note
-        "The line of the summary: what the lab's flagship variant reached and, for real data, the best that others have stated in the same metric."
+        "The line of the summary: what the lab's flagship variant reached and, for real data and more than a smoke test, the best that others have stated in the same metric."
         row = dict(lab=self.lab, data='', variant='', result='', published='', runs=len(self.runs), seconds=round(self.seconds, 1), note=self.note)
         if not self.runs: return row
         lab = lab_module(self.lab)
         run = next((r for r in self.runs if r.variant == getattr(lab, 'FLAGSHIP', '')), self.runs[-1])
         said, words = published(lab), headline(lab, run.metrics)
         stated = said[said.metric == getattr(lab, 'HEADLINE', 'accuracy')].published
-        return row | dict(data=run.config['source'], variant=run.variant, result=words, published=f'{stated.max():.4f}' if len(stated) and run.config['source'] == 'real' else '')
+        return row | dict(data=run.config['source'], variant=run.variant, result=words, published=f'{stated.max():.4f}' if len(stated) and run.config['source'] == 'real' and run.config['profile'] != 'smoke' else '')
 
 # %% ../nbs/studio/00b_tour.ipynb #83304d0e
 def planned(
@@ -56,9 +56,11 @@ def planned(
     except FileNotFoundError as e:
         if source: raise
         todo = lab.configs(profile, **(asked | dict(source='synthetic'))); lab.prepare(todo[0])
-        return todo, f'drawn data, for the real was not found ({str(e).splitlines()[0]})'
+        return todo, f'drawn data, for the real was not found ({_first_line(e)})'
 
 # %% ../nbs/studio/00b_tour.ipynb #76c35985
+def _first_line(error): return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
 def visit(
     name:str,            # a lab
     profile:str='quick', # smoke, quick or full
@@ -79,7 +81,7 @@ def visit(
         moved(done.skipped)
         if stop.failed: stop.note = '; '.join([*[stop.note]*bool(stop.note), f'{len(done.failures)} of {len(todo)} runs failed: {done.failures.error.iloc[0]}'])
         if stop.runs: stop.page = lab.report(stop.runs)
-    except (OSError, ValueError, RuntimeError) as e: stop.note, stop.failed = str(e).splitlines()[0], True
+    except Exception as e: stop.note, stop.failed = _first_line(e), True
     stop.seconds = time.perf_counter() - start
     return stop
 
