@@ -14,7 +14,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from fastai.distributed import DistributedTrainer
-from fastai.torch_core import num_distrib, rank_distrib
+from fastai.torch_core import num_distrib
 
 # %% ../nbs/foundation/07a_distributed.ipynb #873b103f
 class Part:

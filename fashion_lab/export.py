@@ -234,6 +234,7 @@ _LOAD = dict(
     safetensors=('torch and safetensors', 'import torch\nfrom safetensors.torch import load_file\nfrom torch import nn\n',
                  'network = $code\nnetwork.load_state_dict(load_file(here/"$file"))\nnetwork.eval()\nmean, std = (np.float32(about[k]).reshape(1, -1, 1, 1) for k in ("mean", "std"))\nwith torch.no_grad(): logits = network(torch.from_numpy((x - mean)/std)).numpy()\n'))
 
+# %% ../nbs/foundation/21_export.ipynb #b7e551dd
 def write_export(
     net:nn.Module,       # in evaluation mode; takes normalised pictures
     input_shape,         # of one picture: (channels, height, width)

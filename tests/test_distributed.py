@@ -12,7 +12,7 @@ import numpy as np, torch
 from torch import nn
 from fastai.callback.core import Callback
 from fashion_lab.core import set_seed
-from fashion_lab.distributed import num_distrib, rank_distrib
+from fastai.torch_core import num_distrib, rank_distrib
 from fashion_lab.loaders import Augment, BatchLoader, DataLoaders
 from fashion_lab.train import fit
 

@@ -20,7 +20,6 @@ from fashion_lab.segment_plots import plot_segments
 from fashion_lab.segment_training import LOSSES, MASK_AUGMENTS, MaskAugment, MaskLoader, SegmentLoss, SegmentRecipe, fit_segmenter, pixel_weights
 from fashion_lab.train import fit
 from fashion_lab.tiles import segment_photo, tile_starts, tile_weights, tiled_probs
-from shell import shell
 
 
 def counts(scores, positive):
