@@ -131,6 +131,17 @@ def test_all_out_of_memory_halves_all():
     assert [f.batch_size for f in fits] == [8, 8] == [d.train.bs for d in dls] and [len(f.history) for f in fits] == [2, 2]
 
 
+def test_checkpoints_of_others_are_refused(tmp_path):
+    fit_together([made(LogisticBaseline, s) for s in range(2)], seeded(loaders(), range(2)), epochs=1, checkpoint=tmp_path/'two.pt', show=False)
+    fit(made(LogisticBaseline, 0), loaders(), epochs=1, checkpoint=tmp_path/'alone.pt', show=False)
+    for name, k, n in (('two.pt', 3, '2 networks'), ('alone.pt', 3, '1 network'), ('two.pt', 1, '2 networks')):
+        with pytest.raises(ValueError, match=f'{name} is the checkpoint of {n}, and {k} are to go on'):
+            fit_together([made(LogisticBaseline, s) for s in range(k)], seeded(loaders(), range(k)), epochs=2, checkpoint=tmp_path/name, show=False)
+    (tmp_path/'broken.pt').write_bytes(b'no checkpoint')
+    with pytest.warns(UserWarning, match='cannot be read') as seen: fit_together([made(LogisticBaseline, 0)], [loaders()], epochs=1, checkpoint=tmp_path/'broken.pt', show=False)
+    assert len([w for w in seen if 'cannot be read' in str(w.message)]) == 1
+
+
 def test_history_is_shared_out():
     fits = fit_together([made(SmallCNN, s) for s in range(3)], seeded(loaders(), range(3)), epochs=2, monitor='accuracy', metrics=dict(accuracy=lambda z, y: float(y.float().mean()), n=lambda z, y: z.shape[1]), show=False)
     for f in fits:
