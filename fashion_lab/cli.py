@@ -251,7 +251,7 @@ def save_costs(table, said, args)->list: # the files, as they were named
 # %% ../nbs/studio/01_cli.ipynb #385d9360
 def cmd_export(args)->int:
     "Write a trained network as ONNX, safetensors or torch.export."
-    from fashion_lab.labs.portable import export_run, takes_part
+    from fashion_lab.portable import export_run, takes_part
     from fashion_lab.runs import Run
     lab = lab_module(takes_part(args.lab))
     run = Run(args.run) if args.run else lab.chosen_run(args.out)

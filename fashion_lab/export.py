@@ -199,7 +199,7 @@ def as_code(
         inner = [as_code(m, indent + 4) for m in model]
         return 'nn.Sequential(\n' + ''.join(f"{' '*(indent + 4)}{c},\n" for c in inner) + ' '*indent + ')'
     if type(model).__name__ in PLAIN and type(model).__module__.startswith('torch.nn'): return f'nn.{model!r}'
-    raise ValueError(f"{type(model).__name__} is no ordinary layer of torch.nn and has no short code; allowed: nn.Sequential of {', '.join(PLAIN)}")
+    raise ValueError(f"{type(model).__name__} is no ordinary layer of torch.nn and has no short code; allowed: nn.Sequential of {', '.join(PLAIN)}; the formats onnx and torch-export take any network")
 
 # %% ../nbs/foundation/21_export.ipynb #69ce2653
 FORMATS = {'onnx': 'onnx', 'safetensors': 'safetensors', 'torch-export': 'pt2'}
@@ -223,6 +223,9 @@ _TAIL = '''
 if logits.ndim == 2:
     p = np.exp(logits[0] - logits[0].max()); p /= p.sum()
     for i in p.argsort()[::-1][:3]: print(about["classes"][i] if about.get("classes") else i, f"{p[i]:.3f}")
+elif logits.ndim == 4:                                # a class for every pixel: how much of the picture each has
+    share = np.bincount(logits[0].argmax(0).ravel(), minlength=logits.shape[1])/logits[0, 0].size
+    for i in share.argsort()[::-1]: print(about["classes"][i] if about.get("classes") else i, f"{share[i]:.3f} of the picture")
 else: print("output", logits.shape)
 '''
 _LOAD = dict(

@@ -171,6 +171,7 @@ def held(
 # %% ../nbs/foundation/06_loaders.ipynb #5dc8488f
 class BatchLoader(DataLoader):
     "Batches of uint8 images: gathered, augmented and normalised a batch at a time on the batch's device."
+    layout = torch.channels_last # of the batches in memory; `train.fit` sets it
     def __init__(self,
         images,               # uint8 images, any layout that `image_tensor` takes, or anything indexed like an array of them
         labels,               # integer class of each image, `(N,)`
@@ -230,12 +231,12 @@ def drawn_by(
 def batch(self:BatchLoader,
     index:torch.Tensor,                  # positions of the images, `(B,)`
     generator:torch.Generator|None=None, # for the augmentation
-)->tuple:                                # float32 images `(B, C, H, W)`, normalised, channels last; labels `(B,)`
+)->tuple:                                # float32 images `(B, C, H, W)`, normalised, in the loader's `layout`; labels `(B,)`
     "The images and labels at `index` as the network gets them."
     x = gathered(self.x, self.rows[index])
     x = self.augment(x, generator, self.coin[index] ^ bool(self.epoch%2)) if self.augment else x.float().div_(255)
     mean, std = (_per_channel(tuple(v), x.device) for v in (self.mean, self.std))
-    return ((x - mean)/std).contiguous(memory_format=torch.channels_last), self.y.index_select(0, index)
+    return ((x - mean)/std).contiguous(memory_format=self.layout), self.y.index_select(0, index)
 
 @functools.lru_cache(maxsize=32)
 def _per_channel(values, device): return torch.tensor(values, device=device).view(1, -1, 1, 1) # made once, not for every batch
@@ -379,13 +380,13 @@ class FeatureLoader(BatchLoader):
     def batch(self,
         index:torch.Tensor,                  # positions of the images, `(B,)`
         generator:torch.Generator|None=None, # for the views
-    )->tuple:                                # float32 features `(B, ...)`, maps channels last; labels `(B,)`
+    )->tuple:                                # float32 features `(B, ...)`, maps in the loader's `layout`; labels `(B,)`
         "The features and labels at `index`."
         n = self.features.shape[1]
         view = torch.randint(n, index.shape, generator=generator, device=index.device) if self.view is None and self.shuffle else torch.full_like(index, self.view or 0)
         rows, view = self.rows[index].cpu().numpy(), view.cpu().numpy()
         x = torch.from_numpy(np.ascontiguousarray(self.features[rows, view], np.float32)).to(self.x.device)
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x, self.y.index_select(0, index)
+        return x.contiguous(memory_format=self.layout) if x.ndim == 4 else x, self.y.index_select(0, index)
 
     def new(self, dataset=None, cls=None,
         **kwargs, # any argument of `FeatureLoader`, to change it

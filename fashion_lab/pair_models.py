@@ -167,7 +167,7 @@ class PairLoader(BatchLoader):
         x = torch.cat([gathered(self.x, i), right.flip(3) if self.mirror else right], 1)
         x = self.augment(x, generator) if self.augment else x.float().div_(255)
         mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return ((x - mean)/std).contiguous(memory_format=torch.channels_last), self.y[index]
+        return ((x - mean)/std).contiguous(memory_format=self.layout), self.y[index]
 
 # %% ../nbs/foundation/14_pair_models.ipynb #93f2cd15
 class MemoryLimit(nn.Module):

@@ -758,7 +758,7 @@ def plot_comparison(
     fig, ax = canvas(ax, size=(7, np.clip(0.42*len(s) + 1.3, 2.2, 12)))
     if baseline is not None: ax.axvline(s.set_index('name')['mean'][one_of(baseline, list(s.name), 'baseline')], color=INK, lw=1.1, ls=(0, (4, 3)), zorder=1)
     for i, row in s.iterrows(): _draw_variant(ax, i, row, scores.loc[scores.name == row['name'], 'value'], percent)
-    note = 'dots: runs, diamond: mean, line: 95% interval' + (', hollow: one run' if (s.runs == 1).any() else '') + (f', dashed: {short(baseline)}' if baseline is not None else '')
+    note = f"dots: runs, diamond: mean, line{' and ±' if (s.runs > 1).any() else ''}: 95% interval" + (', hollow: one run' if (s.runs == 1).any() else '') + (f', dashed: {short(baseline)}' if baseline is not None else '')
     if percent: percent_axis(ax.xaxis)
     ax.set(ylim=(len(s) - 0.4, -0.6))
     dress(ax, title or f'{pretty(metric)} by variant', note, pretty(metric), 'Variant', source or where, grid='x')

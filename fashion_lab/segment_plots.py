@@ -14,7 +14,7 @@ from .core import atomic_path, one_of
 from .draw_facades import FACADE_CLASSES, FACADE_COLOURS
 from .explorer import Explorer
 from .masks import _wheel
-from .plots import BLUE, COLOURS, DASHES, GREY, INK, VERMILLION, canvas, dress, draw_reliability, percent_axis, short, style
+from .plots import BLUE, COLOURS, DASHES, GREY, INK, VERMILLION, canvas, dress, draw_reliability, percent_axis, pretty, short, style
 from .segment_metrics import SegmentScores, measured, pr_table, reliability_table, segment_metrics
 
 import numpy as np
@@ -243,6 +243,6 @@ def plot_segment_classes(
         ax.annotate(f"{v['value']:.3f}", (max(v['high'], v['value']), i), (4, 0), textcoords='offset points', va='center', fontsize=8.5)
         if published and c in published: ax.plot([published[c]]*2, [i - .38, i + .38], color=VERMILLION, lw=2, label='published' if c == next(iter(published)) else None)
     ax.set(yticks=range(len(names)), yticklabels=[short(c) for c in names], xlim=(0, 1.1)); ax.invert_yaxis()
-    if published: ax.legend(loc='lower right')
-    dress(ax, title, f"{len(s):,} images; lines: 95 % intervals over {'images' if groups is None else f'{len(np.unique(groups)):,} houses'}", '', '', source, grid='x')
+    if published: ax.legend(loc='lower right', bbox_to_anchor=(1, 1))
+    dress(ax, title, f"{len(s):,} images; lines: 95 % intervals over {'images' if groups is None else f'{len(np.unique(groups)):,} houses'}", pretty(measure), '', source, grid='x')
     return fig

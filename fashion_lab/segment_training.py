@@ -13,7 +13,7 @@ from .core import keep_memory, one_of, pick_device, set_seed, whole_number
 from .loaders import BatchLoader, PhotoAugment, crop_resized, gathered, image_tensor, _per_channel
 from .segment_metrics import SegmentScores, measured
 from .segment_nets import NETS, PlainSegNet, UNet
-from .train import OPTIMISERS, SCHEDULES, MixedPrecision, fit, has_bf16
+from .train import OPTIMISERS, SCHEDULES, MixedPrecision, arithmetic, fit
 from .transfer import GrowingPictures
 
 import numpy as np
@@ -68,7 +68,7 @@ class MaskLoader(BatchLoader):
         x, y = gathered(self.x, self.rows[index]), self.y.index_select(0, index)
         x, y = self.augment(x, y, generator) if self.augment else (x.float().div_(255), y)
         mean, std = (_per_channel(tuple(v), x.device) for v in (self.mean, self.std))
-        return ((x - mean)/std).contiguous(memory_format=torch.channels_last), y.long()
+        return ((x - mean)/std).contiguous(memory_format=self.layout), y.long()
 
     def new(self, dataset=None, cls=None,
         **kwargs, # any argument of `MaskLoader`, to change it
@@ -152,6 +152,9 @@ class SegmentRecipe:
     average:float|None = .98             # decay of a moving average of the weights
     mirror:bool = True                   # predict each photograph and its mirror image
     bf16:bool|str = 'auto'               # bfloat16 arithmetic where the hardware has it
+    fp16:bool = False                    # float16 arithmetic instead, with a scaled loss
+    channels_last:bool = True            # memory layout of pictures and filters
+    compile:bool = False                 # `torch.compile` the network for training
 
     def __post_init__(self):
         for f, allowed in dict(net=NETS, augment=MASK_AUGMENTS, optimizer=OPTIMISERS, schedule=SCHEDULES).items(): one_of(getattr(self, f), allowed, f)
@@ -183,7 +186,7 @@ def mask_probs(
 ):                      # yields (slice of positions, float32 probabilities `(B, K, H, W)` on the CPU)
     "Class probabilities of every pixel, a batch at a time."
     device, was = pick_device(str(device)), net.training
-    wrapped = MixedPrecision(net.to(device, memory_format=torch.channels_last).eval(), has_bf16(device) if bf16 == 'auto' else bool(bf16))
+    wrapped = MixedPrecision(net.to(device, memory_format=torch.channels_last).eval(), arithmetic(bf16, device=device))
     mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (net.mean, net.std))
     try:
         with keep_memory():
@@ -249,7 +252,7 @@ def fit_segmenter(
     loss = SegmentLoss(recipe.loss, pixel_weights(masks[train], len(classes), recipe.power) if recipe.power else None, recipe.gamma, recipe.smoothing).to(device)
     grow = [GrowingPictures(recipe.start_size, recipe.size or images.shape[1])] if recipe.start_size else []
     groups = 2 if recipe.net == 'unet' and np.ndim(recipe.lr) else 1
-    done = fit(net, DataLoaders(*parts, device=device), recipe.epochs, recipe.lr, recipe.schedule, recipe.optimizer, recipe.wd, loss_func=loss, average=recipe.average, bf16=recipe.bf16, groups=groups,
+    done = fit(net, DataLoaders(*parts, device=device), recipe.epochs, recipe.lr, recipe.schedule, recipe.optimizer, recipe.wd, loss_func=loss, average=recipe.average, bf16=recipe.bf16, fp16=recipe.fp16, channels_last=recipe.channels_last, compile=recipe.compile, groups=groups,
                checkpoint=checkpoint, show=show, cbs=[*grow, *([ValidAP(classes)] if len(parts) > 1 else [])])
     return TrainedSegmenter(net.eval(), done.history, done.batch_size)
 

@@ -9,7 +9,7 @@ __all__ = ['STEP', 'tile_starts', 'tile_weights', 'tiled_probs', 'Segmented', 's
 from dataclasses import dataclass
 
 from .core import keep_memory, pick_device, whole_number
-from .train import MixedPrecision, has_bf16
+from .train import MixedPrecision, arithmetic
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ def segment_photo(
     (h, w), device, was = pixels.shape[:2], pick_device(str(device)), net.training
     scale = 1. if short is None else whole_number(short, 'short', STEP, ' pixels')/min(h, w)
     seen = max(1, round(h*scale)), max(1, round(w*scale))
-    wrapped = MixedPrecision(net.to(device, memory_format=torch.channels_last).eval(), has_bf16(device) if bf16 == 'auto' else bool(bf16))
+    wrapped = MixedPrecision(net.to(device, memory_format=torch.channels_last).eval(), arithmetic(bf16, device=device))
     mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (net.mean, net.std))
     x = torch.from_numpy(_resized(pixels, seen)).permute(2, 0, 1)[None].to(device)
     try:

@@ -82,6 +82,9 @@ class Recipe:
     start_size:int|None = None     # from pictures: begin with smaller ones, and grow to `size` by the middle of the epochs
     mirror:bool = True             # predict each photograph and its mirror image
     bf16:bool|str = 'auto'         # bfloat16 arithmetic where the hardware has it
+    fp16:bool = False              # float16 arithmetic instead, with a scaled loss, where steps are taken
+    channels_last:bool = True      # memory layout of pictures and filters, where steps are taken
+    compile:bool = False           # `torch.compile` what is trained in steps
 
     def __post_init__(self):
         backbone_card(self.backbone)
@@ -135,7 +138,7 @@ class _Job: # one classifier in the making: what its phases share
         r, loss = self.recipe, self.loss()
         test = None if lr is not None else lr_range_test(part, dls, optimizer=r.optimizer, loss_func=loss, bf16=r.bf16)
         if test: lr = test.suggestion if groups == 1 else (test.suggestion/100, test.suggestion)
-        done = fit(part, dls, epochs, lr, r.schedule, r.optimizer, r.wd, loss_func=loss, average=r.average if phase == 'stages' else None, bf16=r.bf16, groups=groups, show=self.show,
+        done = fit(part, dls, epochs, lr, r.schedule, r.optimizer, r.wd, loss_func=loss, average=r.average if phase == 'stages' else None, bf16=r.bf16, fp16=r.fp16, channels_last=r.channels_last, compile=r.compile, groups=groups, show=self.show,
                    checkpoint=self.folder and self.folder/f'{phase}.pt', cbs=[*cbs, *([MixUp(r.mixup)] if r.mixup else [])])
         return done.history.assign(phase=phase), lr, test
     def kept(self, body, store):

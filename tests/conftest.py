@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from shell import shell
+
 ROOT = Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 # pytest is one process: it gets all cores. Notebooks run in one process per core, with one thread each (test_repository.py).
@@ -49,6 +51,16 @@ def root(): return ROOT
 def fashion_mnist():
     "Fashion-MNIST's folder; a test that asks for it is skipped where there is none."
     return find_fashion_mnist()[0] or pytest.skip('Fashion-MNIST is not on this machine: make data')
+
+
+@pytest.fixture(scope='session')
+def smoke(tmp_path_factory):
+    "Labs' smoke profiles as the command runs them, each once for all tests: function lab -> (folder of runs, the finished process)."
+    @functools.cache
+    def of(lab):
+        root = tmp_path_factory.mktemp(lab)
+        return root, shell('run', lab, '--profile', 'smoke', '--device', 'cpu', '--threads', 1, '--out', root)
+    return of
 
 
 @pytest.fixture

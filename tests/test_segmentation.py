@@ -269,14 +269,8 @@ def test_pairs_in_split_folders(drawn, tmp_path):
 
 # The lab
 
-@pytest.fixture(scope='module')
-def smoke(tmp_path_factory):
-    root = tmp_path_factory.mktemp('runs')
-    return root, shell('run', 'segmentation', '--profile', 'smoke', '--device', 'cpu', '--threads', 1, '--out', root)
-
-
 def test_smoke_from_the_shell(smoke):
-    root, out = smoke
+    root, out = smoke('segmentation')
     assert out.returncode == 0, out.stderr
     assert 'test mean ap' in out.stdout and 'synthetic' in out.stdout and '\r' not in out.stderr
     page = (root/'segmentation'/'report-smoke'/'index.html').read_text()
@@ -284,7 +278,7 @@ def test_smoke_from_the_shell(smoke):
 
 
 def test_any_photo_gives_a_mask_and_an_overlay_and_a_bad_file_its_reason(smoke, tmp_path, capsys):
-    root, _ = smoke
+    root, _ = smoke('segmentation')
     run = next(p for p in (root/'segmentation').iterdir() if p.name.startswith('unet-s0'))
     photo = np.random.default_rng(0).integers(0, 255, (70, 130, 4), np.uint8)
     Image.fromarray(photo).save(tmp_path/'rgba.png'); Image.fromarray(photo[..., 0]).save(tmp_path/'grey.png'); (tmp_path/'text.jpg').write_text('no photo')
@@ -325,6 +319,6 @@ def test_a_figure_of_one_photo_without_truth(drawn):
 
 
 def test_a_finished_run_can_be_looked_at_again(smoke):
-    root, _ = smoke
+    root, _ = smoke('segmentation')
     run = Run(next(p for p in (root/'segmentation').iterdir() if p.name.startswith('plain-s0')))
     assert type(segmentation.network_of(run)).__name__ == 'PlainSegNet' and len(segmentation.judged_on(run)) == run.metrics['n']['test']

@@ -197,14 +197,8 @@ def test_a_judge_takes_uneven_numbers_of_shoes(drawn):
 
 # The lab
 
-@pytest.fixture(scope='module')
-def smoke(tmp_path_factory):
-    root = tmp_path_factory.mktemp('runs')
-    return root, shell('run', 'shoe_pairs', '--profile', 'smoke', '--device', 'cpu', '--threads', 1, '--out', root)
-
-
 def test_smoke_from_the_shell(smoke):
-    root, out = smoke
+    root, out = smoke('shoe_pairs')
     assert out.returncode == 0, out.stderr
     assert 'synthetic' in out.stdout and 'report:' in out.stdout and '\r' not in out.stderr and all(v in out.stdout for v in lab.QUICK)
     page = (root/'shoe_pairs'/'report-smoke'/'index.html').read_text(); assert '(synthetic)' in page and str(root) not in page
@@ -275,7 +269,7 @@ def test_the_same_configuration_gives_the_same_answers(tmp_path):
 # Predictions
 
 @pytest.fixture(scope='module')
-def trained(smoke): return next(p for p in (smoke[0]/'shoe_pairs').iterdir() if p.name.startswith('siamese'))
+def trained(smoke): return next(p for p in (smoke('shoe_pairs')[0]/'shoe_pairs').iterdir() if p.name.startswith('siamese'))
 
 
 def shoes(folder, n=3, named=True):

@@ -459,7 +459,10 @@ def plot_latency(
         fig, ax = canvas(size=(7.4, 4.4))
         x, y = c.mmacs.to_numpy(), c.ms.to_numpy()
         ax.errorbar(x, y, [np.clip(y - c.p10, 0, None), np.clip(c.p90 - y, 0, None)], fmt='o', color=BLUE, ms=6, lw=1.2, capsize=2, zorder=3)
-        for r in c.itertuples(): ax.annotate(short(r.variant, 24), (r.mmacs, r.ms), (6, -9), textcoords='offset points', fontsize=8, color=INK)
+        side, last = 1, 0.
+        for r in c.sort_values('mmacs').itertuples(): # the names of close neighbours stand on either side
+            side, last = -side if r.mmacs < 2*last else 1, r.mmacs
+            ax.annotate(short(r.variant, 24), (r.mmacs, r.ms), (6*side, -9 if side > 0 else 4), textcoords='offset points', ha='left' if side > 0 else 'right', fontsize=8, color=INK)
         ax.set(xscale='log', yscale='log'); low, high = x.min()/2, x.max()*6; ends = ax.get_ylim(); ax.set_xlim(low, high)
         for speed in (1, 10, 100):
             ax.plot([low, high], [low/speed, high/speed], color=GREY, lw=.8, ls=(0, (4, 3)), zorder=1); at = min(high/1.3, ends[1]*speed/1.3)

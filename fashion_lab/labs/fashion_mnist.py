@@ -98,6 +98,9 @@ class Config:
     mirror:bool = False            # predict each picture and its mirror image
     restore_best:bool = False      # end with the epoch that was best on validation
     bf16:bool|str = 'auto'         # bfloat16 arithmetic where the hardware has it
+    fp16:bool = False              # float16 arithmetic instead, with a scaled loss
+    channels_last:bool = True      # memory layout of pictures and filters
+    compile:bool = False           # `torch.compile` the network for training
     device:str = 'auto'            # as in `pick_device`
     data_path:str|None = None      # a folder with the files; default: the look-up order of `data`
 
@@ -205,7 +208,7 @@ def run(
         dls = table_loaders(images, cfg.batch_size, AUGMENTS[cfg.augment], cfg.seed, device)
         lr = cfg.lr or lr_range_test(net, dls, optimizer=cfg.optimizer, loss_func=loss, bf16=cfg.bf16).suggestion
         fitted = fit(net, dls, cfg.epochs, lr, cfg.schedule, cfg.optimizer, cfg.wd, loss_func=loss, monitor='accuracy', restore_best=cfg.restore_best,
-                     average=cfg.average, bf16=cfg.bf16, checkpoint=draft.checkpoint, show=show)
+                     average=cfg.average, bf16=cfg.bf16, fp16=cfg.fp16, channels_last=cfg.channels_last, compile=cfg.compile, checkpoint=draft.checkpoint, show=show)
         kept = {s: predictions(net, dls[i], images.part(s), cfg) for i, s in ((1, 'valid'), (2, 'test'))}
         net.to('cpu')
         price = cost(net, (1, 28, 28))
