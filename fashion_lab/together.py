@@ -7,14 +7,16 @@ __all__ = ['ALONE', 'described', 'alike', 'Together', 'apart', 'TogetherLoader',
            'fit_together']
 
 # %% ../nbs/foundation/08a_together.ipynb #1bdd9a7f
-import copy
+import copy, warnings
+from pathlib import Path
 
 from .loaders import BatchLoader
-from .train import LOWER_IS_BETTER, Diverged, Fit, accuracy, fit
+from .train import LOWER_IS_BETTER, Diverged, Fit, accuracy, fit, read_checkpoint
 
 import torch
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
+from fastai.torch_core import num_distrib
 from torch import nn
 from torch.func import functional_call
 
@@ -100,6 +102,11 @@ def _same_batches(a, b): # whether two loaders will give the same batches
     if not (torch.equal(a.rows, b.rows) and torch.equal(a.y, b.y)): return False
     return a.x is b.x or isinstance(a.x, torch.Tensor) and isinstance(b.x, torch.Tensor) and torch.equal(a.x, b.x)
 
+def _on_all(name, about): # a property that stands for an attribute of every loader
+    def put(self, value):
+        for dl in self.loaders: setattr(dl, name, value)
+    return property(lambda self: getattr(self.loaders[0], name), put, doc=about)
+
 class TogetherLoader:
     "The loaders of k networks as one: images `(B, k, C, H, W)`, or `(B, 1, C, H, W)` where all see the same, and labels `(B, k)`."
     n_inp = 1
@@ -113,11 +120,8 @@ class TogetherLoader:
                 if v != facts[0][k]: raise ValueError(f"the loaders of networks 0 and {i} differ in {k} ({facts[0][k]} against {v}), and a step takes the same from all of them: give each as many images, or train them by fit, one after another")
         self.shared = all(_same_batches(self.loaders[0], dl) for dl in self.loaders[1:])
 
-    def _all(name, about): # an attribute that is set on every loader
-        def put(self, value):
-            for dl in self.loaders: setattr(dl, name, value)
-        return property(lambda self: getattr(self.loaders[0], name), put, doc=about)
-    bs, epoch = _all('bs', "Images per batch of each network."), _all('epoch', "The number of the next epoch.")
+    bs, epoch = _on_all('bs', "Images per batch of each network."), _on_all('epoch', "The number of the next epoch.")
+    layout = _on_all('layout', "Of the batches in memory, as `train.fit` wants it.")
 
     @property
     def asked(self)->list: return self.loaders[:1] if self.shared else self.loaders  # the loaders that make batches
@@ -210,12 +214,23 @@ ALONE = dict( # option of `fit` -> (which values are about one network, why)
     schedule=(lambda v: v == 'plateau', "lowers the rate by one network's validation"),
     patience=(lambda v: v is not None, "stops by one network's validation"),
     restore_best=(bool, 'keeps the best epoch of one network'),
-    groups=(lambda v: v != 1, 'needs the parts of one network'))
+    groups=(lambda v: v != 1, 'needs the parts of one network'),
+    fp16=(bool, 'leaves out the step of all networks where the gradient of one is too large for float16'),
+    compile=(bool, 'was never tried with stacked networks'))
 
 def _refuse_alone(options):
-    "Refuse options of `fit` that are about one network."
+    "Refuse options of `fit` that are about one network, and several processes."
+    if num_distrib() > 1: raise ValueError(f"networks are trained together in one process, and {num_distrib()} were started: start one, without torchrun, or train the networks by fit")
     for k, v in options.items():
         if k in ALONE and ALONE[k][0](v): raise ValueError(f"{k}={v!r} {ALONE[k][1]}: leave it out, or train the networks by fit, one after another")
+
+def _check_checkpoint(path, k):
+    "Refuse the checkpoint of another number of networks."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # `fit` says so where it cannot be read
+        state = read_checkpoint(path)
+    log = state and state['callbacks'].get('each_log', dict(rows=[dict(train_loss=[0])]))
+    if log and log['rows'] and (n := len(log['rows'][0]['train_loss'])) != k: raise ValueError(f"{Path(path).name} is the checkpoint of {n} network{'s'[:n != 1]}, and {k} are to go on: give the same ones again, or another file")
 
 def _joined_loaders(loaders, k): # the `DataLoaders` of all
     loaders = list(loaders)
@@ -225,25 +240,27 @@ def _joined_loaders(loaders, k): # the `DataLoaders` of all
     return DataLoaders(*(TogetherLoader([dls[i] for dls in loaders]) for i in range(parts.pop())), device=loaders[0].train.device)
 
 def fit_together(
-    models,           # networks of one architecture, at least 1; trained in place
+    models,           # networks of one architecture, at least 1; they get their new weights when all is done
     loaders,          # for each its `DataLoaders` of `BatchLoader`s, as for `fit`; `seeded` makes them
     epochs:int=5,     # as in `fit`
     lr=1e-3,          # as in `fit`, one for all
     loss_func=None,   # of one network's (logits, targets), as for `EachLoss`; default: cross-entropy
     metrics=None,     # name -> function of one network's (logits, targets); default: accuracy
     cbs=(),           # further fastai callbacks; they see all networks as one
-    **options,        # of `fit`, but for what makes sense for one network only: `ALONE` says what, and why
+    **options,        # of `fit`, but for what makes sense for one network only: `ALONE` says what, and why. The progress bar shows the sum of the losses
 )->list:              # a `Fit` for each network; the seconds are shared out evenly
     "Train networks at once, each on its own batches and to the same weights as by `fit` alone, up to rounding. Raises `Diverged` and says which."
     _refuse_alone(options)
     net = Together(models := alike(models))
+    _check_checkpoint(options.get('checkpoint'), net.k)
     dls = _joined_loaders(loaders, net.k)
     names = [f'network {i} (seed {getattr(dl, "seed", "unknown")})' for i, dl in enumerate(dls.train.loaders)]
     log = EachLog(EachLoss(loss_func), {k: EachMetric(f) for k, f in (metrics or dict(accuracy=accuracy)).items()}, names)
     done = fit(net, dls, epochs, lr, loss_func=log.each_loss, metrics=log.each_metric, cbs=[log, *cbs], **options)
     fits, best = [], options.get('monitor', 'valid_loss')
+    layout = torch.channels_last if options.get('channels_last', True) else torch.contiguous_format
     for i, (model, trained) in enumerate(zip(models, apart(net))):
-        model.to(dls.train.device, memory_format=torch.channels_last).load_state_dict(trained.state_dict())
+        model.to(dls.train.device, memory_format=layout).load_state_dict(trained.state_dict())
         h = done.history.assign(**log.history(i), seconds=done.history.seconds/net.k)
         at = None if done.best_epoch is None else int(h[best].idxmin() if best in LOWER_IS_BETTER else h[best].idxmax())
         fits.append(Fit(model.eval(), h, at, done.batch_size, False, done.resumed_from))

@@ -195,9 +195,24 @@ def test_what_is_not_alike(nets, why):
     with pytest.raises(ValueError, match=why): alike(nets)
 
 
-@pytest.mark.parametrize('option, why', [(dict(optimizer='muon'), 'whole matrices'), (dict(schedule='plateau'), 'lowers the rate'), (dict(patience=1), 'stops by'), (dict(restore_best=True), 'best epoch'), (dict(groups=2), 'parts of one')])
+@pytest.mark.parametrize('option, why', [(dict(optimizer='muon'), 'whole matrices'), (dict(schedule='plateau'), 'lowers the rate'), (dict(patience=1), 'stops by'), (dict(restore_best=True), 'best epoch'), (dict(groups=2), 'parts of one'), (dict(fp16=True), 'step of all'), (dict(compile=True), 'never tried')])
 def test_what_is_about_one_network(option, why):
     with pytest.raises(ValueError, match=why): fit_together([LogisticBaseline()], [loaders()], **option)
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(ValueError, match='in one process, and 2 were started'): fit_together([LogisticBaseline()], [loaders()])
+
+
+def test_layout_reaches_every_loader():
+    "`fit` sets it on the loader that it sees."
+    dls = seeded(loaders(), range(2))
+    nets = [made(AlternativeCNN, s) for s in range(2)]
+    fit_together(nets, dls, epochs=1, channels_last=False, show=False)
+    assert all(dl.layout == torch.contiguous_format for d in dls for dl in d.loaders) and nets[1][0][0][0].weight.is_contiguous()
+    fit_together(nets, dls, epochs=1, show=False)
+    assert all(dl.layout == torch.channels_last for d in dls for dl in d.loaders) and nets[1][1][0][0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_what_was_refused_left_the_networks_alone():
