@@ -55,7 +55,7 @@ def command(doc, parts, quick, before=None, **options):
     """
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('parts', nargs='*', choices=[[], *parts], default=[], metavar='PART', help=f"which benchmarks: {', '.join(parts)}; default: all")
-    for name, (default, text) in (dict(repeats=(5, 'counted rounds')) | options).items(): p.add_argument(f'--{name}', type=type(default), default=default, help=f'{text}; default {default:,}')
+    for name, (default, text) in (dict(repeats=(5, 'counted rounds')) | options).items(): p.add_argument(f'--{name}', type=type(default), default=default, help=f'{text}; default {default if isinstance(default, str) else format(default, ",")}')
     p.add_argument('--quick', action='store_true', help='tiny sizes, to see that it runs; nothing is recorded')
     o = p.parse_args()
     if o.quick: vars(o).update(dict(repeats=1) | quick)

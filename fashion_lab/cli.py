@@ -11,7 +11,7 @@ __all__ = ['EPILOG', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'pag
            'export_arguments', 'main', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
-import argparse, ast, inspect, sys
+import argparse, ast, inspect, os, sys
 from pathlib import Path
 
 from . import __version__
@@ -116,6 +116,7 @@ def run_all(lab, todo, root, n_threads=None, blind=False, **how): # a `Sweep`; `
     from tqdm.auto import tqdm
     from fashion_lab.core import threads
     from fashion_lab.sweep import sweep
+    if (n := int(os.environ.get('WORLD_SIZE', 1))) > 1: raise ValueError(f"{n} processes were started to train one network, but this command makes whole runs, each in one process: call it without torchrun and with --executor processes or ray, or start a script of your own that calls train.fit")
     def announce(run):
         took = f", {run.metrics['train_s']:.0f} s" if 'train_s' in run.metrics else ''
         tqdm.write(f"{run.variant} seed {run.config['seed']}: {'finished' if blind else headline(lab, run.metrics)}{took}", file=sys.stdout)

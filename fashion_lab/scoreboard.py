@@ -116,14 +116,14 @@ def plot_published(
 def show_scores(
     table, # as from `score_table`
 ):         # a styled table
-    "Scores for a page: percent, with the sign of every difference."
+    "Scores for a page: percent, with the sign of every difference; without columns that say the same everywhere, or nothing."
     def percent(v): return '' if pd.isna(v) else f'{100*v:.2f}'
     def signed(v): return '' if pd.isna(v) else f'{100*v:+.2f}'
     t = table.assign(interval=[f'{100*r.low:.1f} to {100*r.high:.1f}' if pd.notna(r.low) else '' for r in table.itertuples()])
-    only = [c for c in ('data', 'profile', 'split') if t[c].nunique() == 1]
+    only = [c for c in ('data', 'profile', 'split') if t[c].nunique() == 1] + [c for c in ('published', 'difference') if t.published.isna().all()]
     t = t.drop(columns=['low', 'high', 'metric', *only])[[c for c in ('data', 'profile', 'protocol', 'variant', 'split', 'runs', 'score', 'sd', 'interval', 'published', 'difference') if c not in only]]
     t = t.rename(columns=dict(score=f'{pretty(table.metric.iloc[0])} (%)', interval='95 % interval', published='published (%)'))
-    return t.style.hide().format({t.columns[list(t.columns).index('sd') - 1]: percent, 'sd': percent, 'published (%)': percent, 'difference': signed})
+    return t.style.hide().format({c: f for c, f in {t.columns[list(t.columns).index('sd') - 1]: percent, 'sd': percent, 'published (%)': percent, 'difference': signed}.items() if c in t})
 
 def show_origins(
     table,      # as from `origin_table`

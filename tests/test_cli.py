@@ -48,3 +48,11 @@ def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, capsys, args, says):
     code = main(['compute', *args, '--csv', 'x.csv']); err = capsys.readouterr().err
     assert code == 2 and says in err and len(err.strip().splitlines()) == 1, err
     assert not list(tmp_path.rglob('*.csv'))
+
+
+def test_under_torchrun_whole_runs_are_refused(tmp_path, monkeypatch, capsys):
+    "Two processes that each make the same run would wait for each other's lock."
+    from fashion_lab.cli import main
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    assert main(['run', 'fashion_mnist', '--profile', 'smoke', '--source', 'synthetic', '--out', str(tmp_path)]) == 2
+    assert 'call it without torchrun' in capsys.readouterr().err and not list(tmp_path.rglob('run.json'))

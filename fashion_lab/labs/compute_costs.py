@@ -459,17 +459,26 @@ def plot_latency(
         fig, ax = canvas(size=(7.4, 4.4))
         x, y = c.mmacs.to_numpy(), c.ms.to_numpy()
         ax.errorbar(x, y, [np.clip(y - c.p10, 0, None), np.clip(c.p90 - y, 0, None)], fmt='o', color=BLUE, ms=6, lw=1.2, capsize=2, zorder=3)
-        side, last = 1, 0.
-        for r in c.sort_values('mmacs').itertuples(): # the names of close neighbours stand on either side
-            side, last = -side if r.mmacs < 2*last else 1, r.mmacs
-            ax.annotate(short(r.variant, 24), (r.mmacs, r.ms), (6*side, -9 if side > 0 else 4), textcoords='offset points', ha='left' if side > 0 else 'right', fontsize=8, color=INK)
         ax.set(xscale='log', yscale='log'); low, high = x.min()/2, x.max()*6; ends = ax.get_ylim(); ax.set_xlim(low, high)
         for speed in (1, 10, 100):
             ax.plot([low, high], [low/speed, high/speed], color=GREY, lw=.8, ls=(0, (4, 3)), zorder=1); at = min(high/1.3, ends[1]*speed/1.3)
             ax.annotate(f'{speed} GMAC/s', (at, at/speed), (-4, 4), textcoords='offset points', ha='right', fontsize=7.5, color=GREY)
         ax.set_ylim(ends)
+        _name_points(ax, x, y, [short(v, 24) for v in c.variant], INK)
         dress(ax, title, f'{c.device.iloc[0]}, {c.threads.iloc[0]} thread{"" if c.threads.iloc[0] == 1 else "s"}, batch 1; median, 10th to 90th percentile; dashed: equal speeds', 'Millions of MACs (logarithmic)', 'Milliseconds (logarithmic)')
     return fig
+
+def _name_points(ax, x, y, names, colour): # each name on the first side of its point where nothing lies yet
+    ax.figure.draw_without_rendering()
+    at = ax.transData.transform(np.stack([x, y], 1))*72/ax.figure.dpi
+    taken = [(px - 4, py - 4, px + 4, py + 4) for px, py in at]
+    for k in np.argsort(x):
+        px, py, w = *at[k], 4.3*len(names[k])
+        for side, up in ((1, -9), (-1, 3), (1, 2), (-1, -9), (-1, 10), (1, -17)):
+            left, low = px + 6 if side > 0 else px - 6 - w, py + up
+            if not any(a < left + w and left < c and b < low + 7 and low < d for a, b, c, d in taken): break
+        taken.append((left, low, left + w, low + 7))
+        ax.annotate(names[k], (x[k], y[k]), (6*side, up), textcoords='offset points', ha='left' if side > 0 else 'right', fontsize=8, color=colour)
 
 # %% ../../nbs/labs/07_compute.ipynb #4144239f
 def dearest_layers(
