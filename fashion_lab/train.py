@@ -66,13 +66,14 @@ def optimiser_class(
 
 # %% ../nbs/foundation/08_train.ipynb #fb72085e
 def decay_groups(
-    model:nn.Module,      # any network; with more than one group it needs a method `param_groups(n)`, as `models.Backbone` has
+    model:nn.Module,      # any network; with more than one group it needs a method `param_groups(n)`, as `models.Backbone` has. `model.stacked` axes are not counted
     groups:int=1,         # consecutive parts of the network, from its input on
 )->list[list]:            # of every group: [parameters with weight decay, parameters without], in one list
     "Split the trainable parameters, of each group, into those of two or more axes and the rest."
     if groups > 1 and not hasattr(model, 'param_groups'): raise ValueError(f"{type(model).__name__} has no param_groups, so it cannot be trained in {groups} groups: use groups=1")
     parts = [[p for p in ps if p.requires_grad] for ps in ([model.parameters()] if groups == 1 else model.param_groups(groups))]
-    return [[p for p in ps if (p.ndim > 1) == matrix] for ps in parts for matrix in (True, False)]
+    vector = 1 + getattr(model, 'stacked', 0) # axes of a bias: one more where networks are stacked, as in `together.Together`
+    return [[p for p in ps if (p.ndim > vector) == matrix] for ps in parts for matrix in (True, False)]
 
 def optimiser(
     name:str='adamw',     # `adam`, `adamw`, `sgd` (with Nesterov momentum), `momentum` (SGD with Polyak's) or `muon`
