@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 
 from .core import one_of, progress, runs_dir, whole_number
 from .executors import Job, processes
+from .runs import Abandoned, listening
 from .sweep import grid
 
 # %% ../nbs/foundation/10a_search.ipynb #00d30cb1
@@ -115,7 +117,7 @@ class Search:
 
 # %% ../nbs/foundation/10a_search.ipynb #4330ec2c
 def search(
-    score:Callable,       # `score(settings, report)` -> float on validation data; `report(value)` after each epoch may end the trial
+    score:Callable,       # `score(settings, report)` -> float on validation data; `report(value, step)` after each epoch may end the trial; steps, from 1 on, count themselves where they are left out
     space:dict,           # as for `check_space`
     trials:int=20,        # in all, with those that were finished before
     name:str='search',    # of the study
@@ -130,6 +132,7 @@ def search(
     "Try settings, each where the last ones promise most; stopped, it goes on where it was. A trial that fails is kept with its error, and the search goes on. Several processes may work on one study."
     whole_number(trials, 'trials'); whole_number(workers, 'workers')
     study = open_study(name, space, storage, sampler, pruner, seed, maximise)
+    if n := len(study.get_trials(deepcopy=False)): study = open_study(name, space, storage, sampler, pruner, _seed_after(seed, n), maximise)
     with _lock(_address(study)), _stored(study): _release_cut_off(study, os.getpid())
     over, failed = lambda: _count(study, 'COMPLETE', 'PRUNED'), 0
     one = functools.partial(_next_trial, score, space, trials, (name, space, storage, sampler, pruner), seed, maximise)
@@ -143,6 +146,8 @@ def search(
                 if failed >= 3: raise RuntimeError(f"three trials of {name!r} failed one after another, the last with: {_last_error(study)}")
                 bar.update(bool(went))
     return Search(study)
+
+def _seed_after(seed, n): return int(np.random.SeedSequence([seed, n]).generate_state(1)[0]) # a search that goes on draws something new, not its first settings again
 
 def _count(study, *states): return sum(t.state.name in states for t in study.get_trials(deepcopy=False))
 
@@ -168,7 +173,12 @@ def _stored(study): # what the database raises, as an OSError with a sentence
 def _release_cut_off(study, mine=None): # trials that a killed process left running, and that would never end; those of a process that lives, or of another machine, are their own, but what this process (`mine`) has left when a search ended is nobody's
     from optuna.trial import TrialState
     for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if t.user_attrs.get('host', socket.gethostname()) == socket.gethostname() and (t.user_attrs.get('pid') == mine or not _alive(t.user_attrs.get('pid'))): study.tell(t.number, state=TrialState.FAIL)
+        if t.user_attrs.get('host', socket.gethostname()) == socket.gethostname() and (t.user_attrs.get('pid') == mine or not _alive(t.user_attrs.get('pid'))): _cut_off(study, t.number)
+
+def _cut_off(study, number): # a trial that was stopped in the middle; once, its settings are the next that are tried, so that a run that was under way goes on from its last epoch
+    from optuna.trial import TrialState
+    t = study.tell(number, state=TrialState.FAIL)
+    if t.params and 'cut_off' not in t.user_attrs: study.enqueue_trial(t.params, user_attrs=dict(cut_off=number))
 
 # %% ../nbs/foundation/10a_search.ipynb #2ec3f43c
 def _alive(pid):
@@ -180,16 +190,20 @@ def _alive(pid):
 
 def _one_trial(study, trial, space, score): # whether it was finished or stopped for being hopeless
     import optuna
-    seen, states = [], optuna.trial.TrialState
-    def report(value):
-        seen.append(value)
-        with _stored(study): trial.report(float(value), len(seen))
-        if trial.should_prune(): raise optuna.TrialPruned
+    seen, states = [0], optuna.trial.TrialState
+    def report(value, step=None):
+        seen.append(max(seen[-1] + 1, step or 0))
+        with _stored(study):
+            trial.report(float(value), seen[-1])
+            if not trial.should_prune(): return
+        raise optuna.TrialPruned(f'after step {seen[-1]}, at {value:.4g}')
     def tell(**kw):
         with _stored(study): study.tell(trial, **kw)
     try: value = float(score(suggest(trial, space), report))
     except optuna.TrialPruned: tell(state=states.PRUNED); return True
-    except KeyboardInterrupt: tell(state=states.FAIL); raise
+    except KeyboardInterrupt:
+        with _stored(study): _cut_off(study, trial.number)
+        raise
     except Exception as e:
         with _stored(study): trial.set_user_attr('error', f'{type(e).__name__}: {e}')
         tell(state=states.FAIL)
@@ -210,11 +224,20 @@ def validation_score(
     return functools.partial(_score_on_valid, Job(run, lab, Path(runs_dir() if root is None else root).absolute(), patience=600.), config, metric)
 
 def _score_on_valid(job, config, metric, settings, report):
+    import optuna
     (changed,) = grid(config, **{k: [v] for k, v in settings.items()})
-    valid = job(changed).metrics.get('valid')
+    try:
+        with listening(functools.partial(_after_epoch, metric, report), job.lab, changed): valid = job(changed).metrics.get('valid')
+    except Abandoned as e: raise optuna.TrialPruned(str(e)) from None
     if not valid: raise ValueError(f"{job.lab} records nothing for validation data: settings must not be chosen on test data")
     v = valid[one_of(metric, valid, 'metric')]
     return v['value'] if isinstance(v, dict) else v
+
+def _after_epoch(metric, report, row): # the metric, where epochs are measured by it
+    import optuna
+    if metric not in row or report is None: return
+    try: report(row[metric], row['epoch'] + 1)
+    except optuna.TrialPruned as e: raise Abandoned(str(e)) from None
 
 # %% ../nbs/foundation/10a_search.ipynb #b893ff13
 def plot_search(

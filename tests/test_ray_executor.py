@@ -13,7 +13,7 @@ from fashion_lab.core import threads  # noqa: E402
 from fashion_lab.ray_executor import ClusterError, on_ray, ray_cluster  # noqa: E402
 from fashion_lab.runs import all_runs, start_run, unfinished  # noqa: E402
 from fashion_lab.sweep import sweep  # noqa: E402
-from toy_lab import LAB, configs, run  # noqa: E402, F401
+from toy_lab import LAB, Thirds, configs, run, run_thirds  # noqa: E402, F401
 
 HERE = Path(__file__).resolve().parent
 pytestmark = [pytest.mark.filterwarnings('ignore'), pytest.mark.skipif(not Path('/proc').is_dir(), reason='looks for left-over processes in /proc')]
@@ -76,16 +76,47 @@ def once_each(root, n):
     return sorted(seeds) == list(range(n)) and len(unfinished(root)) == 0
 
 
-def test_same_seeds_same_metrics(cluster, tmp_path):
-    from fashion_lab.labs import fashion_mnist as lab
-    todo = lab.configs('smoke', 2, ['LogisticBaseline', 'SmallCNN'], source='synthetic', device='cpu', limit=300)
-    with threads(1): here = sweep(lab.run, todo, lab.LAB, tmp_path/'a')
-    there = sweep(lab.run, todo, lab.LAB, tmp_path/'b', 'ray', address=cluster.address)
-    assert not len(there.failures) and len(there.runs) == 4
+def same(here, there, n):
+    "Whether two sweeps have made the same runs: metrics, history, predictions and weights, to the last digit."
+    assert not len(there.failures) and len(here.runs) == len(there.runs) == n and [r.name for r in here.runs] == [r.name for r in there.runs]
+    costs = ('train_s', 'infer_ms')
     for a, b in zip(here.runs, there.runs):
-        assert {s: a.metrics[s] for s in ('valid', 'test')} == {s: b.metrics[s] for s in ('valid', 'test')}
-        assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
-        assert (a.predictions('test').probs == b.predictions('test').probs).all()
+        assert {k: v for k, v in a.metrics.items() if k not in costs} == {k: v for k, v in b.metrics.items() if k not in costs}
+        assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds')) and a.splits == b.splits
+        assert all(a.predictions(s) == b.predictions(s) for s in a.splits)
+        assert a.weights().keys() == b.weights().keys() and all((w == b.weights()[k]).all() for k, w in a.weights().items())
+
+
+ABLATIONS = ['FashionCNN', 'no-dropout', 'flip', 'label-smoothing', 'plateau', 'SmallCNN', 'LogisticBaseline']
+
+
+def test_the_ablation_grid_is_the_same_on_ray(cluster, tmp_path):
+    "One word changes, and nothing else does."
+    from fashion_lab.labs import fashion_mnist as lab
+    todo = lab.configs('smoke', 1, ABLATIONS, source='synthetic', device='cpu', limit=200)
+    with threads(1): here = sweep(lab.run, todo, lab.LAB, tmp_path/'a')
+    same(here, sweep(lab.run, todo, lab.LAB, tmp_path/'b', executor='ray', address=cluster.address), len(ABLATIONS))
+
+
+def test_five_folds_are_spread_and_the_same_on_ray(cluster, tmp_path):
+    "Five folds of clothing, one run: computed on two machines, put together by who comes last."
+    from fashion_lab.labs import clothing as lab
+    todo = lab.configs('smoke', variants='head', source='synthetic', device='cpu', folds=5, take=None)
+    with threads(1): here = sweep(lab.run, todo, lab.LAB, tmp_path/'a')
+    node = cluster.add_node(num_cpus=1, object_store_memory=150*2**20)
+    try: there = sweep(lab.run, todo, lab.LAB, tmp_path/'b', executor='ray', address=cluster.address)
+    finally: cluster.remove_node(node)
+    same(here, there, 1)
+    assert list(there.runs[0].extra['apart']) == [*'01234'] and 'apart' not in here.runs[0].extra
+    assert {r.lab for r in all_runs(tmp_path/'b')} == {lab.LAB} and not len(unfinished(tmp_path/'b')), 'the folds are gone'
+
+
+def test_a_killed_part_goes_on_and_the_run_is_put_together_once(cluster, tmp_path):
+    seen = []
+    done = sweep(run_thirds, [Thirds(0, dies=1), Thirds(1), Thirds(2, dies=2)], 'thirds', tmp_path, 'ray', address=cluster.address, each=lambda r: seen.append(r.config['seed']))
+    assert not len(done.failures) and sorted(seen) == [0, 1, 2]
+    assert [r.extra['first'] for r in done.runs] == [[0, 2, 0], [0, 0, 0], [0, 0, 2]], 'from their checkpoints'
+    assert [(r.lab, r.config['seed']) for r in sorted(all_runs(tmp_path), key=lambda r: r.config['seed'])] == [('thirds', k) for k in range(3)] and not len(unfinished(tmp_path))
 
 
 def under_way(root, node):
