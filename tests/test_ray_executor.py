@@ -1,5 +1,5 @@
 """Real Ray processes: machines, workers and the driver are killed, and the table stays the same."""
-import functools, json, os, signal, subprocess, sys, time, uuid
+import functools, json, os, shutil, signal, socket, subprocess, sys, tempfile, time, uuid
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +232,62 @@ def test_a_connection_of_others_is_left_as_it_is(cluster):
         with ray_cluster(): pass
         assert ray.is_initialized()
     finally: ray.shutdown()
+
+
+def free_port():
+    with socket.create_server(('127.0.0.1', 0)) as s: return s.getsockname()[1]
+
+
+@pytest.fixture(scope='module')
+def head(mark, cluster):
+    "`ray start --head`, as people start a cluster, with a port for those who are no part of it: (its address, the address for them)."
+    port, door, place = free_port(), free_port(), tempfile.mkdtemp(prefix='ray-', dir='/tmp')
+    options = f'--head --block --num-cpus=1 --port={port} --ray-client-server-port={door} --include-dashboard=false --disable-usage-stats --object-store-memory={150*2**20} --temp-dir={place}'
+    p = subprocess.Popen([sys.executable, '-m', 'ray.scripts.scripts', 'start', *options.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, RAY_local_fs_capacity_threshold='0.999'))
+    until = time.monotonic() + 60
+    while p.poll() is None and time.monotonic() < until:
+        try: socket.create_connection(('127.0.0.1', door), timeout=1).close(); break
+        except OSError: time.sleep(.2)
+    assert p.poll() is None, 'ray start has ended'
+    yield f'127.0.0.1:{port}', f'ray://127.0.0.1:{door}'
+    p.terminate(); p.wait(60)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def test_an_address_from_outside_the_cluster(head, cluster, tmp_path):
+    "ray://: the same runs; failures, killed workers, parts and shared data as inside; and afterwards this process may use another cluster."
+    from fashion_lab.labs import fashion_mnist as lab
+    door = head[1]
+    todo = lab.configs('smoke', 1, ['LogisticBaseline', 'SmallCNN'], source='synthetic', device='cpu', limit=200)
+    with threads(1): here = sweep(lab.run, todo, lab.LAB, tmp_path/'a')
+    same(here, sweep(lab.run, todo, lab.LAB, tmp_path/'b', 'ray', address=door), 2)
+    assert not ray.is_initialized()
+    with ray_cluster(door):
+        done = sweep(run, [*configs(1), dict(variant='wrong', seed=7, fail='no such rate'), dict(variant='dies', seed=1, die=2)], LAB, tmp_path, 'ray')
+        assert [r.extra['first'] for r in done.runs] == [0, 3] and done.failures.error.tolist() == ['ValueError: no such rate'] and 'in run' in done.failures.traceback[0]
+        assert [r.extra['first'] for r in sweep(run_thirds, [Thirds(0, dies=1)], 'thirds', tmp_path, 'ray').runs] == [[0, 2, 0]]
+        data = np.ones(3_000_000)
+        assert dict(on_ray(functools.partial(total, data), [(i, i) for i in range(4)])) == {i: (3e6 + i, False) for i in range(4)}, 'all read the same copy'
+        with pytest.raises(ClusterError, match='no machine of the cluster has that'): sweep(run, configs(3), LAB, tmp_path, 'ray', gpus=2)
+        lost = sweep(run, [dict(variant='bad', seed=9, die_always=True)], LAB, tmp_path, 'ray', retries=0).failures
+        assert 'was lost with its worker' in lost.error[0]
+    assert len(sweep(run, configs(4), LAB, tmp_path, 'ray', address=cluster.address).runs) == 4
+
+
+def test_what_is_wrong_with_an_address_from_outside(head, monkeypatch):
+    import fashion_lab.ray_executor as r
+    inside, door = head
+    with pytest.raises(ClusterError, match='no Ray cluster answers at ray://127.0.0.1:1 .*its port for ray:// is 10001'):
+        with ray_cluster('ray://127.0.0.1:1'): pass
+    with pytest.raises(ClusterError, match='no Ray cluster could be reached at ray://'):
+        with ray_cluster(f'ray://{inside}'): pass                                   # the port of the cluster itself
+    assert not ray.is_initialized()
+    monkeypatch.setattr(r, 'has_package', lambda name: name != 'grpcio')
+    with pytest.raises(ClusterError, match=r"need the package grpcio.*pip install 'fashion_lab\[scale\]'"):
+        with ray_cluster(door): pass
+
+
+def test_versions_differ_from_outside(head):
+    code = f"import ray; ray.__version__ = '1.0.0'\nfrom fashion_lab.ray_executor import *\nwith ray_cluster({head[1]!r}): pass"
+    done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ), capture_output=True, text=True, timeout=60)
+    assert done.returncode and 'ClusterError' in done.stderr and 'runs other versions than this process' in done.stderr, done.stderr[-800:]
