@@ -157,7 +157,7 @@ def run_folds(
         net = rebuilt(cfg.recipe, s.classes, done[0][2])
         numbers = dict(test=metrics(p, ci=True, names=MEASURES, groups=who) | recalls(p), **by_fold, **price(net, cfg), train_s=float(history.seconds.sum()),
                        n=dict(test=len(p), **{k: int((fold[rows] == int(k[5:])).sum()) for k in by_fold}))
-        run = draft.finish(numbers, history, dict(test=p), done[0][2], environment(pick_device(cfg.device)),
+        run = draft.finish(numbers, history, dict(test=p), done[0][2], _made_by(environment(pick_device(cfg.device)), apart),
                            extra=dict(warnings=said, senders=who.tolist(), fold=fold[rows].tolist(), classes=list(s.classes), fit=s.fit) | _computed_apart(apart))
         for r in apart.values(): shutil.rmtree(r.path, ignore_errors=True)
         return run
@@ -201,6 +201,9 @@ def _from_part(part, s, fold, k): # what `_one_fold` returns
     p = part.predictions('test')
     if not np.array_equal(p.ids, s.ids[fold == k]): raise RunError(f"fold {k} was computed on other photographs than these: delete {part.name} of {part.lab}, and start again")
     return p.probs, part.history, part.weights() if k == 0 else None
+
+def _made_by(env, parts)->dict: # the environment of a run that was put together: of one commit only if all of its folds are
+    return env | dict(dirty=True) if any(r.environment.get('dirty') or r.environment.get('commit') != env.get('commit') for r in parts.values()) else env
 
 def _computed_apart(parts)->dict: # which code and which processor made each fold, for `extra`; nothing where the run made them itself
     told = {str(k): {n: r.environment.get(n) for n in ('commit', 'dirty', 'device_name', 'threads')} for k, r in parts.items()}
