@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from .core import one_of, progress, runs_dir
-from .executors import Job, Part, name_of, parts_lab, parts_of, processes, sequential
+from .executors import Job, RunPart, name_of, parts_lab, parts_of, processes, sequential
 from .ray_executor import on_ray
 from .run_storage import RunStore, pull, push
 from .runs import Run, all_runs, config_digest, run_name, table
@@ -126,7 +126,7 @@ def _here(job, config, run): # a run on this machine's disk, or the reason why i
 TOGETHER = 'give sweep a storage (a folder or an address that all can reach), or a root on a shared disk'
 
 def _shared_out(todo): # a run with parts as one task for each of them
-    return [x for i, c in todo for x in ([((i, k), Part(c, p)) for k, p in enumerate(parts_of(c))] or [(i, c)])]
+    return [x for i, c in todo for x in ([((i, k), RunPart(c, p)) for k, p in enumerate(parts_of(c))] or [(i, c)])]
 
 def iter_nothing(): # a generator without results
     yield from ()
