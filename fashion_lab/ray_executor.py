@@ -10,7 +10,7 @@ __all__ = ['COMPARED', 'LOST_AFTER', 'SMALL', 'ClusterError', 'ray_package', 'ra
 import contextlib, importlib.metadata, math, os, pickle, platform, shutil, socket, tempfile, time
 from collections.abc import Callable
 
-from .core import n_cores, whole_number
+from .core import has_package, n_cores, whole_number
 from .executors import set_threads
 
 # %% ../nbs/foundation/09d_ray_executor.ipynb #82cec492
@@ -48,11 +48,19 @@ def ray_cluster(
 
 # %% ../nbs/foundation/09d_ray_executor.ipynb #22d137f9
 def _check_reachable(address): # Ray itself waits for minutes
-    if address == 'auto': return
-    host, _, port = address.removeprefix('ray://').rpartition(':')
+    where = _last_started() if address == 'auto' else address
+    if address == 'auto' and ':' not in where: return
+    client, (host, _, port) = where.startswith('ray://'), where.removeprefix('ray://').rpartition(':')
     if not host or not port.isdigit(): raise ClusterError(f"a cluster's address is auto, host:port or ray://host:port, got {address!r}")
+    if client and not has_package('grpcio'): raise ClusterError("addresses that begin with ray:// need the package grpcio, here and on the cluster's first machine: pip install 'fashion_lab[scale]'")
     try: socket.create_connection((host.strip('[]'), int(port)), timeout=5).close()
-    except OSError as e: raise ClusterError(f"no Ray cluster answers at {address} ({e}): start one with `ray start --head`, or leave the address out to use this machine") from None
+    except OSError as e:
+        hint = ' (its port for ray:// is 10001, and it listens there only if grpcio is installed)' if client else ''
+        raise ClusterError(f"no Ray cluster answers at {address}{f', which was {where},' if where != address else ''} ({e}): start one with `ray start --head`{hint}, or leave the address out to use this machine") from None
+
+def _last_started(): # the address that `auto` means: that of the environment, or of the last `ray start` on this machine, which may be long gone; '' where Ray knows of none
+    try: return os.environ.get('RAY_ADDRESS') or ray_package()._private.utils.read_ray_address() or ''
+    except (AttributeError, OSError): return ''
 
 @contextlib.contextmanager
 def _connecting(address): # what Ray raises, in one sentence
@@ -62,7 +70,6 @@ def _connecting(address): # what Ray raises, in one sentence
         said = ' '.join(str(e).split())
         if 'ersion mismatch' in said: raise ClusterError(f"the cluster at {address} runs other versions than this process: {said[:400]}; install the same versions of Ray and Python on both sides") from None
         if isinstance(e, ConnectionError): raise ClusterError(f"no Ray cluster could be reached at {address}: {said[:300]}; start one with `ray start --head`, or leave the address out to use this machine") from None
-        if isinstance(e, ImportError): raise ClusterError(f"addresses that begin with ray:// need one more package: pip install 'ray[client]' ({said[:200]})") from None
         raise ClusterError(f"Ray could not be started: {type(e).__name__}: {said[:400]}") from e
 
 # %% ../nbs/foundation/09d_ray_executor.ipynb #a78ccd4e

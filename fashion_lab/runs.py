@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['UNHASHED', 'FORMAT', 'COSTS', 'CONDITIONS', 'COLUMNS', 'RunError', 'RunBusy', 'plain', 'canonical', 'config_digest',
-           'run_name', 'splits_of', 'check_metrics', 'Run', 'all_runs', 'find_run', 'Draft', 'once', 'draft_folder',
-           'start_run', 'save_weights', 'unfinished', 'table', 'as_runs', 'results_dir', 'results_name', 'publish',
-           'read_results', 'recorded']
+           'run_name', 'splits_of', 'check_metrics', 'Run', 'all_runs', 'find_run', 'Abandoned', 'Draft', 'once',
+           'draft_folder', 'start_run', 'save_weights', 'unfinished', 'listening', 'tell', 'table', 'as_runs',
+           'results_dir', 'results_name', 'publish', 'read_results', 'recorded']
 
 # %% ../nbs/foundation/04_runs.ipynb #cb4a3551
 import contextlib, contextvars, dataclasses, enum, errno, hashlib, json, math, numbers, os, re, secrets, shutil, socket, warnings
@@ -257,6 +257,10 @@ def find_run(
     return next((r for r in reversed(_finished(_lab_folder(root, lab), f'*-{digest}*')) if r.digest == digest), None)
 
 # %% ../nbs/foundation/04_runs.ipynb #e7bde27f
+class Abandoned(Exception): "Whoever listens to a run has seen enough of it: it is not to be finished, and its draft is deleted."
+
+_making = contextvars.ContextVar('making', default=None) # the digest of the run that is in the making
+
 class Draft:
     "A run in the making: its working folder `path`, kept when the process stops, so that the next `start_run` goes on from `checkpoint`."
     def __init__(self, lab, config, home, note, lock):
@@ -276,8 +280,10 @@ class Draft:
     def discard(self):
         "Delete the working folder with its checkpoint, and let go of the lock."
         shutil.rmtree(self.path, ignore_errors=True); self.close()
-    def __enter__(self): return self
+    def __enter__(self): self._outer = _making.set(self.digest); return self
     def __exit__(self, kind, error, trace):
+        _making.reset(self._outer)
+        if kind and issubclass(kind, Abandoned) and self.run is None: self.discard()
         if kind and self.run is None and self.path.is_dir():
             with contextlib.suppress(OSError): self._remember(stopped=kind.__name__)
         self.close()
@@ -455,6 +461,28 @@ def _is_locked(path)->bool:
     try:
         with FileLock(path, blocking=False): return False
     except Timeout: return True
+
+# %% ../nbs/foundation/04_runs.ipynb #d2949c88
+_listener = contextvars.ContextVar('listener', default=None) # (digest, function)
+
+@contextlib.contextmanager
+def listening(
+    hear,     # called with a dict after every epoch, such as `{'epoch': 0, 'train_loss': .7, 'valid_loss': .8, 'accuracy': .6}`; may raise `Abandoned`
+    lab:str,  # the lab
+    config,   # a dataclass instance or a dict: the run that is listened to
+):
+    "Inside the block, hear what every epoch of one run brought, as the run goes on."
+    token = _listener.set((config_digest(config, lab), hear))
+    try: yield
+    finally: _listener.reset(token)
+
+def tell(
+    row:dict, # of the history: the epoch, counted from 0, and what training and validation data say of it
+):
+    "Say what an epoch of the run in the making brought; a `ValueError` where that speaks of test data."
+    if seen := [k for k in row if k.startswith('test')]: raise ValueError(f"an epoch was measured on test data ({', '.join(seen)}): measure epochs on validation data only, or choices are made on the test set")
+    digest, hear = _listener.get() or (None, None)
+    if hear and digest == _making.get(): hear(dict(row))
 
 # %% ../nbs/foundation/04_runs.ipynb #00c2e834
 CONDITIONS = 'lab variant data source protocol profile seed fold'.split()

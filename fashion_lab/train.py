@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OPTIMISERS', 'LOWER_IS_BETTER', 'SCHEDULES', 'MixedPrecision', 'arithmetic', 'optimiser_class', 'decay_groups',
            'optimiser', 'LabLearner', 'Diverged', 'EpochLog', 'BestEpoch', 'cpu_state', 'AverageWeights', 'Plateau',
-           'EpochBar', 'Checkpoint', 'read_checkpoint', 'Fit', 'accuracy', 'schedule_callbacks', 'group_rates',
-           'make_learner', 'fit', 'RangeTest', 'lr_range_test', 'predict_probs']
+           'EpochBar', 'Checkpoint', 'TellEpoch', 'read_checkpoint', 'Fit', 'accuracy', 'schedule_callbacks',
+           'group_rates', 'make_learner', 'fit', 'RangeTest', 'lr_range_test', 'predict_probs']
 
 # %% ../nbs/foundation/08_train.ipynb #d9badc7d
 import copy, tempfile, time, warnings
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .core import atomic_path, has_bf16, keep_memory, one_of, progress, rng_state, set_rng_state
 from .distributed import AcrossProcesses, from_first
+from .runs import tell
 
 import numpy as np
 import pandas as pd
@@ -259,6 +260,11 @@ class Checkpoint(Callback):
             with atomic_path(self.path) as tmp: torch.save(self.latest, tmp)
         if self.learn.best_epoch.stopped: raise CancelFitException()
 
+class TellEpoch(Callback):
+    "Tell who listens to this run (`runs.listening`) what the epoch brought, when everything of it is on the disk."
+    order = 90
+    def after_epoch(self): tell(self.learn.epoch_log.rows[-1])
+
 def read_checkpoint(
     path:str|Path|None, # as given to `Checkpoint`
 )->dict|None:           # the state, or `None` where there is no file
@@ -382,7 +388,7 @@ def fit(
         saver = Checkpoint(checkpoint, state)
         extra = ([AverageWeights(average)] if average else []) + ([AcrossProcesses(dls.train.device)] if several else [])
         learn = make_learner(model, dls, rates[-1], optimizer, loss_func, bf16, groups=groups, fp16=fp16, channels_last=channels_last, compile=compile, cbs=
-                             [log, best, bar, saver, *extra, *schedule_callbacks(schedule, lr, moms, pct_start, best.monitor), *cbs])
+                             [log, best, bar, saver, TellEpoch(), *extra, *schedule_callbacks(schedule, lr, moms, pct_start, best.monitor), *cbs])
         if state: dls.train.bs = state['bs']
         first = (state or {}).get('epoch', 0) if first is None else first
         try:

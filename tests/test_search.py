@@ -1,10 +1,11 @@
 """Searches that share a study, lose a process or their database, and must not see test data."""
-import os, signal, sqlite3, subprocess, sys, time
+import os, re, signal, sqlite3, subprocess, sys, time, uuid
 from pathlib import Path
 
 import pytest
-from fashion_lab.runs import all_runs
-from fashion_lab.search import search, study_url, validation_score
+import toy_lab
+from fashion_lab.runs import all_runs, unfinished
+from fashion_lab.search import open_study, search, study_url, validation_score
 
 SPACE = dict(x=(-3., 3.))
 CODE = """
@@ -12,15 +13,16 @@ import sys, time
 from fashion_lab.search import search
 def score(settings, report):
     time.sleep(float(sys.argv[3])); return -(settings['x'] - 1)**2
-search(score, dict(x=(-3., 3.)), int(sys.argv[2]), 'shared', sys.argv[1], seed=int(sys.argv[4]), show=False)
+search(score, dict(x=(-3., 3.)), int(sys.argv[2]), sys.argv[5], sys.argv[1], seed=int(sys.argv[4]), show=False)
 """
 
 
 def bowl(settings, report): return -(settings['x'] - 1)**2
 
 
-def other(storage, trials, seconds, seed=0):
-    return subprocess.Popen([sys.executable, '-c', CODE, str(storage), str(trials), str(seconds), str(seed)], env=dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parent.parent)), stderr=subprocess.PIPE, text=True)
+def other(storage, trials, seconds, seed=0, name='shared', runs=None):
+    path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get('PYTHONPATH', '')])
+    return subprocess.Popen([sys.executable, '-c', CODE, str(storage), str(trials), str(seconds), str(seed), name], env=dict(os.environ, PYTHONPATH=path, **(dict(FASHION_LAB_RUNS=str(runs)) if runs else {})), stderr=subprocess.PIPE, text=True)
 
 
 def test_two_processes_share_the_trials_of_a_study(tmp_path):
@@ -66,17 +68,52 @@ def test_locked_in_the_middle_of_a_search(tmp_path):
     assert search(lock, SPACE, 3, 'locked', url, show=False).table().state.tolist().count('complete') == 3
 
 
-def test_test_data_is_not_looked_at(tmp_path, monkeypatch):
-    "The same search on the same training and validation pictures, once with test pictures that say nothing: every trial is the same."
-    from dataclasses import replace
+RATES, TRIED = dict(lr=(1e-7, 1e-1, 'log')), (.02, .01, .03, .005, 1e-7)
+
+
+def rates_of_fashion_mnist(folder, trials=len(TRIED)):
+    "A search for the rate of a real lab, four epochs each; the last of five rates is hopeless."
+    from fashion_lab.labs import fashion_mnist as lab
+    cfg = lab.configs('smoke', 1, 'LogisticBaseline', source='synthetic', device='cpu', limit=300, epochs=4, schedule='constant', batch_size=32)[0]
+    study = open_study('rates', RATES, folder/'s.db')
+    if not study.trials:
+        for lr in TRIED: study.enqueue_trial(dict(lr=lr))
+    return search(validation_score(lab.run, cfg, lab.LAB, root=folder), RATES, trials, 'rates', folder/'s.db', show=False)
+
+
+def test_a_hopeless_rate_of_a_lab_is_given_up(tmp_path, monkeypatch):
+    from fashion_lab.train import EpochLog
+    trained, after_epoch = [], EpochLog.after_epoch
+    monkeypatch.setattr(EpochLog, 'after_epoch', lambda self: (trained.append(float(self.opt.hypers[0]['lr'])), after_epoch(self))[1])
+    found = rates_of_fashion_mnist(tmp_path).table()
+    assert found.state.tolist() == ['complete']*4 + ['pruned']
+    assert [sum(abs(lr - t) < 1e-9 for t in trained) for lr in TRIED] == [4, 4, 4, 4, 1], 'its first epoch was its last'
+    assert len(all_runs(tmp_path)) == 4 and not len(unfinished(tmp_path)) and not [p for p in tmp_path.glob('*/.unfinished/*') if p.is_dir()], 'nothing is left of it'
+    more = rates_of_fashion_mnist(tmp_path, 6).table()
+    assert more.state.tolist()[:5] == found.state.tolist() and more.lr.tolist()[:5] == list(TRIED) and len(more) == 6, 'the study goes on'
+
+
+def test_workers_give_up_hopeless_trials_too(tmp_path):
+    study = open_study('toy', dict(speed=(0., 1.)), tmp_path/'s.db', pruner='median')
+    for speed in (.5, .6, .7, .8, .1, .2, .05, .15): study.enqueue_trial(dict(speed=speed))
+    cfg = dict(toy_lab.configs(1, epochs=8, seconds=.02)[0], speed=0.)
+    found = search(validation_score(toy_lab.run, cfg, toy_lab.LAB, root=tmp_path), dict(speed=(0., 1.)), 8, 'toy', tmp_path/'s.db', workers=2, show=False)
+    t = found.table()
+    assert t.state.isin(['complete', 'pruned']).all() and t[t.speed >= .5].state.eq('complete').all() and t.state.eq('pruned').any()
+    shown = {s.params['speed']: len(s.intermediate_values) for s in found.study.trials}
+    assert {r.config['speed']: r.extra['told'] for r in all_runs(tmp_path)} == {k: n for k, n in shown.items() if k in set(t[t.state == 'complete'].speed)}, 'what is finished told all of its epochs'
+    assert all(n < 8 for k, n in shown.items() if k in set(t[t.state == 'pruned'].speed)) and not len(unfinished(tmp_path))
+
+
+def test_what_is_pruned_does_not_depend_on_test_data(tmp_path, monkeypatch):
+    "The same search on the same training and validation pictures, once with test pictures that say nothing: every trial is the same, and so is what was given up."
     from fashion_lab.data import ImageTable
     from fashion_lab.labs import fashion_mnist as lab
-    cfg = replace(lab.configs('smoke', 1, 'LogisticBaseline', source='synthetic', device='cpu', limit=300)[0], epochs=1)
 
     def tried(folder):
-        found = search(validation_score(lab.run, cfg, lab.LAB, root=folder), dict(lr=(1e-4, 1e-1, 'log')), 3, 'blind', folder/'s.db', show=False)
-        return found.table()[['lr', 'value']], [r.metrics['test']['accuracy'] for r in all_runs(folder)]
-    seen, test_seen = tried(tmp_path/'a')
+        found = rates_of_fashion_mnist(folder)
+        return found.table()[['lr', 'value', 'state']], [t.intermediate_values for t in found.study.trials], [r.metrics['test']['accuracy'] for r in all_runs(folder)]
+    seen, curves, test_seen = tried(tmp_path/'a')
     real = lab.pictures
 
     def spoilt(*args):
@@ -84,5 +121,48 @@ def test_test_data_is_not_looked_at(tmp_path, monkeypatch):
         shown = images.images.copy(); shown[(images.items.split == 'test').to_numpy()] = 0
         return ImageTable(images.items, shown, images.classes, images.name, images.source)
     monkeypatch.setattr(lab, 'pictures', spoilt)
-    blind, test_blind = tried(tmp_path/'b')
-    assert seen.equals(blind) and test_seen != test_blind
+    blind, blind_curves, test_blind = tried(tmp_path/'b')
+    assert seen.equals(blind) and curves == blind_curves and 'pruned' in set(seen.state) and test_seen != test_blind
+
+
+def test_a_stopped_trial_goes_on_where_it_was(tmp_path):
+    "Ctrl-C in the third epoch: the same search goes on with the same settings, from the checkpoint."
+    cfg = dict(toy_lab.configs(1, epochs=4, stop=2)[0], speed=0.)
+    score = validation_score(toy_lab.run, cfg, toy_lab.LAB, root=tmp_path)
+    with pytest.raises(KeyboardInterrupt): search(score, dict(speed=(0., 1.)), 2, 'stop', tmp_path/'s.db', show=False)
+    with pytest.raises(KeyboardInterrupt): search(score, dict(speed=(0., 1.)), 2, 'stop', tmp_path/'s.db', show=False)
+    found = search(score, dict(speed=(0., 1.)), 2, 'stop', tmp_path/'s.db', show=False).table()
+    assert found.state.tolist() == ['fail', 'complete', 'fail', 'complete'] and found.speed.nunique() == 2
+    assert [r.extra['first'] for r in all_runs(tmp_path)] == [3, 3] and not len(unfinished(tmp_path))
+
+
+def test_a_row_about_test_data_is_refused(tmp_path):
+    from fashion_lab.runs import start_run, tell
+
+    def peeping(cfg, root=None):
+        with start_run('peep', cfg, root): tell(dict(epoch=0, accuracy=.5, test_accuracy=.9))
+    with pytest.warns(UserWarning, match='measured on test data'), pytest.raises(RuntimeError, match='three trials'):
+        search(validation_score(peeping, dict(seed=0, speed=0.), 'peep', root=tmp_path), dict(speed=(0., 1.)), 1, 'peep', tmp_path/'s.db', show=False)
+
+
+@pytest.mark.parametrize('url, says', [
+    ('nosuchbase://h/studies', "Can't load plugin: sqlalchemy.dialects:nosuchbase; an address begins with sqlite:///, postgresql"), ('postgresql+nosuchdriver://h/s', 'nosuchdriver; an address begins with'),
+    ('postgresql+psycopg2://me:secret@127.0.0.1:1/s', 'pip install psycopg2-binary|refused; check that the server runs'), ('mysql+pymysql://me:secret@127.0.0.1:1/s', 'pip install pymysql|check that the server runs'), ('redis://h:1', 'an address begins with'),
+    ('sqlite:////proc/none/s.db', 'unable to open database file|No such file or directory')])
+def test_an_address_that_cannot_be_used_is_one_sentence(url, says):
+    with pytest.raises(OSError, match="the study 'url' cannot be opened in") as e: search(bowl, SPACE, 1, 'url', url, show=False)
+    assert re.search(says, str(e.value)) and 'secret' not in str(e.value) and len(str(e.value).splitlines()) == 1, str(e.value)
+
+
+@pytest.mark.skipif('FASHION_LAB_TEST_DATABASE' not in os.environ, reason='needs a PostgreSQL server: FASHION_LAB_TEST_DATABASE=postgresql+psycopg2://user@host/base')
+def test_machines_share_a_study_in_a_database(tmp_path):
+    "Two processes without a common folder, and a third one that is killed: each trial is made once."
+    url, name = os.environ['FASHION_LAB_TEST_DATABASE'], uuid.uuid4().hex
+    killed = other(url, 14, 5., 2, name, tmp_path/'c')
+    study, until = open_study(name, SPACE, url), time.monotonic() + 60
+    while not study.get_trials(deepcopy=False) and time.monotonic() < until: time.sleep(.1)
+    killed.kill(); killed.wait(10)
+    both = [other(url, 14, .1, seed, name, tmp_path/str(seed)) for seed in (0, 1)]
+    for p in both: assert p.wait(60) == 0, p.stderr.read()
+    t = search(bowl, SPACE, 14, name, url, show=False)
+    assert t.table().state.value_counts().to_dict() == dict(complete=14, fail=1) and len({s.user_attrs['pid'] for s in t.study.trials}) == 3

@@ -19,7 +19,7 @@ from ..core import atomic_path, one_of, runs_dir, whole_number
 from ..data import card
 from ..evaluate import holm, per_class, right_when
 from .data_prep import at_hand, flattery, pictures, plot_balance, plot_set
-from .photo_folds import PROFILES, PROTOCOLS, Config, config_of, photos_of, prepare, run_folds, validation_score
+from .photo_folds import PROFILES, PROTOCOLS, Config, Fold, config_of, photos_of, prepare, run_fold, run_folds, validation_score
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
 from ..runs import Run, all_runs, as_runs, table
 from ..transfer import Recipe, classify, rebuilt
@@ -221,8 +221,8 @@ class PhotoLab:
         root=None,           # folder of all runs; default: `core.runs_dir()`
         show:bool|None=None, # progress bars; `None` shows them to a person only
     )->Run:
-        "Run one configuration, all folds."
-        return run_folds(self.name, cfg, root, show)
+        "Run one configuration, all folds; or one `Fold` of it."
+        return (run_fold if isinstance(cfg, Fold) else run_folds)(self.name, cfg, root, show)
 
     def comparison(self,
         runs, # a list of `Run`, or a table of them
