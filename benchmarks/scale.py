@@ -28,7 +28,6 @@ from side_by_side import RESULTS, command, conditions, save
 
 STAMP = dict(device='cpu', device_name='', threads=1, python='', commit='0123456789', dirty=False, date='2026-01-01', command='benchmark', versions={})
 MIB = 2**20
-conditions = functools.cache(conditions) # as they were at the first row: the file that is written is under version control, too
 
 
 def nothing(config, root=None):

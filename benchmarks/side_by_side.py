@@ -3,7 +3,7 @@
 Machines are noisy, and they slow down and speed up by the minute. So both sides of a comparison run in one process and take turns, the first round does not count, and what is recorded is the ratio of medians with all single
 figures beside it.
 """
-import argparse, json, statistics
+import argparse, functools, json, statistics
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +24,7 @@ def interleaved(repeats, **tasks):
     return rates
 
 
+@functools.cache    # as they were at the first row: the file that is written is under version control, too
 def conditions():
     e = environment()
     return dict(device=f"{e['device']} ({e['device_name']})", threads=e['threads'], cores=e['cores'], bf16=e['bf16'], torch=e['versions']['torch'], python=e['python'],
