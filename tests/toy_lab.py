@@ -14,14 +14,14 @@ def configs(n, **more): return [dict(variant='toy', seed=s, source='synthetic', 
 
 
 def run(cfg, root=None, lab=LAB):
-    """Epochs with a checkpoint after each. `seconds`: of an epoch, times FASHION_LAB_TEST_PACE where the environment has it; `die`: the epoch in which the first attempt kills its own process (`die_always`: every attempt, in its first epoch); `wipe`: and takes its disk with it;
+    """Epochs with a checkpoint after each. `seconds`: of an epoch, all but the first times FASHION_LAB_TEST_PACE where the environment has it; `die`: the epoch in which the first attempt kills its own process (`die_always`: every attempt, in its first epoch); `wipe`: and takes its disk with it;
     `stop`: the epoch in which the first attempt is interrupted; `fail`: the error that is raised."""
     with start_run(lab, cfg, root) as draft:
         if cfg.get('fail') == 'disk': raise OSError(28, 'No space left on device')
         if cfg.get('fail'): raise ValueError(cfg['fail'])
         first = int(draft.checkpoint.read_text()) if draft.checkpoint.exists() else 0
         for epoch in range(first, cfg.get('epochs', 4)):
-            time.sleep(cfg.get('seconds', 0.)*float(os.environ.get('FASHION_LAB_TEST_PACE', 1)))
+            time.sleep(cfg.get('seconds', 0.)*(float(os.environ.get('FASHION_LAB_TEST_PACE', 1)) if epoch else 1))
             (draft.path/'next').write_text(str(epoch + 1)); os.replace(draft.path/'next', draft.checkpoint)
             tell(dict(epoch=epoch, accuracy=cfg.get('speed', 1.)*(epoch + 1)/cfg.get('epochs', 4)))
             if cfg.get('stop') == epoch and draft.note['attempts'] == 1: raise KeyboardInterrupt
