@@ -351,7 +351,7 @@ def fetcher(c, folder):
 def test_two_processes_fetch_together(mirror, tmp_path):
     mirror.pause = .1
     both = [fetcher(online(mirror), tmp_path/'d') for _ in range(2)]
-    said = [p.communicate(timeout=60) for p in both]
+    said = [p.communicate(timeout=180) for p in both]
     assert [(p.returncode, out) for p, (out, _) in zip(both, said)] == [(0, 'd\n')] * 2, said
     assert sorted(p[1:] for p, _ in mirror.asked) == sorted(NAMES)  # each file once
     assert contents(tmp_path/'d') == mirror.files
@@ -363,7 +363,7 @@ def test_a_killed_download_is_resumed(mirror, tmp_path):
     child = fetcher(online(mirror), tmp_path/'d'); deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size == n//2) and time.monotonic() < deadline: time.sleep(.02)
     with pytest.raises(DataError, match='another process has been fetching'): fetch(online(mirror), tmp_path/'d', wait=.1)
-    child.send_signal(signal.SIGKILL); child.communicate(timeout=30); mirror.release.set()
+    child.send_signal(signal.SIGKILL); child.communicate(timeout=180); mirror.release.set()
     assert part.stat().st_size == n//2
     assert contents(fetch(online(mirror), tmp_path/'d')) == mirror.files
     assert mirror.asked[1] == ('/' + NAMES[0], f'bytes={n//2}-')

@@ -40,7 +40,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, undisturbed, how):
     while not list(tmp_path.glob('*/.unfinished/*/checkpoint.pt')):
         assert p.poll() is None and time.time() < deadline, p.communicate()
         time.sleep(.02)
-    p.send_signal(how); p.communicate(timeout=60)
+    p.send_signal(how); p.communicate(timeout=180)
     assert p.returncode != 0
     assert all_runs(tmp_path, LAB) == []                      # never looks finished
     resumed = finish(tmp_path)

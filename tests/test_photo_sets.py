@@ -349,7 +349,7 @@ def test_two_processes_fetch_together_and_a_killed_one_leaves_nothing_half_done(
     first = fetcher(host.url + '/set.zip', tmp_path/'d'); work = tmp_path/'.d-fetching'; deadline = time.monotonic() + 60
     while not any(p.stat().st_size == 9000 for p in work.glob('*.part')) and time.monotonic() < deadline: time.sleep(.02)
     with pytest.raises(DataError, match='another process has been fetching'): fetch_photos('clothing', tmp_path/'d', wait=.1)
-    first.send_signal(signal.SIGKILL); first.communicate(timeout=30); host.hold.set()
+    first.send_signal(signal.SIGKILL); first.communicate(timeout=180); host.hold.set()
     assert not (tmp_path/'d').exists()
     both = [fetcher(host.url + '/set.zip', tmp_path/'d') for _ in range(2)]
     assert [(p.wait(60), p.communicate()[0]) for p in both] == [(0, 'd\n')] * 2

@@ -267,8 +267,8 @@ QUICK_AND_SLOW = "configs(3) + [dict(c, seed=c['seed'] + 3) for c in configs(2, 
 
 
 def driver(mark, root):
-    "Another process that sweeps on a cluster of its own; its slow runs would take ten minutes, so however busy the machine is, they are under way when it ends."
-    code = f"from toy_lab import *; from fashion_lab.sweep import sweep; sweep(run, {QUICK_AND_SLOW}, LAB, {str(root)!r}, 'ray')"
+    "Another process that sweeps on a cluster of its own; its slow runs would take ten minutes, so however busy the machine is, they are under way when it ends. It hears Ctrl-C also where the tests run in the background of a shell, which lets its children ignore it."
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from toy_lab import *; from fashion_lab.sweep import sweep; sweep(run, {QUICK_AND_SLOW}, LAB, {str(root)!r}, 'ray')"
     return subprocess.Popen([sys.executable, '-c', code], cwd=HERE, env=dict(os.environ, FASHION_LAB_TEST_MARK=mark, FASHION_LAB_TEST_PACE='3000'), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -62,7 +62,7 @@ def test_a_stopped_run_is_resumable_and_never_listed(tmp_path, how, state):
     cfg = dict(variant='net', seed=0)
     with pytest.raises(RunBusy, match=f'another process .process {p.pid} on'): start_run('demo', cfg, tmp_path)
     assert list(unfinished(tmp_path).state) == ['running']
-    p.send_signal(how); p.communicate(timeout=20)
+    p.send_signal(how); p.communicate(timeout=180)
     assert p.returncode != 0
     assert all_runs(tmp_path) == [] and find_run('demo', cfg, tmp_path) is None and table(tmp_path).empty
     assert list(unfinished(tmp_path).state) == [state]
@@ -112,7 +112,7 @@ except RunError as e: print(e)
     ps = [python(code, tmp_path, stdin=subprocess.PIPE) for _ in range(3)]
     for p in ps: starts(p)
     for p in ps: p.stdin.write('\n'); p.stdin.flush()
-    said = sorted(p.communicate(timeout=30)[0].strip() for p in ps)
+    said = sorted(p.communicate(timeout=180)[0].strip() for p in ps)
     assert said.count('did it') == 1 and sum('has a finished run of this config' in s for s in said) == 2
     assert len(all_runs(tmp_path)) == 1
 
@@ -190,7 +190,7 @@ with start_run('demo', dict(seed=0), sys.argv[1]) as d:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1))  # a file can grow to 100 kB and no further
     d.finish(dict(test=dict(accuracy=.5)), predictions=dict(test=Scores(np.random.rand(100_000))), environment={})
 """
-    p = python(code, tmp_path); _, err = p.communicate(timeout=30)
+    p = python(code, tmp_path); _, err = p.communicate(timeout=180)
     assert p.returncode != 0 and 'OSError' in err and 'File too large' in err
     assert sorted(Path(f).name for f in files(tmp_path) if not f.endswith('.lock')) == ['checkpoint.pt', 'draft.json']
     assert list(unfinished(tmp_path).state) == ['stopped (OSError)']
@@ -395,7 +395,7 @@ for r in mine: publish(r, sys.argv[1] + '/results')
     ps = [python(code, tmp_path, k, stdin=subprocess.PIPE) for k in range(3)]
     for p in ps: starts(p)
     for p in ps: p.stdin.write('\n'); p.stdin.flush()
-    for p in ps: _, err = p.communicate(timeout=30); assert p.returncode == 0, err
+    for p in ps: _, err = p.communicate(timeout=180); assert p.returncode == 0, err
     assert sorted(read_results(tmp_path/'results'/'demo.csv').seed.unique()) == list(range(9))
     assert [f.name for f in (tmp_path/'results').iterdir()] == ['demo.csv']
 
