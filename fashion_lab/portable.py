@@ -28,20 +28,22 @@ class Portable:
     classes:list   # names of the answers
     pictures:object = None # function n -> float32 (n, C, H, W), training pictures from 0 to 1, for calibration
     int8:bool = False # whether the run was made in 8-bit integers
+    unseen:object = None   # like `pictures`, of validation pictures: to compare answers on; `None`: there are none
 
 def _pixels(x): return image_tensor(x).float().div(255).numpy()
 
 def _of_small(run): # of Fashion-MNIST
     from fashion_lab.labs import fashion_mnist
     c = run.config
-    def pictures(n): return _pixels(fashion_mnist.pictures(c['source'], c['limit'], c['valid_frac'], c['data_path']).part('train').images[:n])
-    return Portable(fashion_mnist.network(run), (1, 28, 28), run.extra['mean'], run.extra['std'], run.predictions('test').classes, pictures)
+    def part(name): return lambda n: _pixels(fashion_mnist.pictures(c['source'], c['limit'], c['valid_frac'], c['data_path']).part(name).images[:n])
+    return Portable(fashion_mnist.network(run), (1, 28, 28), run.extra['mean'], run.extra['std'], run.predictions('test').classes, part('train'), unseen=part('valid') if c['valid_frac'] else None)
 
 def _of_compressed(run):
     from fashion_lab.labs import compression
     e, cfg = run.extra, compression.config_of(run)
     mean, std = (np.float32(e[k]).reshape(1, -1, 1, 1) for k in ('mean', 'std'))
-    return Portable(compression.network(run), tuple(e['shape']), e['mean'], e['std'], e['classes'], lambda n: compression.pictures_of(cfg).calibration(n, cfg.seed)*std + mean, cfg.int8)
+    def part(name): return lambda n: compression.pictures_of(cfg).calibration(n, cfg.seed, name)*std + mean
+    return Portable(compression.network(run), tuple(e['shape']), e['mean'], e['std'], e['classes'], part('train'), cfg.int8, part('valid'))
 
 def _of_photos(run): # clothing and closures; the network that judged the first fold
     from fashion_lab.labs import photo_folds
@@ -84,6 +86,6 @@ def export_run(
     one_of(format, FORMATS, 'format'); p, e = portable(run), run.environment
     if int8 and format != 'onnx': raise ValueError(f"8-bit integers are for the format onnx, got {format}: leave one of the two out")
     if int8 and not p.pictures: raise ValueError(f"networks of {run.lab} are exported in float32: leave int8 out")
-    calibration = p.pictures(512) if format == 'onnx' and (p.int8 if int8 is None else int8) else None
+    calibration, unseen = (p.pictures(512), p.unseen and p.unseen(1024)) if format == 'onnx' and (p.int8 if int8 is None else int8) else (None, None)
     about = dict(classes=list(p.classes), lab=run.lab, variant=run.variant, run=run.name, data=run.config['data'], source=run.config['source'], commit=e.get('commit'), date=e.get('date'), torch=e.get('versions', {}).get('torch'))
-    return write_export(p.net, p.shape, Path(folder) if folder else Path(f'{run.lab}-{run.variant}'), format, run.lab, p.mean, p.std, about, calibration)
+    return write_export(p.net, p.shape, Path(folder) if folder else Path(f'{run.lab}-{run.variant}'), format, run.lab, p.mean, p.std, about, calibration, unseen)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fashion_lab.export import FORMATS, OnnxNet, Pixels, agreement, as_code, check_exportable, quantise, to_onnx, to_torch_export, write_export
+from fashion_lab.export import FORMATS, OnnxNet, Pixels, agreement, as_code, check_exportable, quantise, quantise_alike, to_onnx, to_torch_export, write_export
 
 
 def small(channels=1, classes=4):
@@ -97,3 +97,33 @@ def test_code_of_a_network_builds_it():
     again = eval(as_code(net)); again.load_state_dict(net.state_dict())
     x = torch.rand(2, 1, 8, 8)
     with torch.no_grad(): assert torch.equal(again.eval()(x), net.eval()(x))
+
+
+@pytest.mark.parametrize('layers', [(nn.Conv2d(4, 8, 3, groups=2), nn.Flatten(1), nn.Linear(8*36, 5, bias=False)), (nn.Conv2d(4, 8, 3, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))], ids=['grouped', 'without a bias'])
+def test_biases_take_back_what_rounded_weights_change(tmp_path, layers):
+    "The mean of every answer comes nearer to the exact one; the file stays a valid one, and of the same kind."
+    torch.manual_seed(3)
+    net, x = nn.Sequential(*layers).eval(), torch.rand(256, 4, 8, 8)
+    with torch.no_grad():
+        for p in net.parameters(): p.mul_(3)
+    file = to_onnx(net, (4, 8, 8), tmp_path/'a.onnx'); exact = OnnxNet(file)(x).mean(0)
+    shift = {c: (OnnxNet(quantise(file, x, tmp_path/'b.onnx', correct=c))(x).mean(0) - exact).abs().mean().item() for c in (False, True)}
+    onnx.checker.check_model(onnx.load(tmp_path/'b.onnx'))
+    assert shift[True] < .7*shift[False], shift
+
+
+def test_layers_in_32_bits(tmp_path):
+    "The first ones keep their weights; more than there are leaves nothing to quantise."
+    file = to_onnx(small(), (1, 8, 8), tmp_path/'a.onnx')
+    def whole(n): return sum(w.data_type == onnx.TensorProto.INT8 and len(w.dims) > 1 for w in onnx.load(quantise(file, torch.rand(64, 1, 8, 8), tmp_path/'b.onnx', floats=n)).graph.initializer)
+    n = whole(0)
+    assert n >= 3 and whole(1) == n - 1 and whole(2) == n - 2 and whole(99) == 0
+
+
+def test_without_unseen_pictures_all_remedies_are_used(tmp_path):
+    net = nn.Sequential(*[m for k in range(9) for m in (nn.Conv2d(4 if k else 1, 4, 3, padding=1), nn.ReLU())], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    file, x = to_onnx(net, (1, 8, 8), tmp_path/'a.onnx'), torch.rand(96, 1, 8, 8)
+    how = quantise_alike(file, x, tmp_path/'b.onnx')
+    assert how['floats'] == 2 and how['method'] == 'percentile' and 0 <= how['agreement'] <= 1
+    assert quantise_alike(file, x, tmp_path/'b.onnx', x, at_least=0.).keys() == {'agreement'}, 'the first is enough'
+    assert json.loads(write_export(net, (1, 8, 8), tmp_path/'out', calibration=x.numpy(), unseen=x.numpy())[1].read_text())['agreement_on'] == 'pictures it was not trained on'

@@ -26,7 +26,7 @@ from ..compute import count_params, hand_macs
 from ..core import environment, one_of, pick_device, runs_dir, set_seed, whole_number
 from ..distill import Distillation, taught_loaders, teacher_logits
 from ..evaluate import Predictions, metrics, paired_seeds
-from ..export import OnnxNet, quantise, to_onnx
+from ..export import OnnxNet, quantise_alike, to_onnx
 from ..factorise import factorise, separable
 from . import fashion_mnist, photo_folds
 from .data_prep import at_hand
@@ -190,9 +190,10 @@ class Pictures:
     def calibration(self,
         n:int=512, # at most
         seed:int=0,
+        part:str='train', # train; valid for pictures to compare answers on
     )->np.ndarray: # float32 (n, C, H, W), normalised
-        "Some of the training pictures as the network sees them."
-        dl = self.parts['train']
+        "Some of the pictures as the network sees them."
+        dl = self.parts[part]
         rows = np.random.default_rng(seed).permutation(len(dl.y))[:n]
         return dl.batch(torch.from_numpy(np.sort(rows)))[0].contiguous().numpy()
 
@@ -302,17 +303,17 @@ def hand_over(
     cfg:Config, d:Pictures,
     shared,        # codebooks, or None
     folder:Path,   # for the files
-)->tuple:          # (`OnnxNet`, {name: bytes})
+)->tuple:          # (`OnnxNet`, {name: bytes}, settings of `quantise_alike` with the agreement on validation pictures, if any)
     "Export a network, quantise it if that is asked for, and weigh the files."
-    file = to_onnx(net, d.shape, folder/'network.onnx')
-    if cfg.int8: file = quantise(file, d.calibration(seed=cfg.seed), folder/'int8.onnx')
+    file, how = to_onnx(net, d.shape, folder/'network.onnx'), {}
+    if cfg.int8: file, how = folder/'int8.onnx', quantise_alike(file, d.calibration(seed=cfg.seed), folder/'int8.onnx', d.calibration(1024, cfg.seed, 'valid'))
     shipped, size = file, {}
     if shared:
         size['fixed_bytes'] = save_shared(net, shared, folder/'fixed.safetensors', 'fixed')
         save_shared(net, shared, shipped := folder/'huffman.safetensors', 'huffman')
     elif cfg.variant in ('original', 'photo'): save_weights(net.state_dict(), shipped := folder/'original.safetensors')
     raw = shipped.read_bytes()
-    return OnnxNet(file), dict(bytes=len(raw), zlib_bytes=len(zlib.compress(raw, 9)), **size)
+    return OnnxNet(file), dict(bytes=len(raw), zlib_bytes=len(zlib.compress(raw, 9)), **size), how
 
 @functools.lru_cache(maxsize=3)
 def _reference(run):
@@ -351,7 +352,7 @@ def run(
         if cfg.data == 'clothing' and not cfg.begin: (net, fitted), shared = photo_classifier(cfg, d, draft.path, show), None
         else: net, fitted, shared = trained(begun(cfg, d, root, show), cfg, d, draft.checkpoint, root, show)
         net = net.eval()
-        file, size = hand_over(net, cfg, d, shared, draft.path)
+        file, size, how = hand_over(net, cfg, d, shared, draft.path)
         base = 'photo' if cfg.data == 'clothing' else 'original'
         first, first_file = (net, file) if cfg.variant == base else _reference(run_of(cfg, base, root, show))
         shipped = 'original' if cfg.variant == base else 'file'
@@ -365,7 +366,7 @@ def run(
         numbers['infer_ms'] = numbers['batch_1']['latency_ms']['value']
         train = d.parts['train']
         return draft.finish(numbers, fitted.history if fitted else None, judged, net.state_dict(), environment('cpu'),
-                            extra=dict(classes=d.classes, shape=d.shape, mean=list(train.mean), std=list(train.std), shipped='torch, eager' if cfg.variant == base else 'ONNX Runtime', dtype='int8' if cfg.int8 else 'float32'))
+                            extra=dict(classes=d.classes, shape=d.shape, mean=list(train.mean), std=list(train.std), shipped='torch, eager' if cfg.variant == base else 'ONNX Runtime', dtype='int8' if cfg.int8 else 'float32', **({'quantised': how} if how else {})))
 
 # %% ../../nbs/labs/08_compression.ipynb #e80d4751
 def comparison(
