@@ -155,7 +155,8 @@ def sweep_table(lab, runs, names): # a row per combination: n, mean, sd
     from fashion_lab.runs import splits_of
     metric = getattr(lab, 'HEADLINE', 'accuracy')
     split = next(s for s in ('valid', *splits_of(runs[0].metrics)) if metric in runs[0].metrics.get(s, {}))
-    rows = [{k: str(r.config.get(k)) for k in ('variant', *names)} | {'value': r.metrics[split][metric]['value']} for r in runs]
+    def number(m): return m['value'] if isinstance(m, dict) else m                    # with an interval, or alone
+    rows = [{k: str(r.config.get(k)) for k in ('variant', *names)} | {'value': number(r.metrics[split][metric])} for r in runs]
     return pd.DataFrame(rows).groupby(['variant', *names], sort=False).value.agg(**{'runs': 'count', f'{split} {metric}': 'mean', 'sd': 'std'}).reset_index()
 
 # %% ../nbs/studio/01_cli.ipynb #1f4b10ef

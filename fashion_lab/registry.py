@@ -39,4 +39,5 @@ def headline(
     split = next((s for s in ('test', 'valid', *splits_of(metrics)) if name in metrics.get(s, {})), None)
     if split is None: raise ValueError(f"{lab.LAB} is judged by {name}, and these metrics have none; they have {', '.join(metrics)}")
     m = metrics[split][name]
-    return f"{split} {name} {m['value']:.4f} ({m['low']:.4f} to {m['high']:.4f})".replace('_', ' ')
+    text = f"{m['value']:.4f} ({m['low']:.4f} to {m['high']:.4f})" if isinstance(m, dict) else f'{m:.4f}'
+    return f'{split} {name} {text}'.replace('_', ' ')

@@ -56,3 +56,12 @@ def test_under_torchrun_whole_runs_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('WORLD_SIZE', '2')
     assert main(['run', 'fashion_mnist', '--profile', 'smoke', '--source', 'synthetic', '--out', str(tmp_path)]) == 2
     assert 'call it without torchrun' in capsys.readouterr().err and not list(tmp_path.rglob('run.json'))
+
+
+@pytest.mark.parametrize('value', [.75, dict(value=.75, low=.7, high=.8)], ids=['alone', 'with an interval'])
+def test_the_table_of_a_sweep_reads_what_labs_write(value):
+    from types import SimpleNamespace as Some
+    from fashion_lab.cli import sweep_table
+    runs = [Some(config=dict(variant='a', lr=k), metrics=dict(valid=dict(accuracy=value), test=dict(accuracy=.1))) for k in (1, 1, 2)]
+    t = sweep_table(Some(), runs, ['lr'])
+    assert t.columns.tolist() == ['variant', 'lr', 'runs', 'valid accuracy', 'sd'] and t.runs.tolist() == [2, 1] and t['valid accuracy'].tolist() == [.75, .75]
