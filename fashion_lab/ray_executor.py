@@ -7,7 +7,7 @@ __all__ = ['COMPARED', 'LOST_AFTER', 'SMALL', 'ClusterError', 'ray_package', 'ra
            'same_versions', 'on_ray']
 
 # %% ../nbs/foundation/09d_ray_executor.ipynb #04de5500
-import contextlib, importlib.metadata, math, os, pickle, platform, shutil, socket, tempfile, time
+import contextlib, importlib.metadata, math, os, pickle, platform, re, shutil, socket, tempfile, time
 from collections.abc import Callable
 
 from .core import has_package, n_cores, whole_number
@@ -40,7 +40,7 @@ def ray_cluster(
     try:
         with _connecting(address):
             if own: ray.init(address='local', num_cpus=whole_number(n_cores() if cpus is None else cpus, 'cpus'), num_gpus=gpus, include_dashboard=False, _temp_dir=own, **quiet)
-            else: ray.init(address=address, **quiet)
+            else: _join(ray, address, **quiet)
         yield ray
     finally:
         ray.shutdown()
@@ -62,6 +62,12 @@ def _last_started(): # the address that `auto` means: that of the environment, o
     try: return os.environ.get('RAY_ADDRESS') or ray_package()._private.utils.read_ray_address() or ''
     except (AttributeError, OSError): return ''
 
+def _join(ray, address, tries=3, **kwargs): # behind ray:// every client gets a server process of its own on the cluster's side; one that dies at its start says nothing about the next
+    for left in reversed(range(tries)):
+        try: return ray.init(address=address, **kwargs)
+        except ConnectionError as e:
+            if not left or not re.search('client server failed|Connect to backend', str(e)): raise
+
 @contextlib.contextmanager
 def _connecting(address): # what Ray raises, in one sentence
     try: yield
@@ -69,6 +75,7 @@ def _connecting(address): # what Ray raises, in one sentence
     except Exception as e:
         said = ' '.join(str(e).split())
         if 'ersion mismatch' in said: raise ClusterError(f"the cluster at {address} runs other versions than this process: {said[:400]}; install the same versions of Ray and Python on both sides") from None
+        if 'Traceback (' in said: said = str(e).strip().splitlines()[-1]       # of the other side
         if isinstance(e, ConnectionError): raise ClusterError(f"no Ray cluster could be reached at {address}: {said[:300]}; start one with `ray start --head`, or leave the address out to use this machine") from None
         raise ClusterError(f"Ray could not be started: {type(e).__name__}: {said[:400]}") from e
 

@@ -157,6 +157,40 @@ def test_what_is_wrong_with_an_address_from_outside(cluster, monkeypatch):
         with ray_cluster(cluster.door): pass
 
 
+SAID = '''Initialization failure from server:
+Traceback (most recent call last):
+  File "proxier.py", line 769, in Datapath
+    raise RuntimeError(
+RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err for detailed logs.
+'''
+
+
+@pytest.mark.parametrize('deaths,tries', [(2, 3), (9, 3)])
+def test_a_door_whose_server_dies_at_its_start_is_tried_again(cluster, monkeypatch, deaths, tries):
+    "Behind ray:// a process of its own is started for every client; now and then one dies before it is there."
+    asked, init = [], ray.init
+    def dying(**kwargs):
+        asked.append(kwargs)
+        if len(asked) <= deaths: raise ConnectionAbortedError(SAID)
+        return init(address=cluster.address, **{k: v for k, v in kwargs.items() if k != 'address'})
+    monkeypatch.setattr(ray, 'init', dying)
+    if deaths < tries:
+        with ray_cluster(cluster.door) as r: assert r.is_initialized()
+    else:
+        with pytest.raises(ClusterError, match=r'reached at ray://127.0.0.1:\d+: RuntimeError: Starting Ray client server failed'):
+            with ray_cluster(cluster.door): pass
+    assert len(asked) == tries and {a['address'] for a in asked} == {cluster.door}
+
+
+def test_what_a_door_refuses_is_not_asked_again(cluster, monkeypatch):
+    asked = []
+    def refusing(**kwargs): asked.append(kwargs); raise ConnectionAbortedError('Initialization failure from server: Traceback (most recent call last): RuntimeError: Failed to create runtime_env')
+    monkeypatch.setattr(ray, 'init', refusing)
+    with pytest.raises(ClusterError, match='Failed to create runtime_env'):
+        with ray_cluster(cluster.door): pass
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize('way', ['address', 'door'])
 def test_versions_of_driver_and_cluster_differ(cluster, way):
     code = f"import ray; ray.__version__ = '1.0.0'\nfrom fashion_lab.ray_executor import *\nwith ray_cluster({getattr(cluster, way)!r}): pass"
