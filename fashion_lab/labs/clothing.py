@@ -21,6 +21,8 @@ METHODS = Cards('clothing', [
     Method('head-half', {}, 'half the photographs: what more of them would bring', 'half the training', 'Hestness et al. 2017', config=dict(share=.5)),
     Method('head-quarter', {}, 'a quarter', 'a quarter of the training', 'Hestness et al. 2017', config=dict(share=.25)),
     Method('head-eighth', {}, 'an eighth', 'an eighth of the training', 'Hestness et al. 2017', config=dict(share=.125)),
+    Method('head-weights', dict(balance='weights'), 'rare classes count more in the loss: better macro F1', 'none', 'King and Zeng 2001', 'head'),
+    Method('head-oversample', dict(balance='oversample'), 'rare classes are shown more often: as weights', 'none', 'Buda et al. 2018', 'head'),
     Method('custom-cnn', SCRATCH, 'from nothing, five thousand photographs are too few', 'an hour', 'public student project'),
     Method('custom-cnn-growing', SCRATCH | dict(start_size=64), 'small pictures first: the same accuracy for less time', 'two thirds of custom-cnn', 'Tan and Le 2021', 'custom-cnn'),
     Method('tail', TAIL, 'the last stages learn sleeves and collars', 'minutes per fold', 'Yosinski et al. 2014'),
