@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from fashion_lab.data import DataError, MissingData
-from fashion_lab.pairs import NEGATIVES, course_name, cut_boxes, load_shoe_pairs, make_pairs, read_course
+from fashion_lab.pairs import NEGATIVES, course_name, course_split, cut_boxes, load_shoe_pairs, make_pairs, read_course
 from fashion_lab.photo_sets import ARCHIVES, shoe_annotations
 
 pytestmark = pytest.mark.filterwarnings('ignore:the groups do not allow', 'ignore:.*too few for')
@@ -125,7 +125,7 @@ def course(folder, students=dict(train=113, test_m=10, test_w=10), name='u{s:03d
     for split, n in students.items():
         (folder/split).mkdir(parents=True)
         for s in range(1, n + 1):
-            g = 'mw'[s % 2] if split == 'train' else split[-1]
+            g = split[-1] if split.startswith('test_') else 'mw'[s % 2]
             for p in (1, 2, 3):
                 for k, side in enumerate(('left', 'right')): Image.new('RGB', (8, 8), (s, 80 * p, 100 * k)).save(folder/split/name.format(s=s, p=p, side=side, g=g), 'PNG')
     return folder
@@ -147,7 +147,7 @@ def test_the_whole_course(tmp_path):
 
 
 @pytest.mark.parametrize('file,said', [('u001_1_left_w.jpg', (1, 1, 'left', 'w')), ('U001_1_LEFT_W.JPG', (1, 1, 'left', 'w')), ('u001_1_  left_w .png', (1, 1, 'left', 'w')), ('u 17_2_right_m.jpeg', (17, 2, 'right', 'm')),
-                                       ('u001_1_left.jpg', None), ('u001_1_middle_w.jpg', None), ('001_1_left_w.jpg', None), ('u001_1_left_x.jpg', None), ('u001_1_left_w', None), ('u001_1_left_w (2).jpg', None)])
+                                       ('u001-1-left-f.jpg', (1, 1, 'left', 'w')), ('u1_1_left_male.jpg', (1, 1, 'left', 'm')), ('u001_1_left.jpg', None), ('u001_1_middle_w.jpg', None), ('001_1_left_w.jpg', None), ('u001_1_left_x.jpg', None), ('u001_1_left_w', None), ('u001_1_left_w (2).jpg', None)])
 def test_names(file, said): assert course_name(file) == said
 
 
@@ -158,10 +158,35 @@ def test_folders_as_they_are_in_the_wild(tmp_path):
     (f/'test_w').rename(f/'TEST_W'); (f/'old').mkdir(); (f/'old'/'u001_1_left_w.jpg').write_bytes((t/'selfie.jpg').read_bytes())
     s = load_shoe_pairs(f, size=8, valid_frac=0)
     said = s.problems.set_index('file').problem
-    assert set(said.index) == {'train/u003', 'train/u004_1_left_m.jpg', 'train/selfie.jpg', 'train/u006', 'train/u006_1_left_m.jpg'}
+    assert set(said.index) == {'old/u001_1_left_w.jpg', 'train/u003', 'train/u004_1_left_m.jpg', 'train/selfie.jpg', 'train/u006', 'train/u006_1_left_m.jpg'}
     assert 'lacks 2_right' in said['train/u003'] and 'name of another kind' in said['train/selfie.jpg'] and 'is empty' in said['train/u006_1_left_m.jpg']
     assert s.items[s.items.split == 'train'].groupby('person').same.sum().to_dict() == {'train-u001': 3, 'train-u002': 3, 'train-u004': 2, 'train-u005': 3}
     assert (s.left()[int(np.flatnonzero(s.items.image_left == 'train/u002_1_left_m.jpg')[0])] == 255).all()  # transparency is laid on white
+
+
+@pytest.mark.parametrize('named', [lambda s, n: f'data/shoes/{s}/{n}', lambda s, n: f"{s.replace('_', '-').title()}/{n}", lambda s, n: f"{dict(test_m='test_male', test_w='test_female').get(s, s)}/{n}", lambda s, n: f"{s.replace('_', '/')}/{n}",
+                                   lambda s, n: f"{s.split('_')[0]}/{n}", lambda s, n: f"{s}/{n.split('_')[0]}/{n}", lambda s, n: f"{s}/{n.replace('_', '-').replace('-w.', '-f.')}"])
+def test_layouts_that_mean_the_same(tmp_path, named):
+    "One folder more around it or for each student, other words for men and women, hyphens: the same pairs in the same parts."
+    f = course(tmp_path/'s', dict(train=4, test_m=2, test_w=2)); expected = load_shoe_pairs(f, size=8, valid_frac=.25)
+    for p in sorted(f.rglob('*.jpg')): q = tmp_path/'other'/named(p.parent.name, p.name); q.parent.mkdir(parents=True, exist_ok=True); p.rename(q)
+    (tmp_path/'other'/'__MACOSX'/'train').mkdir(parents=True); (tmp_path/'other'/'__MACOSX'/'train'/'._u001_1_left_w.jpg').write_text('x')
+    s = load_shoe_pairs(tmp_path/'other', size=8, valid_frac=.25)
+    assert s.splits == ['train', 'valid', 'test_m', 'test_w'] and not len(s.problems)
+    columns = ['id', 'person', 'gender', 'split', 'same']; by = lambda t: t[columns].sort_values('id', ignore_index=True)
+    pd.testing.assert_frame_equal(by(s.items), by(expected.items)); assert len(s.left()[:]) == len(s)
+
+
+def test_a_course_with_a_part_to_choose_by(tmp_path):
+    s = load_shoe_pairs(course(tmp_path/'s', dict(train=4, validation=2, test_m=1, test_w=1)), size=8)
+    assert s.items[s.items.same].groupby('split').person.nunique().to_dict() == dict(train=4, valid=2, test_m=1, test_w=1)
+
+
+def test_only_folders_of_shoes_are_the_course(tmp_path):
+    "Deep below, or other files in folders of those names: it is not found by chance."
+    course(tmp_path/'a'/'b'/'c'/'d', dict(train=1)); (tmp_path/'a'/'train').mkdir(); (tmp_path/'a'/'train'/'cat.jpg').write_text('x')
+    with pytest.raises(MissingData, match='has no folder train, test_m or test_w'): load_shoe_pairs(tmp_path/'a', download=False)
+    assert [course_split(p) for p in ('u001_1_left_w.jpg', 'train', 'test/cat.jpg', 'test/m/cat.jpg', 'test/u001_1_left_w.jpg', 'tests/u001_1_left_w.jpg')] == ['', '', '', 'test_m', 'test_w', '']
 
 
 def test_nothing_usable(tmp_path):
