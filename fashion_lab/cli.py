@@ -101,13 +101,15 @@ def cmd_run(args)->int:
     done = run_all(lab, todo, root, args.threads)
     if not done.runs: return 1
     if hasattr(lab, 'comparison'): print('\n' + lab.comparison(done.runs).to_string(index=False, float_format=lambda v: f'{v:.4g}', na_rep='-'))
+    for said in dict.fromkeys(w for r in done.runs for w in r.extra.get('warnings', [])): print(f'note: {said}')
     page = lab.report(done.runs)
     print(f'\n{done!r}\nruns:    {root/args.lab}\nfigures: {page.parent}\nreport:  {page}')
     return 1 if len(done.failures) else 0
 
 def chosen_configs(lab, args)->list:
     "The configurations that the arguments of `run` and `sweep` choose."
-    own = None if args.source in (None, 'real', 'synthetic') or not Path(args.source).exists() else args.source
+    own = None if args.source in (None, 'real', 'synthetic') else args.source
+    if own and not Path(own).exists(): raise ValueError(f"unknown source {own!r}: give real, synthetic, or a folder or file that is there")
     changes = {k: v for k, v in dict(source='real' if own else args.source, device=args.device, data_path=own or args.data).items() if v is not None}
     return lab.configs(args.profile, args.seeds, args.variants.split(',') if args.variants else None, args.protocol, **changes)
 
@@ -204,7 +206,7 @@ def cmd_predict(args)->int:
     answers = lab.predict(args.photos, run, args.device or 'cpu', **{k: v for k, v in more.items() if v})
     if args.csv: answers.to_csv(sys.stdout, index=False)
     else:
-        for a in answers.to_dict('records'): print(f"{a['file']}: " + (f"error: {a['error']}" if a['error'] else '\n    '.join(x for x in (f"{a['answer']} ({a['probability']:.1%})", a['notes'], ranking(a, answers)) if x)))
+        for a in answers.to_dict('records'): print(f"{a['file']}: " + (f"error: {a['error']}" if a['error'] else '\n    '.join(x for x in (f"{a['answer']}" + (f" ({a['probability']:.1%})" if a['probability'] == a['probability'] else ''), a['notes'], ranking(a, answers)) if x)))
         print(f'network: {run.variant}, {run.name}')
     return 1 if (answers.error != '').any() else 0
 

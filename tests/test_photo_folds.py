@@ -78,6 +78,14 @@ def test_folders_that_differ_in_case_and_spaces_are_one_class(tmp_path):
     assert len(s.classes) == 2 and len(s) == 16
 
 
+def test_what_is_wrong_with_own_photos_is_said_once(tmp_path):
+    f = own_photos(tmp_path/'a', **{'hook and loop': 5, 'Hook  and Loop': 4, 'laces': 6}); (f/'laces'/'bad.jpg').write_text('no photo'); (f/'laces'/'phone.jpg').write_bytes(b'\0\0\0\x18ftypheic' + bytes(99))
+    out = shell('run', 'closures', '--profile', 'smoke', '--variants', 'head', '--source', f, '--device', 'cpu', '--threads', 1, '--out', tmp_path/'runs')
+    assert out.returncode == 0 and 'UserWarning' not in out.stderr, out.stderr
+    for said in ('note: 2 not used: laces/bad.jpg is not an image', 'HEIC is not supported', 'spellings joined', 'does not say who took the photographs'): assert out.stdout.count(said) == 1, said
+    page = (tmp_path/'runs'/'closures'/'report-smoke'/'index.html').read_text(); assert 'HEIC is not supported' in page and 'spellings joined' in page
+
+
 def test_an_empty_folder(tmp_path):
     (tmp_path/'empty').mkdir()
     out = shell('run', 'closures', '--profile', 'smoke', '--source', tmp_path/'empty', '--out', tmp_path/'runs')

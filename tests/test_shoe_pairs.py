@@ -233,6 +233,7 @@ def test_the_course_layout_as_it_is(tmp_path):
     out = shell('run', 'shoe_pairs', '--profile', 'smoke', '--source', f, '--device', 'cpu', '--out', tmp_path/'runs', '--variants', 'siamese,CNNChannel')
     assert out.returncode == 0, out.stderr
     assert 'test_m' in out.stdout and 'test_w' in out.stdout and 'published_test_m' in out.stdout
+    assert 'note: 1 not used: train/u001 lacks 1_left' in out.stdout and 'one and the same photo' in out.stdout                       # what was left out is said, once
     run = Run(next(p for p in (tmp_path/'runs'/'shoe_pairs').iterdir() if p.name.startswith('siamese')))
     assert run.config['source'] == 'real' and run.metrics['n']['test_m'] == run.metrics['n']['test_w'] == 24 and run.metrics['n']['test'] == 48
     assert any('one and the same photo' in w for w in run.extra['warnings']) and run.extra['problems'] == 1

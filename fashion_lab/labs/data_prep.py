@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SETS', 'DRAWN', 'LAB', 'FLAGSHIP', 'PROFILES', 'PROTOCOLS', 'LEAK_SETS', 'METHODS', 'VARIANTS', 'PROFILE_CHANGES',
-           'SEEDS', 'CROWDS', 'MEASURES', 'CAPTIONS', 'open_set', 'noted', 'Remembered', 'at_hand', 'reduced',
-           'pictures', 'title_of', 'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance', 'plot_balance', 'files_of',
-           'sizes', 'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders', 'Method', 'Config',
-           'configs', 'whole_senders', 'photos', 'photos_of', 'senders', 'features_of', 'prepare', 'deal', 'exposure',
-           'out_of_fold', 'measure', 'run', 'crowd_sizes', 'price', 'comparison', 'flattery', 'significance', 'chosen',
-           'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse']
+           'SEEDS', 'CROWDS', 'MEASURES', 'CAPTIONS', 'open_set', 'noted', 'unusable', 'Remembered', 'at_hand',
+           'reduced', 'pictures', 'title_of', 'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance', 'plot_balance',
+           'files_of', 'sizes', 'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders', 'Method',
+           'Config', 'configs', 'whole_senders', 'photos', 'photos_of', 'senders', 'features_of', 'prepare', 'deal',
+           'exposure', 'out_of_fold', 'measure', 'run', 'crowd_sizes', 'price', 'comparison', 'flattery',
+           'significance', 'chosen', 'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by',
+           'browse']
 
 # %% ../../nbs/labs/01_data_prep.ipynb #29542c2c
 import base64, functools, html, io, warnings
@@ -61,6 +62,15 @@ def noted(
         s = load(*args, **kwargs)
     said = dict.fromkeys(f'{w.message}.' for w in heard if issubclass(w.category, UserWarning))
     return replace(s, notes=(*s.notes, *said), drawer=s.drawer and Remembered(s.drawer))
+
+def unusable(
+    s,       # a `PhotoSet`
+    shown:int=3, # how many files are named
+)->list:     # of one sentence, or none
+    "What to say of the files that a set had to leave out, and of those that should be there and are not."
+    p = s.problems
+    named = '; '.join(f"{f} {why.split('; ')[0]}" for f, why in zip(p.file[:shown], p.problem))
+    return [f"{len(p):,} not used: {named}" + (f'; and {len(p) - shown:,} more.' if len(p) > shown else '.')] if len(p) else []
 
 class Remembered:
     "A drawer that draws every picture once."

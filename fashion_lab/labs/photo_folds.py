@@ -18,7 +18,7 @@ from ..data import DataError
 from ..evaluate import Predictions, metrics, per_class
 from ..executors import finished_parts, parts_lab
 from ..items import group_folds
-from .data_prep import photos, senders
+from .data_prep import photos, senders, unusable
 from ..models import packaged_file
 from ..photo_sets import PhotoSet
 from ..runs import Run, RunError, draft_folder, start_run
@@ -79,17 +79,19 @@ def dealt(
 )->tuple:        # ((N,) int64 folds, list of warnings in words)
     "The fold of every photograph; a `DataError` where the folds would leave a class without training photographs."
     who, n = senders(s, alone=True), np.bincount(s.labels, minlength=len(s.classes))
-    if cfg.protocol == 'sender-folds' and len(np.unique(who)) == len(s): warnings.warn(f"{s.name} does not say who took the photographs: folds by sender are folds at random", stacklevel=2)
     if len(s) < 2*cfg.folds: raise DataError(f"{len(s)} photographs are too few for {cfg.folds} folds; give fewer folds or more photographs")
     if (n == 1).any(): raise DataError(f"a class with one photograph cannot be learned and judged: {', '.join(c for c, k in zip(s.classes, n) if k == 1)}; add photographs, or leave the class out")
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
         fold = _parts(s, cfg.protocol, cfg.folds, cfg.seed)
-    said = [str(w.message) for w in heard]
+    said = [f"{s.name} does not say who took the photographs: folds by sender are folds at random"]*(cfg.protocol == 'sender-folds' and len(np.unique(who)) == len(s)) + [str(w.message) for w in heard]
     for k in range(cfg.folds):
         alone = [c for i, c in enumerate(s.classes) if n[i] and not (s.labels[fold != k] == i).any()]
         if alone: said.append(f"fold {k} holds all photographs of {', '.join(alone)}: no network that judges them has ever seen one")
     return fold, list(dict.fromkeys(said))
+
+def _about(s)->list: # sentences about photographs that were left out, and about labels that were joined; what the set says of its own split plays no part here
+    return [n for n in s.notes if 'left out' in n or 'joined' in n] + unusable(s)
 
 def _parts(s, protocol, n, seed): return group_folds(s.items, n, senders(s, alone=True) if protocol == 'sender-folds' else None, s.labels, seed)
 
@@ -158,7 +160,7 @@ def run_folds(
         numbers = dict(test=metrics(p, ci=True, names=MEASURES, groups=who) | recalls(p), **by_fold, **price(net, cfg), train_s=float(history.seconds.sum()),
                        n=dict(test=len(p), **{k: int((fold[rows] == int(k[5:])).sum()) for k in by_fold}))
         run = draft.finish(numbers, history, dict(test=p), done[0][2], _made_by(environment(pick_device(cfg.device)), apart),
-                           extra=dict(warnings=said, senders=who.tolist(), fold=fold[rows].tolist(), classes=list(s.classes), fit=s.fit) | _computed_apart(apart))
+                           extra=dict(warnings=[*_about(s), *said], senders=who.tolist(), fold=fold[rows].tolist(), classes=list(s.classes), fit=s.fit) | _computed_apart(apart))
         for r in apart.values(): shutil.rmtree(r.path, ignore_errors=True)
         return run
 

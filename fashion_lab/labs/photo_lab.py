@@ -139,7 +139,7 @@ def _page(best, runs, tables, files): # HTML
     body = [made_with(best.environment, f"{c['source']} photographs", f"{best.metrics['n']['test']} judged"), '## Variants', table_html(tables['comparison'])]
     body += [figure_html(f, f"{CAPTIONS['comparison']}, {k[11:]}") for k, f in files.items() if k.startswith('comparison_')]
     if 'significance' in tables: body += ['## Is the difference real?', table_html(tables['significance'])]
-    if said := list(dict.fromkeys(w for r in runs for w in r.extra['warnings'])): body += ['## What the folds could not do', list_html(said)]
+    if said := list(dict.fromkeys(w for r in runs for w in r.extra['warnings'])): body += ['## About the photographs and the folds', list_html(said)]
     body += [f"## {best.variant}, {c['protocol']}, seed {c['seed']}", table_html(tables['per_class'])]
     body += [figure_html(files[k], t) for k, t in CAPTIONS.items() if k in files]
     return html_page(card(c['data']).title + (' (synthetic)' if c['source'] == 'synthetic' else '') + f': {len(runs)} runs', body)

@@ -21,7 +21,7 @@ from ..cards import Cards, Method, verdict_table
 from ..core import environment, one_of, pick_device, runs_dir, set_seed, whole_number
 from ..data import DataError
 from ..evaluate import right_when
-from .data_prep import at_hand, flattery, noted
+from .data_prep import at_hand, flattery, noted, unusable
 from ..models import backbone, packaged_file
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
 from ..pair_checks import exchanged, floor_colours, framed, hidden
@@ -154,7 +154,7 @@ def _once(s, d): # without pairs of which both pictures are one photograph; othe
     seen = [[images_digest(x[None]) for x in side] for side in (d.left, d.right)]
     bad = np.array([a == b for a, b in zip(*seen)], bool)
     again = pd.Series(seen[0] + seen[1]).duplicated().sum() - bad.sum()
-    notes = [f"{bad.sum()} pairs are left out: the left and the right shoe are one and the same photo ({', '.join(d.shoes.pair[bad][:3])})."]*bool(bad.any()) + [f"{again} photos stand for more than one shoe."]*int(again > 0)
+    notes = [f"{bad.sum()} pairs are left out: the left and the right shoe are one and the same photo ({', '.join(d.shoes.pair[bad][:3])})."]*bool(bad.any()) + [f"{again} photo{'s stand' if again > 1 else ' stands'} for more than one shoe."]*int(again > 0)
     if bad.any():
         if bad.all(): raise DataError(f"in all {len(bad)} pairs the left and the right shoe are one and the same photo")
         keep, at = ~bad, np.cumsum(~bad) - 1
@@ -270,7 +270,7 @@ def run(
         numbers |= price(fitted.judge.net, cfg) | dict(train_s=fitted.seconds, n={k: len(p) for k, p in said.items()})
         state = {k: v.detach().cpu().contiguous() for k, v in fitted.judge.net.state_dict().items()}
         test = d.asked(*d.tests)
-        extra = dict(warnings=list(s.notes), problems=len(s.problems), senders=_codes(test.person).tolist(), persons=test.person.tolist(), mean=list(fitted.judge.mean), std=list(fitted.judge.std),
+        extra = dict(warnings=[*s.notes, *unusable(s)], problems=len(s.problems), senders=_codes(test.person).tolist(), persons=test.person.tolist(), mean=list(fitted.judge.mean), std=list(fitted.judge.std),
                      batch_size=fitted.batch_size, stopped_early=fitted.stopped_early, pairs={k: int((d.shoes.split == k).sum()) for k in sorted(set(d.shoes.split))}, fit=s.fit)
         return draft.finish(numbers, fitted.history, said, state, environment(pick_device(cfg.device)), extra=extra)
 
