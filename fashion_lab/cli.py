@@ -199,6 +199,7 @@ def cmd_predict(args)->int:
     lab = lab_module(args.lab)
     if not hasattr(lab, 'predict'): raise ValueError(f"the lab {args.lab} makes no predictions for photos")
     run = Run(args.run) if args.run else lab.chosen_run(args.out)
+    if run.lab != lab.LAB: raise ValueError(f"{run.name} is a run of {run.lab}, not of {lab.LAB}")
     takes, lacks = inspect.signature(lab.predict).parameters, dict(heat='draws no heat maps', picture='draws no picture of its answers', folder='writes no masks')
     for option, text in lacks.items():
         if getattr(args, option) and option not in takes: raise ValueError(f"the lab {args.lab} {text}: leave --{option} out")

@@ -47,6 +47,13 @@ def test_a_cat_is_named_as_a_garment_and_the_answer_says_how_sure_it_was(smoke, 
     assert out.returncode == 0 and 'of held-out photographs with answers about as sure' in out.stdout
 
 
+def test_a_run_of_another_lab_does_not_answer(smoke, tmp_path):
+    root, _ = smoke('clothing')
+    run = next(p for p in (root/'clothing').iterdir() if p.name.startswith('head-s0'))
+    out = shell('predict', 'closures', photo(tmp_path/'shoe.png'), '--run', run)
+    assert out.returncode == 2 and 'is a run of clothing, not of closures' in out.stderr and not out.stdout
+
+
 def test_no_trained_network_is_an_error_that_says_how_to_get_one(tmp_path):
     out = shell('predict', 'closures', photo(tmp_path/'a.png'), '--out', tmp_path/'none')
     assert out.returncode == 3 and 'fashion_lab run closures' in out.stderr and 'Traceback' not in out.stderr
