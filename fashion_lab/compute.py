@@ -122,7 +122,12 @@ def one_pass(
             place = _failing_layer(model, x)
             if place is None and isinstance(e, (ValueError, KeyError, AttributeError)): raise # not the model's doing
             first, shapes = (str(e).strip().splitlines() or [type(e).__name__])[0], ', '.join(str(tuple(t.shape)) for t in x)
-            raise ValueError(f"could not run {type(model).__name__} on an input of shape {shapes} (batch first){place or ''}: {first}; check input_shape") from e
+            raise ValueError(f"could not run {type(model).__name__} on an input of shape {shapes} (batch first){place or ''}: {first}; check input_shape{_further(model, x)}") from e
+
+def _further(model, x): # what to do where more inputs are needed, the end of a sentence
+    try: needs = [n for n, p in inspect.signature(model.forward).parameters.items() if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    except (TypeError, ValueError): return ''
+    return f": it takes {len(needs)} inputs ({', '.join(needs)}), so give {len(needs)} shapes (on the command line, --input once for each)" if len(needs) > len(x) else ''
 
 # %% ../nbs/foundation/05_compute.ipynb #16bb370b
 def _failing_layer(model, x): # where a run fails, in words: '' where that is the model itself; `None` where it does not fail

@@ -7,7 +7,7 @@ __all__ = ['mask_pairs', 'MaskCode', 'infer_code', 'read_mask', 'named_classes',
 
 # %% ../nbs/foundation/14a_masks.ipynb #74c2ec0b
 import csv, hashlib, re
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -37,14 +37,36 @@ def mask_pairs(
     if beside: # the same name twice: the lossless file is the mask
         twice = Counter(p.with_suffix('') for p in there)
         apart = [p for p in there if p.suffix.lower() == '.png' and twice[p.with_suffix('')] > 1]
-    masks = {_key(p, beside): p for p in apart}
-    rows = []
-    for p in (p for p in there if p not in set(apart)):
-        mask = masks.pop(_key(p, beside), None)
-        if mask is None: bad.append((str(p), 'has no mask of its name'))
-        else: rows.append(dict(id=p.with_suffix('').as_posix(), path=p.as_posix(), mask=mask.as_posix(), split=next((_SPLITS.get(x.lower()) for x in p.parts[:-1] if x.lower() in _SPLITS), '')))
-    bad += [(str(p), 'is a mask without a photograph of its name') for p in masks.values()]
+    rows, taken = [], set(apart)
+    photos = [p for p in there if p not in taken]
+    of, none = _matched(photos, apart, beside)
+    bad += none
+    for p in photos:
+        if mask := of.get(p): rows.append(dict(id=p.with_suffix('').as_posix(), path=p.as_posix(), mask=mask.as_posix(), split=next((_SPLITS.get(x.lower()) for x in p.parts[:-1] if x.lower() in _SPLITS), '')))
+    bad += [(str(p), 'is a mask without a photograph of its name') for p in apart if p not in set(of.values())]
     return pd.DataFrame(rows, columns=['id', 'path', 'mask', 'split']), bad
+
+def _matched(photos, masks, beside): # ({photograph: mask}, [(photograph, problem)]); where a name occurs more than once, the folders decide
+    named, shared = defaultdict(list), Counter(_key(p, beside) for p in photos)
+    for m in masks: named[_key(m, beside)].append(m)
+    of, bad = {}, []
+    for p in photos:
+        could = named[k := _key(p, beside)]
+        if len(could) > 1 or shared[k] > 1:
+            fits = [(len(f), m) for m in could if _within(f := _inner(m), _inner(p))]
+            could = [m for n, m in fits if n == max(n for n, _ in fits)]
+        if len(could) == 1: of[p] = could[0]
+        else: bad.append((str(p), f'has {len(could)} masks of its name: {could[0]} and {could[1]}' if could else 'has no mask of its name'))
+    claims = Counter(of.values())
+    for p in [p for p, m in of.items() if claims[m] > 1]: bad.append((str(p), f'shares its name with another photograph, and {of.pop(p)} can belong to only one of them'))
+    return of, bad
+
+def _inner(p): # folders that tell files of one name apart
+    return [x for x in p.parts[:-1] if x.lower() not in _MASK_FOLDERS and x.lower() not in _SPLITS]
+
+def _within(a, b): # whether b holds all of a, in this order
+    rest = iter(b)
+    return all(x in rest for x in a)
 
 def _key(p, beside): # what a photograph and its mask share
     if beside: return p.with_suffix('').as_posix()
@@ -174,15 +196,19 @@ def named_classes(
 ):          # (names, keys or None), or `None` where there is no such file
     "Class names that stand in a file; a `DataError` where it cannot be understood."
     folder = Path(folder)
-    if (f := folder/'classes.txt').is_file(): return [l.strip() for l in f.read_text(encoding='utf-8').splitlines() if l.strip()], None
+    if (f := folder/'classes.txt').is_file(): return [l.strip() for l in _text(f).splitlines() if l.strip()], None
     if not (f := folder/'classes.csv').is_file(): return None
-    rows = list(csv.DictReader(f.read_text(encoding='utf-8-sig').splitlines(), skipinitialspace=True))
+    rows = list(csv.DictReader(_text(f).splitlines(), skipinitialspace=True))
     columns = set(rows[0]) if rows else set()
     try:
         if {'name', 'r', 'g', 'b'} <= columns: return [r['name'] for r in rows], [tuple(int(r[c]) for c in 'rgb') for r in rows]
         if {'name', 'value'} <= columns: return [r['name'] for r in rows], [int(r['value']) for r in rows]
     except (TypeError, ValueError) as e: raise DataError(f"{f.name} holds something that is no number ({e})") from e
     raise DataError(f"{f.name} needs the columns name,value or name,r,g,b; it has {', '.join(sorted(columns)) or 'no rows'}")
+
+def _text(f): # with or without the mark that some editors put in front
+    try: return f.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as e: raise DataError(f"{f.name} is not written in UTF-8 ({e.reason} at byte {e.start}): save it as UTF-8") from e
 
 def given_code(
     names, # of the classes
@@ -191,6 +217,8 @@ def given_code(
     "A code that somebody has written down."
     if len(set(map(str, keys))) != len(names): raise DataError(f"{len(names)} names need as many different values, got {len(set(map(str, keys)))}")
     colour = isinstance(keys[0], tuple)
+    if out := [v for k in keys for v in (k if colour else (k,)) if not 0 <= v <= 255]: raise DataError(f"the values of classes lie between 0 and 255, got {out[0]}")
+    if twice := [n for n, c in Counter(names).items() if c > 1]: raise DataError(f"every class needs a name of its own, but {twice[0]!r} is given {Counter(names)[twice[0]]} times")
     return MaskCode('colour' if colour else 'index', tuple(keys), tuple(names), tuple(keys) if colour else tuple(_wheel(i) for i in range(len(keys))), (), False)
 
 def _translated(path, code, blended): # the index mask of a colour map, in the cache

@@ -367,3 +367,12 @@ def test_latency_runs_without_gradients_in_evaluation_mode():
 @pytest.mark.parametrize('bad', [dict(repeats=0), dict(repeats=2.5), dict(warmup=-1), dict(batch=True), dict(dtype='int8'), dict(dtype='float23'), dict(device='tpu'), dict(n_threads=0)])
 def test_latency_refuses(bad):
     with pytest.raises(ValueError): latency(nn.Linear(2, 2), (2,), **bad)
+
+
+def test_a_network_of_two_inputs_given_one_shape_says_how_to_give_both():
+    class Two(nn.Module):
+        def forward(self, left, right, scale=1): return left + right*scale
+    with pytest.raises(ValueError, match=r'takes 2 inputs \(left, right\), so give 2 shapes .*--input once for each'): cost(Two(), (3, 4, 4))
+    assert cost(Two(), ((3, 4, 4), (3, 4, 4)))['params'] == 0
+    with pytest.raises(ValueError) as e: cost(nn.Conv2d(3, 4, 1), (1, 4, 4))
+    assert str(e.value).endswith('check input_shape')

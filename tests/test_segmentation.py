@@ -11,7 +11,7 @@ from fashion_lab.cli import main
 from fashion_lab.data import DataError, ImageError
 from fashion_lab.draw_facades import FACADE_CLASSES, FACADE_COLOURS, colour_mask, synthetic_facades
 from fashion_lab.labs import segmentation
-from fashion_lab.masks import infer_code, load_masked, mask_pairs, named_classes, read_mask
+from fashion_lab.masks import given_code, infer_code, load_masked, mask_pairs, named_classes, read_mask
 from fashion_lab.photos import decode_mask
 from fashion_lab.runs import Run
 from fashion_lab.segment_metrics import N_BINS, SegmentScores, boundary_counts, histogram_ap, image_table, load_scores, measured, reliability_table, score_bins, segment_metrics
@@ -321,3 +321,35 @@ def test_a_finished_run_can_be_looked_at_again(smoke):
     root, _ = smoke('segmentation')
     run = Run(next(p for p in (root/'segmentation').iterdir() if p.name.startswith('plain-s0')))
     assert type(segmentation.network_of(run)).__name__ == 'PlainSegNet' and len(segmentation.judged_on(run)) == run.metrics['n']['test']
+
+
+@pytest.mark.parametrize('photo, mask', [('images/{}/1.jpg', 'masks/{}/1.png'), ('{}/images/1.jpg', '{}/masks/1.png'), ('{}/1.jpg', 'masks/{}/1_mask.png'), ('train/images/{}/1.jpg', 'train/masks/{}/1.png')])
+def test_photos_of_one_name_in_different_folders_get_their_own_masks(tmp_path, photo, mask):
+    files = [(photo.format(f), mask.format(f)) for f in 'ab']
+    for i, m in files:
+        for name, a in ((i, np.zeros((8, 8, 3), np.uint8)), (m, np.eye(8, dtype=np.uint8))):
+            (tmp_path/name).parent.mkdir(parents=True, exist_ok=True); Image.fromarray(a).save(tmp_path/name)
+    items, bad = mask_pairs(tmp_path)
+    assert sorted(zip(items.path, items['mask'])) == sorted(files) and bad == []
+
+
+def test_a_mask_that_could_be_anybodys_is_nobodys(tmp_path):
+    for name in ('images/a/1.jpg', 'images/b/1.jpg', 'masks/1.png', 'images/2.jpg', 'masks/2.png', 'masks/2_mask.png'):
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True); Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path/name)
+    items, bad = mask_pairs(tmp_path)
+    said = dict(bad)
+    assert not len(items)
+    for f in 'ab': assert 'can belong to only one' in said[f'images/{f}/1.jpg']
+    assert 'has 2 masks of its name' in said['images/2.jpg'] and 'without a photograph' in said['masks/1.png']
+
+
+def test_class_names_with_a_mark_in_front_of_the_file_or_in_another_encoding(tmp_path):
+    (tmp_path/'classes.txt').write_bytes('\ufeffsky\nwall\n'.encode())
+    assert named_classes(tmp_path) == (['sky', 'wall'], None)
+    (tmp_path/'classes.txt').write_bytes('fa\xe7ade\n'.encode('latin1'))
+    with pytest.raises(DataError, match='classes.txt is not written in UTF-8'): named_classes(tmp_path)
+
+
+@pytest.mark.parametrize('names, keys, said', [(['a', 'b'], [(0, 0, 300), (1, 1, 1)], 'between 0 and 255, got 300'), (['a', 'b'], [0, -1], 'between 0 and 255, got -1'), (['a', 'a'], [0, 1], "'a' is given 2 times")])
+def test_a_written_code_that_no_mask_can_have_is_refused(names, keys, said):
+    with pytest.raises(DataError, match=said): given_code(names, keys)
