@@ -425,6 +425,9 @@ def main(
         with plain_warnings(): return args.f(args)
     except KeyboardInterrupt:
         print('\nfashion_lab: stopped; the same command goes on where it stopped', file=sys.stderr); return 130
+    except BrokenPipeError:                                                        # who reads has seen enough: fashion_lab list | head -1
+        with contextlib.suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except FileNotFoundError as e: return complain(e, 3)
     except (ValueError, OSError) as e: return complain(e, 2)
 

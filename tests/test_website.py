@@ -131,7 +131,7 @@ def test_thumbnails_are_small_and_only_of_figures(tmp_path):
     assert not website.thumbnail(nb, tmp_path/'a'/'t.jpg') and not (tmp_path/'a').exists()
     nb.cells.append(new_code_cell('b', outputs=[new_output('display_data', {'image/png': png((1600, 2000))})]))
     assert website.thumbnail(nb, tmp_path/'a'/'t.jpg') and Image.open(tmp_path/'a'/'t.jpg').size == (640, 400)
-    nb.cells.append(new_code_cell('#| card\nc', outputs=[new_output('display_data', {'image/png': png((800, 200))})]))
+    nb.cells.append(new_code_cell('#| card: true\nc', outputs=[new_output('display_data', {'image/png': png((800, 200))})]))
     assert website.thumbnail(nb, tmp_path/'a'/'t.jpg'), 'the one that was chosen, whole, on white'
     im = Image.open(tmp_path/'a'/'t.jpg')
     assert im.size == (640, 400) and im.getpixel((320, 20)) == im.getpixel((320, 380)) == (255, 255, 255) != im.getpixel((320, 200))

@@ -190,8 +190,8 @@ def sections(names):
 
 
 def thumbnail(nb, path, width=640):
-    "Write a notebook's figure for its card, small: that of a cell with `#| card`, else the richest (the one that takes most bytes); False if it has none. A card is 16:10: it shows the top of a high figure, and the whole of a low one."
-    pictures = [('card' in directives(c), len(v), v) for c in nb.cells for o in c.get('outputs', []) for k, v in o.get('data', {}).items() if k in ('image/png', 'image/jpeg')]
+    "Write a notebook's figure for its card, small: that of a cell with `#| card: true`, else the richest (the one that takes most bytes); False if it has none. A card is 16:10: it shows the top of a high figure, and the whole of a low one."
+    pictures = [(directives(c).get('card') == 'true', len(v), v) for c in nb.cells for o in c.get('outputs', []) for k, v in o.get('data', {}).items() if k in ('image/png', 'image/jpeg')]
     for *_, data in sorted(pictures, reverse=True):
         im = Image.open(io.BytesIO(base64.b64decode(data)))
         if im.width < 200 or not .2 < im.height / im.width < 2: continue
