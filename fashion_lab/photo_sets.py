@@ -352,7 +352,7 @@ def load_csv(
     csv:str|Path|pd.DataFrame, # a table with a row per photo: its file (relative to the table's folder) or address, and its label
     image:str|None=None,       # the column with files or addresses; default: image, path, file, filename, url or link
     label:str='label',         # the column with class names
-    group:str|None=None,       # a column that names whose photo it is
+    group:str|None=None,       # a column that names whose photo it is; default: sender_id, where that names three people at least, and all photos have it
     root:str|Path|None=None,   # where relative files lie; default: the table's folder
     valid_frac:float=.15,      # share of the photos to choose by, in [0, 1), where there is no column `split`
     test_frac:float=.15,       # share of the photos to judge by, in [0, 1)
@@ -369,6 +369,7 @@ def load_csv(
     csv = csv if is_frame else Path(csv).expanduser()
     image = _image_column(csv, image)
     table = read_items(csv, required=[c for c in [group] if c], id_col=image, label_col=label)
+    if group is None and 'sender_id' in table and table.sender_id.notna().all() and table.sender_id.nunique() > 2: group = 'sender_id'
     root = Path(root or ('.' if is_frame else csv.parent)).expanduser()
     items, problems, root = _listed(table, image, root, download, kwargs)
     if not len(items): raise DataError(f"none of the {len(table):,} photos that {'the table' if is_frame else csv.name} lists can be used: {left_out(problems, len(table))}")

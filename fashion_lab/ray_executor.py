@@ -92,16 +92,19 @@ def slots(
         return min((math.floor(h/n + 1e-9) for h, n in needs), default=10**6)
     return sum(fits(n['Resources']) for n in nodes if n['Alive'])
 
+def _amounts(**needs): # said before anything is started
+    for name, v in needs.items():
+        if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 <= v < math.inf: raise ValueError(f"{name} must be a number of at least 0, got {v!r}")
+
 def check_needs(
     nodes:list, cpus:float=1, gpus:float=0, memory:float=0, # as for `slots`
 )->int:                                                     # how many fit at a time, at least 1
     "`slots`; a `ClusterError` says what is asked and what the largest machine has where nothing fits."
-    for name, v in dict(cpus=cpus, gpus=gpus, memory=memory).items():
-        if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 <= v < math.inf: raise ValueError(f"{name} must be a number of at least 0, got {v!r}")
+    _amounts(cpus=cpus, gpus=gpus, memory=memory)
     if found := slots(nodes, cpus, gpus, memory): return found
     most = {k: max((n['Resources'].get(k, 0) for n in nodes if n['Alive']), default=0) for k in ('CPU', 'GPU', 'memory')}
-    raise ClusterError(f"each run asks for {cpus:g} CPUs, {gpus:g} GPUs and {memory/2**30:.3g} GiB of memory, but no machine of the cluster has that: the most that one has is "
-                       f"{most['CPU']:g} CPUs, {most['GPU']:g} GPUs and {most['memory']/2**30:.3g} GiB; ask for less, or add machines")
+    raise ClusterError(f"each run asks for {cpus:g} CPUs, {gpus:g} GPUs and {memory/2**30:,.4g} GiB of memory, but no machine of the cluster has that: the most that one has is "
+                       f"{most['CPU']:g} CPUs, {most['GPU']:g} GPUs and {most['memory']/2**30:,.4g} GiB; ask for less, or add machines")
 
 # %% ../nbs/foundation/09d_ray_executor.ipynb #fbae2222
 COMPARED = ('fashion_lab', 'torch', 'numpy', 'fastai', 'timm')
@@ -137,6 +140,7 @@ def on_ray(
 ):                          # yields (index, result or exception) as they come
     "Every run as a task of a Ray cluster; results come in the order in which they are finished."
     whole_number(retries, 'retries', 0); limit = math.inf if workers is None else whole_number(workers, 'workers')
+    _amounts(cpus=cpus, gpus=gpus, memory=memory)
     with ray_cluster(address) as ray:
         fitting = check_needs(ray.nodes(), cpus, gpus, memory)
         sent = _put_once(ray, job)

@@ -231,7 +231,9 @@ def _one_trial(study, trial, space, score): # whether it was finished or stopped
         raise optuna.TrialPruned(f'after step {seen[-1]}, at {value:.4g}')
     def tell(**kw):
         with _stored(study): study.tell(trial, **kw)
-    try: value = float(score(suggest(trial, space), report))
+    try:
+        value = float(score(suggest(trial, space), report))
+        if value != value: raise ValueError("the score is not a number (nan)")           # which optuna would forget, and the search would never end
     except optuna.TrialPruned: tell(state=states.PRUNED); return True
     except KeyboardInterrupt:
         with _stored(study): _cut_off(study, trial.number)

@@ -75,6 +75,7 @@ def sweep(
 )->Sweep:
     "Run every configuration once; skip what is finished, report what fails, go on with the rest."
     one_of(executor, EXECUTORS, 'executor')
+    if options and not option_names(executor): raise ValueError(f"the executor {executor!r} has no options, got {', '.join(options)}: leave that out, or choose another ({', '.join(e for e in EXECUTORS if option_names(e))})")
     for name in options: one_of(name, option_names(executor), f'option of the executor {executor!r}')
     configs = list({config_digest(c, lab): c for c in configs}.values())
     if not configs: raise ValueError("sweep needs at least one configuration, got an empty list")

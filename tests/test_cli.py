@@ -65,3 +65,43 @@ def test_the_table_of_a_sweep_reads_what_labs_write(value):
     runs = [Some(config=dict(variant='a', lr=k), metrics=dict(valid=dict(accuracy=value), test=dict(accuracy=.1))) for k in (1, 1, 2)]
     t = sweep_table(Some(), runs, ['lr'])
     assert t.columns.tolist() == ['variant', 'lr', 'runs', 'valid accuracy', 'sd'] and t.runs.tolist() == [2, 1] and t['valid accuracy'].tolist() == [.75, .75]
+
+
+def test_a_setting_that_is_a_name_of_the_table_anyway():
+    from types import SimpleNamespace as Some
+    from fashion_lab.cli import sweep_table
+    runs = [Some(config=dict(variant=v, seed=s), metrics=dict(valid=dict(accuracy=.5))) for v in 'ab' for s in (0, 1)]
+    t = sweep_table(Some(), runs, ['variant', 'seed'])
+    assert t.columns.tolist() == ['variant', 'seed', 'runs', 'valid accuracy', 'sd'] and len(t) == 4
+
+
+def test_without_a_command_it_explains_itself(capsys):
+    from fashion_lab.cli import main
+    assert main([]) == 2
+    out = capsys.readouterr().out
+    assert 'exit codes:' in out and 'fashion_lab tour' in out
+
+
+def test_what_fails_is_said_without_the_place_in_the_code(tmp_path):
+    "And each line of a sweep names the settings that it stands for."
+    r = shell('sweep', 'fashion_mnist', '--profile', 'smoke', '--source', 'synthetic', '--variants', 'LogisticBaseline', '--device', 'cpu', '--threads', 1, '--out', tmp_path, '--grid', 'epochs=0,1', 'limit=300')
+    assert r.returncode == 1 and 'LogisticBaseline seed 0, epochs 1, limit 300: finished' in r.stdout
+    assert r.stderr.strip() == 'fashion_lab: LogisticBaseline seed 0 failed: epochs must be a whole number of at least 1, got 0'
+
+
+def test_a_report_of_runs_that_do_not_belong_together(tmp_path, monkeypatch, capsys):
+    from types import SimpleNamespace as Some
+    import fashion_lab.cli as cli
+    runs = [Some(config=dict(source='real', profile=p)) for p in ('quick', 'smoke')]
+    monkeypatch.setattr('fashion_lab.runs.all_runs', lambda root, lab: runs)
+    assert cli.main(['report', 'fashion_mnist', '--out', str(tmp_path)]) == 2
+    assert 'choose with --profile quick or smoke' in capsys.readouterr().err
+
+
+def test_whoever_reads_may_stop_reading():
+    import subprocess, sys
+    code = 'import sys; from fashion_lab import cli; cli.cmd_list = lambda args: [print("line") for _ in range(200_000)] and 0; sys.exit(cli.main(["list"]))'
+    p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert p.stdout.readline() == 'line\n'
+    p.stdout.close()
+    assert (p.stderr.read(), p.wait(60)) == ('', 0)

@@ -317,7 +317,7 @@ def test_package_builds_whole(dist):
     assert 'fashion_lab.cli:main' in points.replace(' ', '') and 'fashion_lab._modidx:d' in points
     assert any(n.endswith('LICENSE') for n in inside) and f"Requires-Python: >={settings()['min_python']}" in about
     with tarfile.open(next(dist.glob('*.tar.gz'))) as t: files = {n.split('/', 1)[-1] for n in t.getnames()}
-    assert {'settings.ini', 'constraints.txt', 'LICENSE', 'README.md'} <= files
+    assert {'settings.ini', 'constraints.txt', 'LICENSE', 'README.md'} <= files and not [n for n in files if n.startswith('tests')], 'tests need the checkout'
 
 
 def test_wheel_works_alone(dist, tmp_path):

@@ -166,3 +166,11 @@ def test_machines_share_a_study_in_a_database(tmp_path):
     for p in both: assert p.wait(180) == 0, p.stderr.read()
     t = search(bowl, SPACE, 14, name, url, show=False)
     assert t.table().state.value_counts().to_dict() == dict(complete=14, fail=1) and len({s.user_attrs['pid'] for s in t.study.trials}) == 3
+
+
+@pytest.mark.filterwarnings('ignore:trial')
+def test_a_score_that_is_no_number_fails_its_trial_and_ends_the_search(tmp_path):
+    scores = iter([.5, float('nan'), .7])
+    done = search(lambda s, report: next(scores), dict(x=(0., 1.)), trials=2, storage=tmp_path/'a.db', show=False)
+    assert done.table().state.tolist() == ['complete', 'fail', 'complete'] and done.value == .7
+    with pytest.raises(RuntimeError, match='three trials.*not a number'): search(lambda s, report: float('nan'), dict(x=(0., 1.)), trials=2, storage=tmp_path/'b.db', show=False)

@@ -131,6 +131,18 @@ def test_thumbnails_are_small_and_only_of_figures(tmp_path):
     assert not website.thumbnail(nb, tmp_path/'a'/'t.jpg') and not (tmp_path/'a').exists()
     nb.cells.append(new_code_cell('b', outputs=[new_output('display_data', {'image/png': png((1600, 2000))})]))
     assert website.thumbnail(nb, tmp_path/'a'/'t.jpg') and Image.open(tmp_path/'a'/'t.jpg').size == (640, 400)
+    nb.cells.append(new_code_cell('#| card: true\nc', outputs=[new_output('display_data', {'image/png': png((800, 200))})]))
+    assert website.thumbnail(nb, tmp_path/'a'/'t.jpg'), 'the one that was chosen, whole, on white'
+    im = Image.open(tmp_path/'a'/'t.jpg')
+    assert im.size == (640, 400) and im.getpixel((320, 20)) == im.getpixel((320, 380)) == (255, 255, 255) != im.getpixel((320, 200))
+
+
+@pytest.mark.parametrize('text, may', [('a long sentence: with numbers 3.1, 4.2\nand one more\n', True), ("'in quotes'", True), ('name   value\nlr     0.1', False), ('def f():\n    return 1', False), ('  a', False), (' a  b', False), ('\n', False)])
+def test_sentences_may_be_broken_tables_and_code_may_not(text, may):
+    cells = adapted(new_code_cell('print(x)', outputs=[new_output('stream', text=text, name='stdout')]))[1]
+    assert cells[-1].metadata.get('tags', []) == ['sentences']*may
+    rich = adapted(new_code_cell('t', outputs=[new_output('execute_result', {'text/plain': 'a word', 'text/html': '<table></table>'})]))[1]
+    assert 'tags' not in rich[-1].metadata
 
 
 def test_dead_links_are_found(tmp_path):

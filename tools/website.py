@@ -93,12 +93,20 @@ def caption(cell, heading, before):
     return ' '.join(filter(None, [f'Figure in “{heading}”.', sentence[:300]]))
 
 
+def sentences(output):
+    "Whether an output is text that may be broken where the page ends: no columns, no indentation, nothing richer beside it."
+    data = output.get('data', {})
+    text = output.get('text', '') if output.output_type == 'stream' else data.get('text/plain', '') if set(data) == {'text/plain'} else ''
+    return bool(text.strip()) and not re.search(r'\S {2,}\S|^(?: {2}|\t| \S)', text, re.M)
+
+
 def in_parts(cell):
     "A code cell, with every Markdown output as a cell of its own: headings, links and tables in it are the page's. Source comes first, and only where it is shown."
     parts, source = [], cell.source
     def code(outputs):
         part = new_code_cell(source or '# not shown', outputs=outputs)  # MyST-NB leaves empty cells out, output and all
-        if not source: part.metadata['tags'] = ['remove-input']
+        tags = ['remove-input']*(not source) + ['sentences']*(bool(outputs) and all(map(sentences, outputs)))
+        if tags: part.metadata['tags'] = tags
         return part
     for markdown, outs in itertools.groupby(cell.outputs, lambda o: 'text/markdown' in o.get('data', {})):
         if not markdown or source: parts.append(code([] if markdown else list(outs)))
@@ -182,13 +190,15 @@ def sections(names):
 
 
 def thumbnail(nb, path, width=640):
-    "Write the richest figure of a notebook (the one that takes most bytes), small: True, or False if it has none. What a card shows is its top, 16:10."
-    pictures = [v for c in nb.cells for o in c.get('outputs', []) for k, v in o.get('data', {}).items() if k in ('image/png', 'image/jpeg')]
-    for data in sorted(pictures, key=len, reverse=True):
+    "Write a notebook's figure for its card, small: that of a cell with `#| card: true`, else the richest (the one that takes most bytes); False if it has none. A card is 16:10: it shows the top of a high figure, and the whole of a low one."
+    pictures = [(directives(c).get('card') == 'true', len(v), v) for c in nb.cells for o in c.get('outputs', []) for k, v in o.get('data', {}).items() if k in ('image/png', 'image/jpeg')]
+    for *_, data in sorted(pictures, reverse=True):
         im = Image.open(io.BytesIO(base64.b64decode(data)))
         if im.width < 200 or not .2 < im.height / im.width < 2: continue
         im = im.convert('RGBA'); white = Image.new('RGBA', im.size, 'white'); white.alpha_composite(im)
-        im = white.convert('RGB').crop((0, 0, im.width, min(im.height, round(im.width * 10 / 16))))
+        high = round(im.width * 10 / 16)
+        card = Image.new('RGB', (im.width, high), 'white'); card.paste(white.convert('RGB'), (0, max(0, (high - im.height)//2)))
+        im = card
         im.thumbnail((width, width))
         path.parent.mkdir(parents=True, exist_ok=True); im.save(path, quality=82, optimize=True)
         return True

@@ -91,6 +91,18 @@ def test_dark_mode_toggles_and_stays(tab):
     assert tab.evaluate('document.documentElement.dataset.theme') == 'dark' and ground() == dark and not tab.faults
 
 
+def test_tables_sort_dates_and_digests_as_text(tab):
+    tab.goto('studio/results.html')
+    def order(*cells):
+        tab.evaluate("""cells => { document.querySelector('#sorted')?.remove(); const t = document.querySelector('.bd-article table').cloneNode(true); t.id = 'sorted';
+          t.innerHTML = '<thead><tr><th>x</th></tr></thead><tbody>' + cells.map(c => `<tr><td>${c}</td></tr>`).join('') + '</tbody>'; document.querySelector('.bd-article').append(t) }""", cells)
+        tab.add_script_tag(url='../_static/site.js')
+        tab.locator('#sorted button.sort').click()
+        return tab.locator('#sorted tbody td').all_inner_texts()
+    assert order('2026-11-22', '2026-02-03', '2025-12-31') == ['2025-12-31', '2026-02-03', '2026-11-22']
+    assert order('10.5 s', '9 s', '1,200 s') == ['9 s', '10.5 s', '1,200 s'] and order('5b', '5a', '44') == ['5a', '5b', '44'] and order('−2 %', '3 %', '-10 %') == ['-10 %', '−2 %', '3 %']
+
+
 def test_tables_sort(tab):
     tab.goto('studio/results.html')
     table = tab.locator('section#fashion-mnist table').first

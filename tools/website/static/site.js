@@ -2,7 +2,8 @@
 (() => {
   const value = cell => {
     const text = (cell.dataset.sort ?? cell.textContent).trim();
-    const number = parseFloat(text.replace(/,(?=\d{3})/g, '').replace('−', '-'));
+    const plain = text.replace(/,(?=\d{3})/g, '').replace('−', '-');
+    const number = /^[-+]?[\d.]+(e[-+]?\d+)?(?![\w.-])/i.test(plain) ? parseFloat(plain) : NaN;  // a date or a digest is no number
     return [Number.isNaN(number) ? null : number, text];
   };
   const compare = (a, b) => {
