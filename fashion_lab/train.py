@@ -321,7 +321,7 @@ def _straight(pct, start, middle, end): return combine_scheds([pct, 1 - pct], [S
 def _check_fit(epochs, lr, dls, model):
     "Refuse arguments that cannot be meant."
     if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1: raise ValueError(f"epochs must be a whole number of at least 1, got {epochs!r}")
-    if not (np.isfinite(lr).all() and (np.asarray(lr) > 0).all()): raise ValueError(f"lr must be a positive number, got {lr!r}")
+    if np.asarray(lr).dtype.kind not in 'iuf' or not (np.isfinite(lr).all() and (np.asarray(lr) > 0).all()): raise ValueError(f"lr must be a positive number, got {lr!r}")
     if not any(p.requires_grad for p in model.parameters()): raise ValueError("there is nothing to train: all parameters of the model are frozen")
     train, was_training = dls.train, model.training
     with torch.no_grad(): n = model.to(train.x.device).eval()(train.batch(torch.arange(1, device=train.x.device))[0]).shape[1]

@@ -353,3 +353,11 @@ def test_class_names_with_a_mark_in_front_of_the_file_or_in_another_encoding(tmp
 @pytest.mark.parametrize('names, keys, said', [(['a', 'b'], [(0, 0, 300), (1, 1, 1)], 'between 0 and 255, got 300'), (['a', 'b'], [0, -1], 'between 0 and 255, got -1'), (['a', 'a'], [0, 1], "'a' is given 2 times")])
 def test_a_written_code_that_no_mask_can_have_is_refused(names, keys, said):
     with pytest.raises(DataError, match=said): given_code(names, keys)
+
+
+def test_neither_a_mask_nor_an_overlay_is_written_over(tmp_path):
+    from fashion_lab.labs.segmentation import _free
+    assert [f.name for f in _free(tmp_path, 'house', 'mask', 'overlay')] == ['house-mask.png', 'house-overlay.png']
+    (tmp_path/'house-overlay.png').touch()                                  # its mask was moved away
+    (tmp_path/'house-mask-2.png').touch()
+    assert [f.name for f in _free(tmp_path, 'house', 'mask', 'overlay')] == ['house-mask-3.png', 'house-overlay-3.png']

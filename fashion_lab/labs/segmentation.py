@@ -328,14 +328,14 @@ def predict(
         except (ValueError, OSError) as e: rows.append(dict(file=str(path), answer='', probability=np.nan, notes='', error=str(e), mask='', overlay='')); continue
         pixels = np.asarray(image.convert('RGB'))
         out = segment_photo(net, pixels, short or cfg.size, mirror=cfg.recipe.mirror, device=device, bf16=cfg.recipe.bf16)
-        mask = _free(folder, path.stem, 'mask')
-        over = mask.with_name(mask.name.replace('-mask', '-overlay'))
+        mask, over = _free(folder, path.stem, 'mask', 'overlay')
         save_mask(out.mask, mask, colours)
         with atomic_path(over) as tmp: Image.fromarray(overlay_mask(pixels, out.mask, colours, opacity)).save(tmp)
         notes = [*notes, f'seen at {out.seen[1]} x {out.seen[0]} of {pixels.shape[1]} x {pixels.shape[0]} pixels', f'written: {mask.name} and {over.name} in {folder.name}']
         rows.append(dict(file=str(path), answer=classes[int(out.shares.argmax())], probability=float(out.confidence.mean()/255), notes='; '.join(notes), error='', mask=str(mask), overlay=str(over), **dict(zip(classes, out.shares.tolist()))))
     return pd.DataFrame(rows)
 
-def _free(folder, stem, what): # a name that is not taken
+def _free(folder, stem, *what): # names that go together and of which none is taken
     folder.mkdir(parents=True, exist_ok=True)
-    return next(f for k in range(1, 10_000) if not (f := folder/(f'{stem}-{what}.png' if k == 1 else f'{stem}-{what}-{k}.png')).exists())
+    named = lambda k: [folder/(f'{stem}-{w}.png' if k == 1 else f'{stem}-{w}-{k}.png') for w in what]
+    return next(files for files in map(named, range(1, 10_000)) if not any(f.exists() for f in files))
