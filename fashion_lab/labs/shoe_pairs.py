@@ -82,7 +82,7 @@ class Config:
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #ab68b4d8
 PLAIN = dict(epochs=0, views=1)
 LITE2 = dict(backbone='efficientnet_lite2', size=260)
-SCRATCH = dict(model='CNNChannel', mirror='none', size=96, epochs=100, lr=1e-3, wd=.05, batch_size=32, patience=50) # patient: the loss may stand still for many epochs before it falls
+SCRATCH = dict(model='CNNChannel', mirror='none', size=96, epochs=100, lr=1e-3, wd=.05, batch_size=32, patience=None) # the loss may stand still for half of the epochs before it falls, so nothing stops early
 MILD = PairAugment(scale=(.9, 1.), rotate=5., light=.1, colour=.1) # for networks that begin with nothing: with stronger changes they do not get that far
 METHODS = Cards(LAB, [
     Method('cosine', PLAIN | dict(mirror='none', centre=False, checks=True), 'no training at all: shoes that look alike have features that point the same way', 'the features, once', 'Chopra et al. 2005; common practice'),
