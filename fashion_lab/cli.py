@@ -286,8 +286,9 @@ def save_costs(table, said, args)->list: # the files, as they were named
 # %% ../nbs/studio/01_cli.ipynb #385d9360
 def cmd_export(args)->int:
     "Write a trained network as ONNX, safetensors or torch.export."
+    from fashion_lab.export import FORMATS
     from fashion_lab.portable import export_run, takes_part
-    lab = lab_module(takes_part(args.lab))
+    lab = lab_module(takes_part(args.lab)); one_of(args.format, FORMATS, 'format')
     run = trained(lab, args)
     files = export_run(run, args.folder, args.format, True if args.int8 else None)
     print(f'network: {run.variant}, {run.name}', *files, f'try it:  python {files[-1]} PHOTO', sep='\n')

@@ -61,7 +61,7 @@ def _typed(column):
     return column.where(column != '', np.nan)
 
 # %% ../nbs/foundation/02b_items.ipynb #3b3e9ded
-def _key(label): return ' '.join(str(label).split()).casefold()
+def _key(label): return ' '.join(re.sub(r'(?<=\w)[-_]+(?=\w)', ' ', str(label)).split()).casefold() # between letters or digits, '_' and '-' count as spaces
 
 def _near(name, allowed):
     "A guess in words what `name` was meant to be; '' where nothing is close."
@@ -75,7 +75,7 @@ def one_spelling(
     allowed=None,     # the names that are allowed; `None`: all
     what:str='labels',# where they stand, for messages
 )->list:              # names, in the order of `labels`
-    "Labels in one spelling each, without regard to case and spaces: the allowed one, else the most frequent, with a warning; `DataError` for unknown ones."
+    "Labels in one spelling each, without regard to case, spaces, '_' and '-' between words: the allowed one, else the most frequent, with a warning; `DataError` for unknown ones."
     seen = collections.Counter(labels)
     known = dict.fromkeys(allowed) if allowed is not None else {}
     right = {_key(a): a for a in reversed(list(allowed) if allowed is not None else [s for s, _ in seen.most_common()])}

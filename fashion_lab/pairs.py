@@ -170,7 +170,12 @@ def _course_base(folder, deeper=2): # the folder that holds train, test_m, test_
     if any(map(fits, below)): return folder
     return next((b for f in below if not f.is_symlink() and (b := _course_base(f, deeper - 1))), None) if deeper else None
 
-_LAYOUTS['shoe_pairs'] = lambda folder: '' if _course_base(folder) else 'has no folder train, test_m or test_w with files like u001_1_left_w.jpg'
+def _no_course(folder): # why a folder is not in the course layout; '' where it is
+    if _course_base(folder): return ''
+    if any(course_name(p.name) for p in folder.iterdir()): return f'holds shoes of one part only: give the folder that holds train, test_m and test_w, here {folder.parent}'
+    return 'has no folder train, test_m or test_w with files like u001_1_left_w.jpg'
+
+_LAYOUTS['shoe_pairs'] = _no_course
 _INSTEAD['shoe_pairs'] = 'clothing', 'Neither single shoes (train, test_m, test_w with files like u001_1_left_w.jpg) nor photos of two shoes (the clothing dataset) were found.'
 
 # %% ../nbs/foundation/02d_pairs.ipynb #eb909d83

@@ -186,6 +186,7 @@ def test_only_folders_of_shoes_are_the_course(tmp_path):
     "Deep below, or other files in folders of those names: it is not found by chance."
     course(tmp_path/'a'/'b'/'c'/'d', dict(train=1)); (tmp_path/'a'/'train').mkdir(); (tmp_path/'a'/'train'/'cat.jpg').write_text('x')
     with pytest.raises(MissingData, match='has no folder train, test_m or test_w'): load_shoe_pairs(tmp_path/'a', download=False)
+    with pytest.raises(MissingData, match='shoes of one part only: give the folder that holds .* here .*d'): load_shoe_pairs(tmp_path/'a'/'b'/'c'/'d'/'train', download=False)
     assert [course_split(p) for p in ('u001_1_left_w.jpg', 'train', 'test/cat.jpg', 'test/m/cat.jpg', 'test/u001_1_left_w.jpg', 'tests/u001_1_left_w.jpg')] == ['', '', '', 'test_m', 'test_w', '']
 
 

@@ -56,6 +56,11 @@ def test_weights_without_short_code_are_refused_with_a_way_out(smoke, lab, tmp_p
     assert 'onnx and torch-export take any network' in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+def test_an_unknown_format_is_named_before_a_run_is_looked_for(tmp_path, capsys):
+    assert main(['export', 'fashion_mnist', '--format', 'onx', '--out', str(tmp_path)]) == 2
+    assert 'torch-export' in (said := capsys.readouterr().err) and 'onx' in said and 'no trained' not in said
+
+
 @pytest.mark.parametrize('lab', ['clothing', 'closures'])
 @pytest.mark.filterwarnings('ignore')                     # networks that have learned this little answer otherwise in 8 bits, and a warning says so
 def test_photographs_in_8_bits(smoke, lab, tmp_path):

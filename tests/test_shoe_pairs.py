@@ -302,7 +302,7 @@ def test_two_shoes(trained, tmp_path, monkeypatch, capsys):
     both = lab.predict([f/'0_right.png', f/'1_left.png'], Run(trained)); swapped = lab.predict([f/'1_left.png', f/'0_right.png'], Run(trained))
     assert np.isclose(both.probability[0], swapped.probability[0], atol=1e-3)
     assert 'both names speak of the same foot' in lab.predict([f/'0_left.png', f/'1_left.png'], Run(trained)).notes[0]
-    (f/'bad.png').write_text('x'); t = lab.predict([f/'0_left.png', f/'bad.png'], Run(trained)); assert t.answer.tolist() == ['no partner', ''] and t.error[1]
+    (f/'bad.png').write_text('x'); t = lab.predict([f/'0_left.png', f/'bad.png'], Run(trained)); assert t.answer.tolist() == ['', ''] and 'the other photo cannot be read' in t.error[0] and t.error[1]
     assert main(['predict', 'shoe_pairs', str(f/'0_left.png'), '--run', str(trained)]) == 2 and 'a pair needs two photos' in capsys.readouterr().err
     assert main(['predict', 'shoe_pairs', 'a.jpg', 'b.jpg', '--out', str(tmp_path/'none')]) == 3 and 'fashion_lab run shoe_pairs' in capsys.readouterr().err
     assert not list(tmp_path.glob('*.png'))                                            # nothing is written that nobody asked for

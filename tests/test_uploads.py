@@ -88,7 +88,7 @@ def pair_lab(monkeypatch, answer='same', error='', heat=True):
     def predict(paths, run, heat=None):
         asked.append(dict(names=[p.name for p in paths], heat=heat is not None))
         if heat is not None: heat.mkdir(); Image.new('RGB', (60, 20)).save(heat/'left-right.png')
-        if error: return pd.DataFrame([dict(file='left.png', answer='no partner', probability=np.nan, notes='', error=''), dict(file=str(paths[1]), answer='', probability=np.nan, notes='', error=f'{paths[1]} {error}')])
+        if error: return pd.DataFrame([dict(file='left.png', answer='', probability=np.nan, notes='', error='cannot be compared: the other photo cannot be read'), dict(file=str(paths[1]), answer='', probability=np.nan, notes='', error=f'{paths[1]} {error}')])
         return pd.DataFrame([dict(file='left + right', answer=answer, probability=.8, notes=f'turned upright; of test pairs 90% were right; heat map: {heat}', error='')])
     monkeypatch.setattr(up.shoe_pairs, 'predict', predict)
     return asked

@@ -462,7 +462,7 @@ def predict(
     images, names, bad, notes = _read(paths, run)
     heap = folder or len(paths) > 2
     rows = (_heap if heap else _two)(judge, images, names, notes, run, picture if heap else heat) if len(images) > 1 else []
-    if len(images) == 1: rows = [dict(file=names[0], answer='no partner', probability=np.nan, notes='; '.join([*notes[0], 'no other photo can be read']), error='')]
+    if len(images) == 1: rows = [dict(file=names[0], answer='no partner' if heap else '', probability=np.nan, notes='; '.join([*notes[0], 'no other photo can be read']), error='' if heap else 'cannot be compared: the other photo cannot be read')]
     return pd.DataFrame([*rows, *bad], columns=['file', 'answer', 'probability', 'notes', 'error'])
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #fa99f496
