@@ -107,7 +107,7 @@ METHODS = Cards(LAB, [
     Method('CNNChannel-mean', SCRATCH | dict(normalise='mean'), 'the mean is most of it', 'none', 'public student project', 'CNNChannel'),
     Method('CNNChannel-still', SCRATCH | dict(augment=False), 'without random changes every pair is learned by heart', 'none', 'public student project', 'CNNChannel'),
 ])
-QUICK = {'cosine': {}, 'siamese': dict(size=224, views=2), 'CNN': dict(size=64, epochs=60), 'CNNChannel': dict(size=64, epochs=60)}
+QUICK = {'cosine': {}, 'siamese': dict(size=224, views=2), 'CNN': {}, 'CNNChannel': dict(size=64, epochs=60)}
 SMOKE = dict(size=32, backbone='custom_cnn', weights=None, views=2, batch_size=16, limit=16)
 PUBLISHED = {'CNN': dict(valid=.840, test_m=.712, test_w=.750), 'CNNChannel': dict(valid=.882, test_m=.861, test_w=.872)}
 
