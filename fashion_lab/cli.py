@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['EPILOG', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'existing', 'page_of', 'fetch_set', 'verify_set',
            'clear_caches', 'cache_table', 'cmd_run', 'chosen_configs', 'names_in', 'run_all', 'cmd_sweep', 'parse_grid',
-           'sweep_table', 'cmd_tour', 'finished', 'cmd_report', 'cmd_publish', 'trained', 'cmd_predict', 'picture_of',
-           'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'cmd_export', 'parser', 'data_arguments',
-           'run_arguments', 'sweep_arguments', 'tour_arguments', 'choice_arguments', 'report_arguments',
-           'publish_arguments', 'predict_arguments', 'compute_arguments', 'export_arguments', 'main', 'plain_warnings',
-           'complain']
+           'sweep_table', 'cmd_tour', 'finished', 'of_source', 'data_id_in', 'cmd_report', 'cmd_publish', 'trained',
+           'cmd_predict', 'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'cmd_export', 'parser',
+           'data_arguments', 'run_arguments', 'sweep_arguments', 'tour_arguments', 'choice_arguments',
+           'report_arguments', 'publish_arguments', 'predict_arguments', 'compute_arguments', 'export_arguments',
+           'main', 'plain_warnings', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
 import argparse, ast, contextlib, inspect, os, sys, warnings
@@ -192,11 +192,31 @@ def finished(args):
     "(lab module, finished runs that the arguments choose); a `FileNotFoundError` if there are none."
     from fashion_lab.runs import all_runs
     lab, root = lab_module(args.lab), Path(args.out) if args.out else runs_dir()
-    for what, value, allowed in (('profile', args.profile, ('smoke', 'quick', 'full')), ('source', args.source, ('real', 'synthetic'))):
-        if value is not None: one_of(value, allowed, what)
-    runs = [r for r in all_runs(root, lab.LAB) if args.profile in (None, r.config['profile']) and args.source in (None, r.config['source'])]
+    if args.profile is not None: one_of(args.profile, ('smoke', 'quick', 'full'), 'profile')
+    runs = [r for r in all_runs(root, lab.LAB) if args.profile in (None, r.config.get('profile'))]
+    runs = of_source(lab, runs, args.source)
     if not runs: raise FileNotFoundError(f"no finished run of {args.lab} in {root} with these choices: run `fashion_lab run {args.lab}` first")
     return lab, runs
+
+def of_source(lab, runs, source)->list: # of `Run`
+    "The runs on real or synthetic data, on the published set, on the data set of a name, or on what a folder or table holds now."
+    if source is None: return runs
+    if source in ('real', 'synthetic'): return [r for r in runs if r.config.get('source') == source]
+    real = [r for r in runs if r.config.get('source') == 'real']
+    data_id = data_id_in(lab, real, source)
+    return [r for r in real if r.data_id == data_id]
+
+def data_id_in(lab, runs, source)->str: # '' for the published set
+    "Which data set is meant by `published`, by a name that runs have, or by a folder or table."
+    if source == 'published': return ''
+    named = {r.data_id: r.data_id.rpartition('@')[0] for r in runs if r.data_id}
+    meant = [data_id for data_id, name in named.items() if source in (data_id, name)]
+    if len(meant) == 1: return meant[0]
+    if Path(source).exists():
+        cfg = lab.configs('quick', 1, source='real', data_path=source)[0]
+        return getattr(cfg, 'identified', lambda: cfg)().data_id if hasattr(cfg, 'data_id') else ''
+    if meant: raise ValueError(f"{source} was changed between runs, so several data sets are called so: choose one of {', '.join(meant)}, or give its folder")
+    return one_of(source, ('real', 'synthetic', 'published', *named), 'source')
 
 def cmd_report(args)->int:
     "Write the report over finished runs."
@@ -220,7 +240,11 @@ def trained(lab, args): # a finished `Run`
         run = Run(args.run)
         if run.lab != lab.LAB: raise ValueError(f"{run.name} is a run of {run.lab}, not of {lab.LAB}")
         return run
-    try: return lab.chosen_run(args.out)
+    chosen = {}
+    if args.source is not None:
+        if 'data_id' not in inspect.signature(lab.chosen_run).parameters: raise ValueError(f"the lab {args.lab} has one data set: leave --source out")
+        chosen = dict(data_id=data_id_in(lab, all_runs(args.out, lab.LAB), args.source))
+    try: return lab.chosen_run(args.out, **chosen)
     except FileNotFoundError as e:
         small = [r for r in all_runs(args.out, lab.LAB) if 'weights.safetensors' in r.files]
         raise FileNotFoundError(f"{e}{f'. Of drawn data or smoke tests there are {len(small)}; --run {small[-1].path} uses one of these all the same' if small else ''}") from None
@@ -375,7 +399,7 @@ def tour_arguments(s):
 def choice_arguments(s):
     s.add_argument('lab', metavar='LAB', help='a lab, as `fashion_lab list` names it')
     s.add_argument('--profile', help='only runs of this profile')
-    s.add_argument('--source', help='only runs on real, or on synthetic, data')
+    s.add_argument('--source', metavar='WHICH', help='only runs on real or synthetic data, on the published set, or on a data set of your own: its name, folder or table')
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
 
 def report_arguments(s):
@@ -390,7 +414,8 @@ def publish_arguments(s):
 def predict_arguments(s):
     s.add_argument('lab', metavar='LAB', help='a lab, as `fashion_lab list` names it')
     s.add_argument('photos', nargs='+', metavar='PHOTO', help='image files: any size, format and orientation; for shoe_pairs two files, or a folder with a heap of single shoes')
-    s.add_argument('--run', metavar='FOLDER', help="a finished run's folder; default: the run that was best on validation")
+    s.add_argument('--run', metavar='FOLDER', help="a finished run's folder; default: the run that validation, or the lab's author, has chosen; never the test data")
+    s.add_argument('--source', metavar='WHICH', help='where there are runs on several data sets: published, or the name, folder or table of your own')
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
     s.add_argument('--device', help='auto, cpu, cuda, cuda:N or mps; default: cpu')
     s.add_argument('--csv', action='store_true', help='print a table with all probabilities')
@@ -411,6 +436,7 @@ def export_arguments(s):
     s.add_argument('--format', default='onnx', help='onnx, safetensors or torch-export; default: %(default)s')
     s.add_argument('--int8', action='store_true', help='onnx in 8-bit integers, calibrated on training pictures')
     s.add_argument('--run', metavar='FOLDER', help="a finished run's folder; default: the run that answers for photos")
+    s.add_argument('--source', metavar='WHICH', help='as for predict')
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
     s.add_argument('--folder', metavar='FOLDER', help='where to write; default: LAB-VARIANT in the working folder')
 

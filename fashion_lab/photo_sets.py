@@ -6,7 +6,8 @@
 __all__ = ['PHOTO_CARDS', 'CLOTHING', 'CLOSURES_CARD', 'SHOE_PAIRS', 'FACADES', 'ARCHIVES', 'NO_CLASSES', 'TOP10', 'CMP_CLASSES',
            'CMP_VALUES', 'PHOTO_LOADERS', 'PUBLISHED_ITEMS', 'LazyImages', 'PhotoSet', 'Markdown', 'split_items',
            'load_folder', 'fetch_links', 'load_csv', 'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations',
-           'load_closures', 'mask_problem', 'load_facades', 'load_photos', 'describe', 'data_id_of', 'identify']
+           'load_closures', 'mask_problem', 'load_facades', 'load_photos', 'describe', 'data_id_of', 'identify',
+           'config_of_same_data']
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #3b4b4ab0
 import contextlib, copy, hashlib, importlib, importlib.resources, io, math, numbers, os, re, time, urllib.parse, warnings
@@ -840,3 +841,12 @@ def identify(
         where = cfg.data_path or 'the usual places'
         raise DataError(f"the data in {where} are {found or 'the published set'}, and this configuration is about {cfg.data_id}: restore them, or start a run of the new ones")
     return replace(cfg, data_id=found)
+
+def config_of_same_data(
+    run, # a finished run
+    cfg, # its configuration
+):       # the configuration
+    "A run's configuration, once its data are known to be those that it was made with; a `DataError` otherwise."
+    now = cfg.identified().data_id
+    if now == run.data_id: return cfg
+    raise DataError(f"run {run.name} was made with {run.data}, and there {now or 'the published set'} lies now: restore the data, or run again")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..cards import Cards, Method
 from ..core import whole_number
-from .photo_folds import config_of, photos_of
+from .photo_folds import photos_of_run
 from .photo_lab import PhotoLab
 from ..runs import Run
 
@@ -70,7 +70,7 @@ def either_right(
     run:Run, # a finished run on photographs that name a second closure
 )->float:    # in [0, 1]; NaN where no second closure is known
     "Accuracy if a second closure, where the shoe has one, counts as right too."
-    p, s = run.predictions('test'), photos_of(config_of(run))
+    p, s = run.predictions('test'), photos_of_run(run)
     if 'also' not in s.items: return float('nan')
     also = pd.Series(s.items.also.to_numpy(), s.ids)[p.ids].to_numpy()
     return float((p.correct | (np.array(p.classes)[p.preds] == also)).mean())

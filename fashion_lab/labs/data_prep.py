@@ -30,7 +30,7 @@ from ..evaluate import Predictions, align, bootstrap_replicates, holm, metrics, 
 from ..explorer import Explorer
 from ..items import THUMB, duplicates, fingerprints, group_folds, image_stats, label_counts, photo_stats
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
-from ..photo_sets import PhotoSet, data_id_of, find_photos, identify, load_photos
+from ..photo_sets import PhotoSet, config_of_same_data, data_id_of, find_photos, identify, load_photos
 from ..runs import Run, all_runs, as_runs, report_folder, start_run, table
 
 # %% ../../nbs/labs/01_data_prep.ipynb #78858387
@@ -683,13 +683,14 @@ def figures(
     for data, source in dict.fromkeys((r.data, r.config['source']) for r in runs):
         mine = [r for r in runs if (r.data, r.config['source']) == (data, source)]
         one = next((r for r in mine if r.variant == 'sender-folds'), mine[0])
-        cfg, p = Config(**one.config).identified(), one.predictions('test')
-        s, tag = photos_of(cfg), f'{data}_{{}}'
-        drawn = dict(samples=plot_set(s, 5 if len(s.classes) < 10 else 2), balance=plot_balance(s), senders=plot_senders(s))
+        p, tag, drawn = one.predictions('test'), f'{data}_{{}}', {}
+        try: s = photos_of(config_of_same_data(one, Config(**one.config)))
+        except (DataError, MissingData): s = None                 # the photos have changed, or are gone: no picture of others
+        if s: drawn = dict(samples=plot_set(s, 5 if len(s.classes) < 10 else 2), balance=plot_balance(s), senders=plot_senders(s))
         for protocol in dict.fromkeys(r.config['protocol'] for r in mine): drawn |= {f'leak_{protocol}': plot_leak(mine, data, source, protocol), f'crowds_{protocol}': plot_crowds(mine, data, source, protocol)}
         wrong = np.flatnonzero(~p.correct)[np.argsort(-p.confidence[~p.correct], kind='stable')][:24]
         drawn |= dict(confusion=plots.plot_confusion(p, source=source), per_class=plots.plot_per_class(p, source=source))
-        if len(wrong): drawn['mistakes'] = plots.plot_mistakes(pictures(s, wrong), p[wrong], title=f'Most confident mistakes of {one.variant}', source=source)
+        if s and len(wrong): drawn['mistakes'] = plots.plot_mistakes(pictures(s, wrong), p[wrong], title=f'Most confident mistakes of {one.variant}', source=source)
         out[data, source] = {tag.format(k): f for k, f in drawn.items()}
     return out
 

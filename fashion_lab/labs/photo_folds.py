@@ -20,7 +20,7 @@ from ..executors import finished_parts, parts_lab
 from ..items import group_folds
 from .data_prep import photos, senders, unusable
 from ..models import packaged_file
-from ..photo_sets import PhotoSet, identify
+from ..photo_sets import PhotoSet, config_of_same_data, identify
 from ..runs import Run, RunError, draft_folder, start_run
 from ..transfer import Recipe, classify, fit_classifier, rebuilt
 
@@ -117,11 +117,7 @@ def config_of(run:Run)->Config:
 
 def photos_of_run(run:Run)->PhotoSet:
     "The photographs that a run was made with; `DataError` where they have changed since, `MissingData` where they are gone."
-    cfg = config_of(run)
-    now = cfg.identified().data_id
-    if now != run.data_id:
-        raise DataError(f"run {run.name} was made with {run.data}, and there {now or 'the published set'} lies now: restore the photos, or run again")
-    return photos_of(cfg)
+    return photos_of(config_of_same_data(run, config_of(run)))
 
 def prepare(cfg:Config):
     "Find device, photographs and weights before anything is trained; raises what is missing."

@@ -38,7 +38,7 @@ def comparison(
         spread = lambda m: folds[folds.metric == m].value.std()
         rows.append(dict(data=data, source=source, protocol=protocol, variant=variant, photos=acc.n.iloc[0], seeds=len(acc), accuracy=acc.value.mean(), accuracy_sd=spread('accuracy'),
                          weighted_f1=f1.value.mean(), f1_sd=spread('weighted_f1'), f1_low=f1.ci_low.mean(), f1_high=f1.ci_high.mean(), macro_f1=macro.value.mean(),
-                         **{f'published_{metric}': published.get(variant, np.nan)} if published else {}, params=acc.params.iloc[0], macs=acc.macs.iloc[0], train_s=acc.train_s.mean(), infer_ms=acc.infer_ms.median()))
+                         **{f'published_{metric}': published.get(variant, np.nan) if '@' not in data else np.nan} if published else {}, params=acc.params.iloc[0], macs=acc.macs.iloc[0], train_s=acc.train_s.mean(), infer_ms=acc.infer_ms.median()))
     return pd.DataFrame(rows).sort_values(['data', 'source', 'protocol', 'weighted_f1'], ascending=[True, True, False, False], kind='stable', ignore_index=True)
 
 def significance(

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from ..cards import Cards, Method, verdict_table
 from ..core import atomic_path, environment, one_of, pick_device, whole_number
-from ..data import DataError, read_image
+from ..data import DataError, MissingData, read_image
 from .data_prep import at_hand, noted
 from .photo_folds import PROFILES
 from ..masks import load_masked
 from ..models import load_weights, packaged_file
 from ..page import figure_html, html_page, made_with, table_html, write_page
-from ..photo_sets import PhotoSet, identify, load_photos
+from ..photo_sets import PhotoSet, config_of_same_data, identify, load_photos
 from ..runs import Run, RunError, as_runs, of_one_data_set, report_folder, runs_for_answers, start_run, table
 from ..segment_metrics import SegmentScores, class_table, image_table, load_scores, segment_difference, segment_metrics
 from ..segment_training import SegmentRecipe, check_masks, fit_segmenter, mask_probs, segment_net, segment_scores
@@ -273,9 +273,7 @@ def shown(
     ids,           # names of judged images
 )->tuple:          # uint8 photographs, masks, answers
     "Some photographs with their true classes and the network's."
-    cfg = config_of(run)
-    now = cfg.identified().data_id
-    if now != run.data_id: raise DataError(f"run {run.name} was made with {run.data}, and there {now or 'the published set'} lies now: restore the photos, or run again")
+    cfg = config_of_same_data(run, config_of(run))
     s = photos_of(cfg)
     rows = pd.Series(np.arange(len(s)), s.ids)[list(ids)].to_numpy()
     x, m = s.images(cfg.size)[rows], s.masks(cfg.size)[rows]
@@ -291,10 +289,19 @@ def figures(
     how, published = dict(classes=s.classes, colours=run.extra.get('colours'), **note), PUBLISHED if cfg.data == 'facades' and cfg.source == 'real' else None
     worst, typical = rows.id[:4].tolist(), rows.id.iloc[np.unique((np.linspace(.35, .95, 4)*len(rows)).astype(int))].tolist()
     def panel(ids, title): x, m, a = shown(run, ids); acc = rows.set_index('id').accuracy; return sp.plot_segments(x, a, truth=m, names=[f"{i.rpartition('/')[2]}: {acc[i]:.0%}" for i in ids], title=title, **how)
-    x, _, a = shown(run, typical[:1])
-    return dict(training=plots.plot_history(run.history, 'mean_ap', title=f'{run.variant}: training', **note), classes=sp.plot_segment_classes(s, published, groups=run.extra['houses'][split], **note), precision=sp.plot_segment_pr(s, **note),
-                reliability=sp.plot_segment_reliability(s, **note), typical=panel(typical, 'From difficult to easy'), worst=panel(worst, 'The worst images'),
-                overlay=sp.plot_overlay(x[0], a[0], title='The answer over the photograph', **how))
+    out = dict(
+        training=plots.plot_history(run.history, 'mean_ap', title=f'{run.variant}: training', **note),
+        classes=sp.plot_segment_classes(s, published, groups=run.extra['houses'][split], **note),
+        precision=sp.plot_segment_pr(s, **note),
+        reliability=sp.plot_segment_reliability(s, **note),
+    )
+    try: x, _, a = shown(run, typical[:1])
+    except (DataError, MissingData): return out                   # the photographs have changed, or are gone: no picture of others
+    return out | dict(
+        typical=panel(typical, 'From difficult to easy'),
+        worst=panel(worst, 'The worst images'),
+        overlay=sp.plot_overlay(x[0], a[0], title='The answer over the photograph', **how),
+    )
 
 CAPTIONS = dict(training='Training', classes='Average precision of each class', precision='Precision and recall', reliability='Do the probabilities mean what they say?', typical='Images from difficult to easy',
                 worst='The worst images', overlay='The answer over the photograph')

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..cards import Cards, Method, verdict_table
 from ..core import environment, one_of, pick_device, set_seed, whole_number
-from ..data import DataError
+from ..data import DataError, MissingData
 from ..evaluate import right_when
 from .data_prep import at_hand, flattery, noted, unusable
 from ..models import backbone, packaged_file
@@ -29,7 +29,7 @@ from ..pair_fit import FittedPairs, PairData, PairJudge, fit_head_pair, fit_netw
 from ..pair_models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair, with_colours
 from ..pair_scores import match_shoes, pair_predictions, plot_matches, plot_pairs, retrieval, side_of, verification
 from ..pairs import load_shoe_pairs, make_pairs
-from ..photo_sets import identify
+from ..photo_sets import config_of_same_data, identify
 from ..photos import decode, scan
 from ..runs import Run, RunError, as_runs, of_one_data_set, report_folder, runs_for_answers, start_run, table
 
@@ -378,7 +378,7 @@ def mistakes(
     n:int=8,   # how many at most
 ):             # the figure
     "The wrong answers that the network was surest of, as pairs of pictures."
-    p, d = run.predictions('test'), shoes_of(config_of(run))[1]
+    p, d = run.predictions('test'), shoes_of(config_of_same_data(run, config_of(run)))[1]
     at = d.items.set_index('id').loc[p.ids]
     wrong = np.flatnonzero(~p.correct); wrong = wrong[np.argsort(-p.confidence[wrong], kind='stable')][:n]
     if not len(wrong): wrong = np.argsort(p.confidence, kind='stable')[:n]; title = 'No mistakes; the least sure answers'
@@ -409,10 +409,13 @@ def figures(
     "Training, ROC, persons, reliability, mistakes and what is compared, for one run."
     from fashion_lab import plots
     cfg, p, note = config_of(run), run.predictions('test'), dict(source=run.config['source'])
-    d = shoes_of(cfg)[1]; q = d.asked(*d.tests).iloc[:4]
-    out = dict(pairs=plot_pairs(d.left[q.left], d.right[q.right], ['belong together' if k else 'do not' for k in q.same], 'Test pairs', **note), roc=plots.plot_roc(p, **note), persons=plot_persons(run),
-               reliability=plots.plot_reliability(p, **note), mistakes=mistakes(run))
+    out = dict(roc=plots.plot_roc(p, **note), persons=plot_persons(run), reliability=plots.plot_reliability(p, **note))
     if len(run.history) > 1: out['training'] = plots.plot_history(run.history, 'found' if 'found' in run.history else 'accuracy', title=f'Training of {run.variant}', **note)
+    try: d = shoes_of(config_of_same_data(run, cfg))[1]
+    except (DataError, MissingData): return out                     # the photographs have changed, or are gone: no picture of others
+    q = d.asked(*d.tests).iloc[:4]
+    answers = ['belong together' if same else 'do not' for same in q.same]
+    out = dict(pairs=plot_pairs(d.left[q.left], d.right[q.right], answers, 'Test pairs', **note)) | out | dict(mistakes=mistakes(run))
     if cfg.profile != 'smoke': out['seen'] = seen(judge_of(run), d.left[q.left[:2]], d.right[q.right[:2]], **note, show=False)
     return out
 
