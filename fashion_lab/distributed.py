@@ -75,7 +75,10 @@ class AcrossProcesses(DistributedTrainer):
     def _wrap_dl(self, dl): return dl if isinstance(dl, Part) else Part(dl, self.rank, self.of)
     def before_train(self): super().before_train(); self.learn.model = self.wrapped
     def before_validate(self): super().before_validate(); self.learn.model = self.bare
-    def before_backward(self): self.learn.loss_grad = self.loss_grad*(len(self.yb[0])*self.of/self.dl.whole)
+    def before_backward(self): # a mean over this process's part becomes its share of the mean over the whole batch
+        part, whole = self.learn.epoch_log.weight, self.dl.whole
+        if torch.is_tensor(part): part, whole = float(part), self.totals(part)[0]       # classes are weighted
+        self.learn.loss_grad = self.loss_grad*(part*self.of/whole)
     def after_fit(self): self.learn.model, self.learn.dls.loaders = self.bare, self.old_dls; put_back(self.bare, self.norms)
 
     def totals(self,

@@ -149,9 +149,15 @@ class Depthwise:
     def forward(self, x): # (N, C, H, W)
         if x.device.type != 'cpu' or not (torch.is_grad_enabled() and torch.is_autocast_enabled('cpu')): return super().forward(x)
         with torch.autocast('cpu', enabled=False): return super().forward(x.float())
+    def __reduce_ex__(self, protocol): # pickles and copies name the class that this one was made from
+        return _new_depthwise, (type(self).__bases__[1],), self.__dict__.copy()
 
 @functools.lru_cache
 def _depthwise(kind): return type(kind.__name__, (Depthwise, kind), {}) # of any class of convolutions
+
+def _new_depthwise(kind): # an empty object, to be filled by pickle or copy
+    cls = _depthwise(kind)
+    return cls.__new__(cls)
 
 def exact_depthwise(
     net:nn.Module, # any network

@@ -15,6 +15,7 @@ import torch
 from fastai.callback.core import Callback
 from torch import nn
 from torch.nn.utils import prune
+from torch.utils._pytree import tree_leaves
 
 # %% ../nbs/foundation/20_pruning.ipynb #d6f59a94
 def prunable(
@@ -66,24 +67,65 @@ class KeepZeros(Callback):
     def after_step(self): apply_masks(self.pruned, self.masks)
 
 # %% ../nbs/foundation/20_pruning.ipynb #e9258f61
+def _output_layers(model, inputs): # names of the convolutions and linear layers between which and an output there is no other
+    made_by, hooks = {}, []
+    def note(name): return lambda layer, args, y: made_by.update({y.grad_fn: name})
+    for key in prunable(model):
+        name = key.removesuffix('weight').removesuffix('.')
+        hooks.append(model.get_submodule(name).register_forward_hook(note(name)))
+    try:
+        with torch.enable_grad(): outputs = model(*inputs)
+    finally:
+        for h in hooks: h.remove()
+
+    found, seen = [], set()
+    ahead = [t.grad_fn for t in tree_leaves(outputs) if isinstance(t, torch.Tensor)]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen: continue
+        seen.add(node)
+        if node in made_by: found.append(made_by[node])
+        else: ahead += [before for before, _ in node.next_functions]
+    return found
+
+@torch.no_grad()
+def _output_shapes(model, inputs): return [tuple(t.shape) for t in tree_leaves(model(*inputs)) if isinstance(t, torch.Tensor)]
+
 def prune_channels(
     model:nn.Module,   # any network that torch-pruning can follow
     input_shape,       # of one input: (channels, height, width)
     share:float,       # of the channels of every layer to take out, in [0, 1)
-    keep=None,         # layers whose outputs stay as they are; default: the last linear layer or convolution, which gives the logits
+    keep=None,         # layers whose outputs stay as they are; default: those that give the network's outputs, such as logits
     multiple:int=1,    # new widths are multiples of this, which processors like; at least 1
 )->nn.Module:          # narrower, in evaluation mode
-    "A narrower copy of a network: in every layer, the channels with the smallest weights are gone."
-    import torch_pruning as tp
+    "A narrower copy of a network: in every layer, the channels with the smallest weights are gone; a `ValueError` where that cannot be done."
     if isinstance(share, bool) or not 0 <= share < 1: raise ValueError(f"share must lie in [0, 1), got {share!r}")
-    names, m = [k.removesuffix('.weight') for k in prunable(model)], copy.deepcopy(model).eval()
-    keep = names[-1:] if keep is None else [keep] if isinstance(keep, str) else list(keep)
-    if lost := [k for k in keep if k not in names]: raise ValueError(f"{type(model).__name__} has no layer {lost[0]!r}; allowed: {', '.join(names)}")
-    layers, x = dict(m.named_modules()), make_input(m, input_shape)
-    for p in m.parameters(): p.requires_grad_(True)           # ties are followed along gradients
-    ratios = {layers[k]: 1 - (_kept(layers[k].weight.shape[0], share, multiple) + .01)/layers[k].weight.shape[0] for k in names if k not in keep} # a hundredth of a channel, against rounding
-    tp.pruner.BasePruner(m, x, tp.importance.GroupMagnitudeImportance(p=2), pruning_ratio=share, pruning_ratio_dict=ratios, ignored_layers=[layers[k] for k in keep]).step()
+    names, m = [k.removesuffix('weight').removesuffix('.') for k in prunable(model)], copy.deepcopy(model).eval()
+    x = make_input(m, input_shape)
+    for p in m.parameters(): p.requires_grad_(True)           # outputs and ties are followed along gradients
+    if keep is None: keep = _output_layers(m, x)
+    keep = [keep] if isinstance(keep, str) else list(keep)
+    if lost := [k for k in keep if k not in names]:
+        raise ValueError(f"{type(model).__name__} has no layer {lost[0]!r}; allowed: {', '.join(names)}")
+    before = _output_shapes(m, x)
+    try:
+        _take_out(m, x, names, keep, share, multiple)
+        after = _output_shapes(m, x)
+    except Exception as e: # torch-pruning's, or the narrower network's own
+        raise ValueError(f"channels cannot be taken out of {type(model).__name__}, whose layers torch-pruning does not follow "
+                         f"({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}): give other layers to keep, or drop single weights by magnitude_masks") from e
+    if after != before:
+        raise ValueError(f"without these channels the outputs of {type(model).__name__} have the shapes {after} instead of {before}: "
+                         "give the layers that make the outputs as keep, or leave keep out")
     return m
+
+def _take_out(m, x, names, keep, share, multiple): # in place
+    import torch_pruning as tp
+    layers = dict(m.named_modules())
+    def ratio(width): return 1 - (_kept(width, share, multiple) + .01)/width     # a hundredth of a channel, against rounding
+    ratios = {layers[k]: ratio(layers[k].weight.shape[0]) for k in names if k not in keep}
+    importance = tp.importance.GroupMagnitudeImportance(p=2)
+    tp.pruner.BasePruner(m, x, importance, pruning_ratio=share, pruning_ratio_dict=ratios, ignored_layers=[layers[k] for k in keep]).step()
 
 def _kept(width, share, multiple): # how many of so many channels stay
     return min(width, max(1, round(width*(1 - share)/whole_number(multiple, 'multiple')))*multiple)
@@ -96,19 +138,32 @@ def fit_widths(
     "Give the layers of a network the widths that a state has, and load it; a `ValueError` where the state belongs to another network."
     for name, m in model.named_modules():
         for k, p in [*m._parameters.items(), *m._buffers.items()]:
-            if p is None: continue
+            if p is None or k in m._non_persistent_buffers_set: continue
             full = f'{name}.{k}' if name else k
-            if full not in state or state[full].ndim != p.ndim: raise ValueError(f"the weights do not fit {type(model).__name__}: {full} is {'missing' if full not in state else 'of another kind'}")
+            if full not in state or state[full].ndim != p.ndim:
+                why = 'missing' if full not in state else 'of another kind'
+                raise ValueError(f"the weights do not fit {type(model).__name__}: {full} is {why}")
             new = torch.empty_like(state[full])
             if k in m._parameters: setattr(m, k, nn.Parameter(new, p.requires_grad))
             else: m._buffers[k] = new
-        _note_width(m)
+        _note_width(name, m)
     model.load_state_dict(state)
     return model
 
-def _note_width(m): # what a layer says of itself
-    if isinstance(m, nn.Linear): m.out_features, m.in_features = m.weight.shape
-    elif isinstance(m, nn.modules.conv._ConvNd) and not m.transposed:
-        if m.groups > 1: m.groups = m.weight.shape[0] # depthwise
-        m.out_channels, m.in_channels = m.weight.shape[0], m.weight.shape[1]*m.groups
-    elif isinstance(m, nn.modules.batchnorm._BatchNorm) and m.weight is not None: m.num_features = len(m.weight)
+def _note_width(name, m): # what a layer says of itself
+    if isinstance(m, nn.modules.conv._ConvNd): return _note_channels(name, m)
+    weight = getattr(m, 'weight', None)
+    if weight is None: return
+    if isinstance(m, nn.Linear): m.out_features, m.in_features = weight.shape
+    elif isinstance(m, nn.modules.batchnorm._NormBase): m.num_features = len(weight)
+    elif isinstance(m, nn.GroupNorm): m.num_channels = len(weight)
+    elif isinstance(m, nn.PReLU): m.num_parameters = len(weight)
+    elif hasattr(m, 'normalized_shape'): m.normalized_shape = tuple(weight.shape)
+
+def _note_channels(name, m): # of a convolution; there are as many groups as before, unless every channel is a group of its own
+    first, second = m.weight.shape[:2]
+    depthwise = m.groups > 1 and m.groups == m.in_channels
+    if depthwise: m.groups = first if m.transposed else first*m.groups//m.out_channels
+    if first % m.groups: raise ValueError(f"the weights do not fit: {m.groups} groups cannot share the {first} channels of {name}.weight")
+    if m.transposed: m.in_channels, m.out_channels = first, second*m.groups
+    else: m.out_channels, m.in_channels = first, second*m.groups

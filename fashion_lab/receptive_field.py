@@ -7,7 +7,8 @@ __all__ = ['chain_field', 'Field', 'FollowError', 'follow', 'receptive_fields', 
            'plot_cone', 'FieldExplorer', 'explore', 'plot_growth', 'effective_field', 'energy_radius', 'plot_effective']
 
 # %% ../nbs/foundation/09a_receptive_field.ipynb #5d93710b
-import copy, functools, math, numbers
+import copy, functools, math, numbers, re
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -101,16 +102,30 @@ def _spread(f, shape, out, kernel, stride, dilation, padding): # a transposed co
     return f
 
 # %% ../nbs/foundation/09a_receptive_field.ipynb #cff9dc45
-def _resized(f, shape, out, reach, align): # enlargement or shrinking of the map: every output looks at some neighbours of its place in the input
-    for dim in range(2, len(shape)):
-        n, m = shape[dim], out[dim]; i = torch.arange(m, dtype=torch.float64)
-        place = i*(n - 1)/max(1, m - 1) if align else i*n/m if not reach else (i + .5)*n/m - .5
-        if reach == 1: place = place.clamp(0, n - 1)
-        low = (place + 1e-9).floor().long(); exact = (place - low).abs() < 1e-6
-        taps = torch.tensor([0]) if not reach else torch.arange(1 - reach, reach + 1)
-        f = f.like(_gather(f, dim, n, (low[:, None] + taps).clamp(0, n - 1), (taps == 0) | ~exact[:, None]))
-        if _is_own(f, dim, len(shape)): f = f.like(f.bounds, f.jump*n/m, f.period*m//math.gcd(n, m))
+def _resize_weights(name, n, m, align, scale): # float64 (m, n): what each of m outputs takes from each of n inputs, by the operation itself
+    one_row = re.sub('[123]d', '2d', re.sub('(tri|bi)?linear', 'bilinear', name))
+    corners = () if 'nearest' in name else (align,)
+    eye = torch.eye(n, dtype=torch.float64)[None, :, None]
+    return getattr(torch.ops.aten, one_row)(eye, [1, m], *corners, None, scale)[0, :, 0].T
+
+def _resized(f, name, shape, out, args): # enlargement or shrinking of the map: every output looks at some neighbours of its place in the input
+    align = 'nearest' not in name and args[2]
+    scales = args[2 if 'nearest' in name else 3:] or [None]*(len(shape) - 2)
+    for dim, scale in zip(range(2, len(shape)), scales):
+        n, m = shape[dim], out[dim]
+        taps = _resize_weights(name, n, m, align, scale).abs() > 1e-9
+        at = taps.int().argsort(dim=1, descending=True, stable=True)[:, :int(taps.sum(1).max())]
+        f = f.like(_gather(f, dim, n, at, taps.gather(1, at)))
+        if _is_own(f, dim, len(shape)): f = _paced(f, _resize_step(n, m, align, scale))
     return f
+
+def _resize_step(n, m, align, scale): # inputs from one output to the next: by the factor that was asked for, where it does not divide the size, too
+    if n == m: return Fraction(1)
+    if align: return Fraction(n - 1, max(1, m - 1))
+    return 1/Fraction(scale).limit_denominator(10_000) if scale else Fraction(n, m)
+
+def _paced(f, step): # the field where one output lies `step` (a `Fraction`) inputs from the next
+    return f.like(f.bounds, f.jump*float(step), f.period*step.denominator//math.gcd(f.period, step.numerator)) if step else f
 
 # %% ../nbs/foundation/09a_receptive_field.ipynb #b9eeceb5
 def _united(fields): # the union of fields, each aligned on the right
@@ -179,9 +194,7 @@ def _after(name, func, args, kwargs, y, field): # the field of an operation's re
         g = _spread(f, x.shape, y.shape, *spec) if transposed else _window(f, x.shape, y.shape, 2, *spec)
         return _over(g, [1])
     if 'pool' in name: return _after_pool(name, f, x, y, args)
-    if name.startswith('upsample_'):
-        reach = 0 if 'nearest' in name else 1 if 'linear' in name else 2
-        return _resized(f, x.shape, y.shape, reach, bool(reach and args[2]))
+    if re.match('_?upsample_', name): return _resized(f, name, x.shape, y.shape, args)
     if name == 'constant_pad_nd': return _padded(f, x.shape, args[1])
     if name.startswith(('reflection_pad', 'replication_pad')): return _padded(f, x.shape, args[1], _reflect if name.startswith('refl') else _repeat_edge)
     return _after_norm(name, f, args) or _after_product(name, args, field) or _after_move(name, func, f, x, args, kwargs)
@@ -205,7 +218,8 @@ def _after_pool(name, f, x, y, args):
         if out == 1: f = _over(f, [dim]); continue
         i = torch.arange(out)[:, None]; low, high = i*size//out, -(-(i + 1)*size//out)
         at = low + torch.arange(int((high - low).max()))
-        f = f.like(_gather(f, dim, size, at, at < high), f.jump*size/out if _is_own(f, dim, x.dim()) else None)
+        f = f.like(_gather(f, dim, size, at, at < high))
+        if _is_own(f, dim, x.dim()): f = _paced(f, Fraction(size, out))
     return f
 
 # %% ../nbs/foundation/09a_receptive_field.ipynb #57bacb08
@@ -214,7 +228,8 @@ def _after_norm(name, f, args):
         return _over(f, list(range(2, args[0].dim()))) if 'no_training' not in name and args[5] is True else f # an instance norm looks at the whole map
     if name == 'native_layer_norm': return _over(f, list(range(-len(args[1]), 0)))
     if name == 'native_group_norm': return _over(f, list(range(1, args[0].dim())))
-    if name in ('_softmax', '_log_softmax', 'softmax', '_safe_softmax', 'cumsum'): return _united([f, _over(f, [args[1]])])
+    if name in ('_softmax', '_log_softmax', 'softmax', '_safe_softmax'): return _united([f, _over(f, [args[1]])])
+    if name in ('cumsum', 'cumprod', 'logcumsumexp'): return f.like(f.bounds.cummin(2 + args[1] % args[0].dim()).values)     # all before it
 
 def _after_product(name, args, field):
     if name in ('mm', 'bmm', 'addmm', 'baddbmm'):

@@ -25,28 +25,45 @@ from .sweep import grid
 # %% ../nbs/foundation/10a_search.ipynb #00d30cb1
 def check_space(
     space:dict, # name -> list of choices, (low, high), or (low, high, 'log')
-)->dict:        # the same
+)->dict:        # the same, with Python's own numbers in place of numpy's
     "A space that can be searched; a `ValueError` says what is wrong with a range."
     if not space: raise ValueError("a search needs a space of at least one setting: dict(lr=(1e-4, 1e-2, 'log'), views=[4, 8])")
-    for name, s in space.items():
-        if isinstance(s, list):
-            if len(s) < 2 or not all(v is None or isinstance(v, (str, bool, numbers.Real)) for v in s): raise ValueError(f"{name} needs a list of at least two choices (numbers, words, None), got {s!r}")
-            continue
-        number = lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool)
-        if not isinstance(s, tuple) or len(s) not in (2, 3) or not all(map(number, s[:2])) or s[2:] not in ((), ('log',)): raise ValueError(f"{name} must be a list of choices, (low, high) or (low, high, 'log'), got {s!r}")
-        if not s[0] < s[1] or len(s) == 3 and s[0] <= 0: raise ValueError(f"{name}: low must be below high{', and above 0 for log' if len(s) == 3 else ''}, got {s!r}")
-    return space
+    return {name: (_check_choices if isinstance(s, list) else _check_range)(name, s) for name, s in space.items()}
+
+def _plain(v): # a study is kept as JSON, which knows Python's own numbers only
+    if isinstance(v, np.generic): v = v.item()
+    if isinstance(v, bool): return v
+    if isinstance(v, numbers.Integral): return int(v)
+    return float(v) if isinstance(v, numbers.Real) else v
+
+def _check_choices(name, choices):
+    plain = [_plain(v) for v in choices]
+    if len(plain) < 2 or not all(v is None or isinstance(v, (str, bool, int, float)) for v in plain):
+        raise ValueError(f"{name} needs a list of at least two choices (numbers, words, None), got {choices!r}")
+    return plain
+
+def _check_range(name, limits):
+    shape = "must be a list of choices, (low, high) or (low, high, 'log')"
+    if not isinstance(limits, tuple) or len(limits) not in (2, 3): raise ValueError(f"{name} {shape}, got {limits!r}")
+    plain = tuple(_plain(v) for v in limits)
+    if not all(type(v) in (int, float) for v in plain[:2]) or plain[2:] not in ((), ('log',)):
+        raise ValueError(f"{name} {shape}, got {limits!r}")
+    low, high, log = plain[0], plain[1], len(plain) == 3
+    if not -np.inf < low < high < np.inf or log and low <= 0:
+        raise ValueError(f"{name}: low must be below high{', and above 0 for log' if log else ''}, and both finite, got {limits!r}")
+    return plain
 
 def suggest(
     trial,      # an optuna trial
     space:dict, # as for `check_space`
 )->dict:        # name -> value
     "One point of a space."
-    def one(name, s):
-        if isinstance(s, list): return trial.suggest_categorical(name, s)
-        whole = all(isinstance(v, numbers.Integral) for v in s[:2])
-        return (trial.suggest_int if whole else trial.suggest_float)(name, s[0], s[1], log=len(s) == 3)
-    return {name: one(name, s) for name, s in space.items()}
+    return {name: _suggest_one(trial, name, s) for name, s in check_space(space).items()}
+
+def _suggest_one(trial, name, s):
+    if isinstance(s, list): return trial.suggest_categorical(name, s)
+    integers = all(isinstance(v, int) for v in s[:2])
+    return (trial.suggest_int if integers else trial.suggest_float)(name, s[0], s[1], log=len(s) == 3)
 
 # %% ../nbs/foundation/10a_search.ipynb #0ffa2d82
 SAMPLERS, PRUNERS = ('tpe', 'random'), ('median', 'asha', 'none')
@@ -72,7 +89,9 @@ def open_study(
     "A new study, or the one of this name; `ValueError` where the space is another, `OSError` where the storage cannot be used."
     import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    one_of(sampler, SAMPLERS, 'sampler'); one_of(pruner, PRUNERS, 'pruner'); check_space(space)
+    one_of(sampler, SAMPLERS, 'sampler')
+    one_of(pruner, PRUNERS, 'pruner')
+    space = check_space(space)
     s = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True) if sampler == 'tpe' else optuna.samplers.RandomSampler(seed)
     p = dict(median=optuna.pruners.MedianPruner(n_startup_trials=4), asha=optuna.pruners.SuccessiveHalvingPruner(), none=optuna.pruners.NopPruner())[pruner]
     facts, url = dict(space={k: list(v) + [type(v).__name__] for k, v in space.items()}, maximise=bool(maximise)), study_url(storage)

@@ -102,6 +102,9 @@ class SegmentLoss(nn.Module):
 
     def forward(self, logits, masks): # (N, K, H, W) float, (N, H, W) int64 -> one number
         return sum(getattr(self, k)(logits, masks) for k in self.kinds)
+    def batch_weight(self, masks): # of a mean over batches: cross-entropy and focal loss divide by the weights of the pixels
+        if self.weights is None or self.kinds == ['dice']: return len(masks)
+        return self.weights[masks].sum()
     def ce(self, logits, masks): return F.cross_entropy(logits, masks, self.weights, label_smoothing=self.smoothing)
     def focal(self, logits, masks):
         logp = F.log_softmax(logits, 1).gather(1, masks[:, None])[:, 0]

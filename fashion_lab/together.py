@@ -11,7 +11,7 @@ import copy, warnings
 from pathlib import Path
 
 from .loaders import BatchLoader
-from .train import LOWER_IS_BETTER, Diverged, Fit, accuracy, fit, read_checkpoint
+from .train import LOWER_IS_BETTER, Diverged, Fit, accuracy, batch_weight, fit, read_checkpoint
 
 import torch
 from fastai.callback.core import Callback
@@ -164,6 +164,8 @@ class EachLoss:
         losses = torch.stack([self.loss_func(z, y) for z, y in zip(logits.unbind(-1), targets.unbind(-1))])
         self.values = losses.detach()
         return losses.sum()
+    def batch_weight(self, targets): return sum(self.batch_weights(targets))/targets.shape[1] # of the sum, which nobody looks at
+    def batch_weights(self, targets): return [batch_weight(self.loss_func, y) for y in targets.unbind(-1)]
 
 class EachMetric:
     "The mean of every network's own metric; `values` are the single ones of the last call, `(k,)`."
@@ -185,16 +187,21 @@ class EachLog(Callback):
     ): self.each_loss, self.each_metric, self.names, self.rows = loss, metrics, names, []
     def before_train(self): self.row = {}; self.reset()
     def before_validate(self): self.reset()
-    def reset(self): self.count, self.sums = 0, {k: 0. for k in ('loss', *self.each_metric)}
-    def add(self, k, values): self.sums[k] = self.sums[k] + values*len(self.yb[0])
+    def reset(self): self.sums, self.weights = {k: 0. for k in ('loss', *self.each_metric)}, dict.fromkeys(('loss', *self.each_metric), 0)
+    def add(self, k, values, weights):
+        self.sums[k] = self.sums[k] + values*weights
+        self.weights[k] = self.weights[k] + weights
     def after_loss(self):
-        self.add('loss', self.each_loss.values); self.count += len(self.yb[0])
+        weights = torch.as_tensor(self.each_loss.batch_weights(self.yb[0]), device=self.pred.device)
+        self.add('loss', self.each_loss.values, weights)
         if self.training and (self.pred.device.type == 'cpu' or self.iter % 50 == 0): self.check(self.each_loss.values)
     def after_batch(self):
         if not self.training:
-            for k, m in self.each_metric.items(): self.add(k, m.values)
-    def means(self, *names): return {k: (self.sums[k]/max(self.count, 1)).tolist() for k in names}
-    def after_train(self): self.check(self.sums['loss']); self.row['train_loss'] = self.means('loss')['loss']
+            for k, m in self.each_metric.items(): self.add(k, m.values, len(self.yb[0]))
+    def means(self, *names): return {k: (self.sums[k]/self.weights[k]).tolist() for k in names}
+    def after_train(self):
+        self.check(self.sums['loss'])
+        self.row['train_loss'] = self.means('loss')['loss']
     def after_validate(self): self.row |= dict(valid_loss=self.means('loss')['loss'], **self.means(*self.each_metric))
     def after_epoch(self): self.rows.append(self.row)
     def check(self, values):
@@ -262,6 +269,10 @@ def fit_together(
     for i, (model, trained) in enumerate(zip(models, apart(net))):
         model.to(dls.train.device, memory_format=layout).load_state_dict(trained.state_dict())
         h = done.history.assign(**log.history(i), seconds=done.history.seconds/net.k)
-        at = None if done.best_epoch is None else int(h[best].idxmin() if best in LOWER_IS_BETTER else h[best].idxmax())
+        at = None if done.best_epoch is None else _best_epoch(h[best], best)
         fits.append(Fit(model.eval(), h, at, done.batch_size, False, done.resumed_from))
     return fits
+
+def _best_epoch(values, monitor): # its number, or `None` where no value is a number
+    if values.isna().all(): return None
+    return int(values.idxmin() if monitor in LOWER_IS_BETTER else values.idxmax())

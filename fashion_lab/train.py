@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['OPTIMISERS', 'LOWER_IS_BETTER', 'SCHEDULES', 'MixedPrecision', 'arithmetic', 'optimiser_class', 'decay_groups',
-           'optimiser', 'LabLearner', 'Diverged', 'EpochLog', 'BestEpoch', 'cpu_state', 'AverageWeights', 'Plateau',
-           'EpochBar', 'Checkpoint', 'TellEpoch', 'read_checkpoint', 'Fit', 'accuracy', 'schedule_callbacks',
-           'group_rates', 'make_learner', 'fit', 'RangeTest', 'lr_range_test', 'predict_probs']
+           'optimiser', 'LabLearner', 'Diverged', 'batch_weight', 'EpochLog', 'BestEpoch', 'cpu_state',
+           'AverageWeights', 'Plateau', 'EpochBar', 'Checkpoint', 'TellEpoch', 'write_checkpoint', 'read_checkpoint',
+           'Fit', 'accuracy', 'schedule_callbacks', 'group_rates', 'make_learner', 'fit', 'RangeTest', 'lr_range_test',
+           'predict_probs']
 
 # %% ../nbs/foundation/08_train.ipynb #d9badc7d
-import copy, tempfile, time, warnings
+import copy, shutil, tempfile, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,17 @@ class LabLearner(Learner):
 class Diverged(ValueError):
     "The training loss became infinite or not a number."
 
+def batch_weight(
+    loss_func, # of (logits, targets), a mean over the batch; one that divides by something else has a method `batch_weight(targets)`
+    targets,   # the first of its targets `(B, ...)`
+):             # a number, or a tensor with one
+    "What a batch counts in the mean loss of a set: its images, or the sum of their weights where classes are weighted."
+    if hasattr(loss_func, 'batch_weight'): return loss_func.batch_weight(targets)
+    class_weights = getattr(loss_func, 'weight', None)
+    if not isinstance(loss_func, (nn.CrossEntropyLoss, nn.NLLLoss)) or class_weights is None: return len(targets)
+    if targets.is_floating_point() or loss_func.reduction != 'mean': return len(targets)
+    return class_weights[targets[targets != loss_func.ignore_index]].sum()
+
 class EpochLog(Callback):
     "One row per epoch: mean training loss, validation loss, metrics, learning rate, seconds."
     order = 40
@@ -115,22 +127,37 @@ class EpochLog(Callback):
         metrics:dict|None=None, # name -> function of (predictions, targets), averaged over images
     ): self.metrics, self.rows = metrics or {}, []
     def totals(self, *values): return values                  # `AcrossProcesses` adds up what all processes have counted
-    def before_train(self): self.start, self.sums, self.count, self.row = time.perf_counter(), 0., 0, dict(epoch=self.epoch)
+
+    def reset(self):
+        self.loss_sum, self.loss_weight = 0., 0
+        self.images, self.metric_sums = 0, {k: 0. for k in self.metrics}
+    def before_train(self):
+        self.start, self.row = time.perf_counter(), dict(epoch=self.epoch)
+        self.reset()
+    def before_validate(self): self.reset()
+
     def after_loss(self):
-        n = len(self.yb[0])
-        if not self.training:
-            for k, f in self.metrics.items(): self.metric_sums[k] += float(f(self.pred, *self.yb))*n
-        elif (self.pred.device.type == 'cpu' or self.iter % 50 == 0) and not torch.isfinite(self.loss): self.stop()
-        self.sums, self.count = self.sums + self.loss.detach()*n, self.count + n
+        self.weight = batch_weight(self.loss_func, self.yb[0])
+        self.loss_sum = self.loss_sum + self.loss.detach()*self.weight
+        self.loss_weight = self.loss_weight + self.weight
+        if self.training: self.stop_if_diverged()
+        else: self.add_metrics(len(self.yb[0]))
+    def stop_if_diverged(self):
+        look = self.pred.device.type == 'cpu' or self.iter % 50 == 0      # a look makes other devices wait
+        if look and not torch.isfinite(self.loss): self.stop()
+    def add_metrics(self, n):
+        self.images += n
+        for k, f in self.metrics.items(): self.metric_sums[k] += float(f(self.pred, *self.yb))*n
+
     def after_train(self): self.row.update(train_loss=self.mean_loss(), lr=self.opt.hypers[-1]['lr'])
-    def before_validate(self): self.sums, self.count, self.metric_sums = 0., 0, {k: 0. for k in self.metrics}
     def after_validate(self):
-        count, *sums = self.totals(self.count, *self.metric_sums.values())
-        self.row.update(valid_loss=self.mean_loss(), **{k: v/max(count, 1) for k, v in zip(self.metric_sums, sums)})
+        images, *sums = self.totals(self.images, *self.metric_sums.values())
+        self.row['valid_loss'] = self.mean_loss()
+        self.row |= {k: v/max(images, 1) for k, v in zip(self.metric_sums, sums)}
     def after_epoch(self): self.rows.append(dict(self.row, seconds=time.perf_counter() - self.start))
     def mean_loss(self):
-        loss, count = self.totals(float(self.sums), self.count)
-        loss /= max(count, 1)
+        loss, weight = self.totals(float(self.loss_sum), float(self.loss_weight))
+        if weight: loss /= weight
         return loss if np.isfinite(loss) or not self.training else self.stop()
     def stop(self):
         raise Diverged(f"the training loss is {self.loss.item()} in epoch {self.epoch}, batch {self.iter}, at learning rate "
@@ -154,11 +181,16 @@ class BestEpoch(Callback):
     def after_epoch(self):
         row = self.learn.epoch_log.rows[-1]
         value = row[one_of(self.monitor, [k for k in row if k != 'epoch'], 'quantity to monitor')]
-        gain = self.best is None or (value < self.best if self.monitor in LOWER_IS_BETTER else value > self.best)
-        if gain:
+        if self.is_better(value):
             self.best, self.at = value, self.epoch
             if self.keep: self.weights = cpu_state(self.learn.evaluated())
-        elif self.patience is not None and self.epoch - self.at >= self.patience: self.stopped = True
+        elif self.patience is not None:
+            epochs_without = self.epoch - (-1 if self.at is None else self.at)
+            if epochs_without >= self.patience: self.stopped = True
+    def is_better(self, value):
+        if np.isnan(value): return False
+        if self.best is None or np.isnan(self.best): return True
+        return value < self.best if self.monitor in LOWER_IS_BETTER else value > self.best
     def state(self): return dict(best=self.best, at=self.at, weights=self.weights, stopped=self.stopped)
     def load(self, state): self.__dict__.update(state)
 
@@ -256,14 +288,26 @@ class Checkpoint(Callback):
     def before_epoch(self): self.dls.train.epoch = self.epoch
     def after_epoch(self):
         self.latest = self.learn.training_state(self.epoch + 1)
-        if self.path and not rank_distrib():
-            with atomic_path(self.path) as tmp: torch.save(self.latest, tmp)
+        if self.path and not rank_distrib(): write_checkpoint(self.latest, self.path)
         if self.learn.best_epoch.stopped: raise CancelFitException()
 
 class TellEpoch(Callback):
     "Tell who listens to this run (`runs.listening`) what the epoch brought, when everything of it is on the disk."
     order = 90
     def after_epoch(self): tell(self.learn.epoch_log.rows[-1])
+
+def write_checkpoint(
+    state:dict,    # as from `LabLearner.training_state`
+    path:str|Path, # the file; its folder is made if missing
+):
+    "Save a checkpoint; the file of before stays whole where that fails, and an `OSError` says why."
+    try:
+        with atomic_path(path) as tmp: torch.save(state, tmp)
+    except (OSError, RuntimeError) as e: # torch's own writer raises a RuntimeError that does not name the cause
+        free = shutil.disk_usage(Path(path).parent).free if Path(path).parent.exists() else 0
+        reason = e.strerror if isinstance(e, OSError) and e.strerror else f"the disk took only a part of it; {free/2**20:,.0f} MiB are free"
+        raise OSError(f"the checkpoint {Path(path).name} cannot be written to {Path(path).parent} ({reason}): "
+                      "free some space or choose another folder, and start again; epochs that were saved before are not lost") from e
 
 def read_checkpoint(
     path:str|Path|None, # as given to `Checkpoint`
@@ -406,9 +450,12 @@ def fit(
 # %% ../nbs/foundation/08_train.ipynb #96b4a0c1
 def _finish(learn, model, saver, log, best, validated, restore_best, first)->Fit:
     "Put the wanted weights into `model` and gather what the run leaves."
+    if restore_best and best.at is None:
+        warnings.warn(f"{best.monitor} was not a number in any epoch, so that none is the best: the last weights are kept; look at the validation images")
     if restore_best and best.weights: model.load_state_dict(best.weights)
     elif hasattr(learn, 'average_weights'): model.load_state_dict(cpu_state(learn.evaluated()))
-    return Fit(model.eval(), pd.DataFrame(log.rows), best.at if validated else None, learn.dls.train.bs, best.stopped, first)
+    history, best_epoch = pd.DataFrame(log.rows), best.at if validated else None
+    return Fit(model.eval(), history, best_epoch, learn.dls.train.bs, best.stopped, first)
 
 # %% ../nbs/foundation/08_train.ipynb #6dccba7b
 @dataclass

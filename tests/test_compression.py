@@ -124,6 +124,51 @@ def test_widths_come_back_for_every_share(share):
     assert torch.allclose(fit_widths(slim(.5), thin.state_dict()).eval()(x), thin(x), atol=1e-6)
 
 
+class Heads(nn.Module):
+    "A body and heads, defined in the order of `names`; those in `used` give the outputs."
+    def __init__(self, names, used=('head',)):
+        super().__init__(); self.used = used
+        for n in names: self.add_module(n, nn.Conv2d(3, 8, 3) if n == 'body' else nn.Linear(8, 5))
+    def forward(self, x):
+        x = self.body(x).relu().mean((2, 3))
+        outs = [getattr(self, n)(x) for n in self.used]
+        return outs[0] if len(outs) == 1 else dict(zip(self.used, outs))
+
+
+@pytest.mark.parametrize('names, used', [(('body', 'head'), ('head',)), (('head', 'body'), ('head',)), (('body', 'head', 'aux'), ('head',)), (('aux', 'head', 'body'), ('head', 'aux'))])
+def test_outputs_stay_as_wide_as_they_are_whatever_the_order_of_layers(names, used):
+    thin = prune_channels(Heads(names, used), (3, 8, 8), .5)
+    assert thin.body.weight.shape[0] == 4 and all(getattr(thin, n).weight.shape == (5, 4) for n in used)
+
+
+NETWORKS = dict(
+    grouped=lambda: nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3, groups=4), nn.ReLU(), nn.Conv2d(24, 16, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)),
+    depthwise=lambda: nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, groups=16), nn.ReLU(), nn.Conv2d(16, 16, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)),
+    norms=lambda: nn.Sequential(nn.Conv2d(3, 16, 3), nn.GroupNorm(4, 16), nn.Conv2d(16, 16, 3), nn.InstanceNorm2d(16, affine=True), nn.PReLU(16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(16), nn.Linear(16, 5)),
+    transposed=lambda: nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.ConvTranspose2d(16, 8, 2, 2), nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+NETWORKS |= {n: lambda n=n: pytest.importorskip('timm').create_model(n, num_classes=5) for n in ('test_convnext', 'regnetx_002', 'resnext26ts', 'mobilenetv3_small_050')}
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_widths_come_back_for_every_kind_of_layer(name):
+    torch.manual_seed(0)
+    make, x = NETWORKS[name], torch.rand(2, 3, 64, 64)
+    thin = prune_channels(make(), (3, 64, 64), .5)
+    loaded = fit_widths(make(), thin.state_dict()).eval()
+    assert torch.allclose(loaded(x), thin(x), atol=1e-6) and thin(x).shape == (2, 5)
+    assert sum(p.numel() for p in loaded.parameters()) < .6*sum(p.numel() for p in make().parameters())
+    said = lambda net: {k: {a: getattr(m, a) for a in ('in_channels', 'out_channels', 'groups', 'num_features', 'num_channels', 'normalized_shape', 'num_parameters') if hasattr(m, a)} for k, m in net.named_modules()}
+    for k, about in said(loaded).items():                              # what a layer says of itself is what its weight is
+        w = getattr(loaded.get_submodule(k), 'weight', None)
+        if w is None: continue
+        if 'groups' in about: assert about['in_channels']*about['out_channels']//about['groups']*w[0, 0].numel() == w.numel(), k
+        for a in ('num_features', 'num_channels', 'num_parameters'): assert about.get(a, len(w)) == len(w), k
+
+
+@pytest.mark.parametrize('make', [lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(8, 2, 1)), lambda: pytest.importorskip('torchvision').models.shufflenet_v2_x0_5(num_classes=5)])
+def test_networks_that_cannot_be_followed_are_refused_in_a_sentence(make):
+    with pytest.raises(ValueError, match='channels cannot be taken out of .* keep, or drop single weights'): prune_channels(make(), (3, 64, 64), .5)
+
+
 @pytest.mark.parametrize('share', [0., .5, .999])
 def test_exactly_so_many_zeros(share):
     net = slim(.25); masks = magnitude_masks(net, share); n = sum(m.numel() for m in masks.values())

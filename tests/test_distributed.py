@@ -21,7 +21,8 @@ draw = np.random.default_rng(0)
 images, labels = draw.integers(0, 256, (203, 8, 8), np.uint8), draw.integers(0, 3, 203)
 images[labels == 1, 2:6] //= 3; images[labels == 2, :, 2:6] //= 3
 rows = np.arange(203)
-OPTIONS = dict(best=dict(patience=1, restore_best=True), average=dict(average=.9, optimizer='sgd'), plateau=dict(schedule='plateau'))
+OPTIONS = dict(best=dict(patience=1, restore_best=True), average=dict(average=.9, optimizer='sgd'), plateau=dict(schedule='plateau'),
+               weights=dict(schedule='plateau', loss_func=nn.CrossEntropyLoss(torch.tensor([.2, 1., 3.]))))
 
 class Seen(nn.Module):
     seen = 0
@@ -52,7 +53,7 @@ def trained(case):
 
 for case in sys.argv[2:]: (folder/f'{case}-{rank_distrib()}.json').write_text(json.dumps(trained(case)))
 '''
-CASES = ['plain', 'best', 'average', 'plateau', 'resume', 'augment', 'norm']
+CASES = ['plain', 'best', 'average', 'plateau', 'weights', 'resume', 'augment', 'norm']
 
 
 def train(folder, n, *cases):
@@ -75,7 +76,7 @@ def said(tmp_path_factory):
 
 
 @pytest.mark.parametrize('n', [2, 3])
-@pytest.mark.parametrize('case', ['plain', 'best', 'average', 'plateau', 'resume'])
+@pytest.mark.parametrize('case', ['plain', 'best', 'average', 'plateau', 'weights', 'resume'])
 def test_same_curve_and_weights_as_one_process(said, case, n):
     (one,), several = said[1][case], said[n][case]
     assert [r['rank'] for r in several] == list(range(n)) and {r['of'] for r in several} == {n}

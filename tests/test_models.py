@@ -1,5 +1,5 @@
 """Backbones, their weights and their kept features: what the notebook shows by example, checked on every tensor, in bad weather and across processes."""
-import hashlib, http.server, json, os, re, signal, subprocess, sys, textwrap, threading, time
+import copy, hashlib, http.server, json, os, re, signal, subprocess, sys, textwrap, threading, time
 from pathlib import Path
 
 import numpy as np
@@ -419,6 +419,16 @@ def test_frozen_stages_do_not_move_at_all():
     assert not body.stages[2].training and body.stages[3].training
     body.freeze(0)
     assert all(p.requires_grad for p in body.parameters()) and all(m.training for m in body.modules())
+
+
+@pytest.mark.parametrize('name', ['test_efficientnet', 'test_convnext', 'custom_cnn'])
+def test_a_backbone_can_be_pickled_and_copied(name, tmp_path):
+    body = backbone(name, None, 64).eval()
+    torch.save(body, tmp_path/'body.pt')
+    x = torch.rand(2, 3, 64, 64)
+    for again in (torch.load(tmp_path/'body.pt', weights_only=False), copy.deepcopy(body)):
+        assert torch.equal(again(x), body(x)) and [type(m) for m in again.modules()] == [type(m) for m in body.modules()]
+    assert copy.deepcopy(body).load_state_dict(body.state_dict())
 
 
 def test_parts_stay_frozen_when_cut_and_trained():

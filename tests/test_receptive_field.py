@@ -65,6 +65,43 @@ def test_nets_of_up_to_50_layers_see_what_their_gradients_say(layers, changes, n
     agrees(net, (1, n), [(0,), (size - 1,), (size//2,), (data.draw(st.integers(0, size - 1)),)])
 
 
+MODES = ['nearest', 'nearest-exact', 'bilinear', 'bicubic']
+factors = st.one_of(st.sampled_from([1.5, .75, 1.25, 4/3, 2.5]), st.floats(.5, 3).map(lambda f: round(f, 2)))
+
+@st.composite
+def resizing(draw):
+    mode = draw(st.sampled_from(MODES))
+    how = dict(align_corners=draw(st.booleans())) if mode.startswith('bi') else {}
+    if draw(st.booleans()): return nn.Upsample(size=draw(st.integers(2, 30)), mode=mode, **how)
+    return nn.Upsample(scale_factor=draw(factors), mode=mode, recompute_scale_factor=draw(st.booleans()), **how)
+
+def conv2(k, s=1, p=0): return nn.Conv2d(1, 1, (k, 1), (s, 1), (min(p, k - 1), 0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(before=st.builds(conv2, st.integers(1, 4), st.integers(1, 3), st.integers(0, 2)), resize=resizing(), after=st.builds(conv2, st.integers(1, 4), st.integers(1, 2), st.integers(0, 2)), n=st.integers(8, 30), data=st.data())
+def test_maps_that_are_resized_by_any_factor_see_what_their_gradients_say(before, resize, after, n, data):
+    net = nn.Sequential(before, resize, after)
+    try: size = net(torch.rand(1, 1, n, 12)).shape[2]
+    except RuntimeError: return                                  # nothing is left to look at
+    agrees(net, (1, n, 12), [(0, 0), (size - 1, 0), (data.draw(st.integers(0, size - 1)), 0)])
+
+
+def test_the_stride_of_a_resized_map_is_that_of_its_factor():
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), nn.Upsample(scale_factor=1.5, mode='bilinear'), nn.Conv2d(1, 1, 3, padding=1))   # 13, 7, 10 = floor(10.5)
+    assert follow(net, (1, 13, 13))[''][1][0].interval((5, 5)) == (3, 9)
+    assert receptive_fields(net, (1, 13, 13)).set_index('layer').stride['(model)'] == (1.3333, 1.3333)
+    fixed = nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), nn.Upsample(size=10, mode='bilinear'))
+    assert receptive_fields(fixed, (1, 13, 13)).set_index('layer').stride['(model)'] == (1.4, 1.4)
+
+
+@pytest.mark.parametrize('name', ['cumsum', 'cumprod', 'logcumsumexp'])
+def test_running_sums_see_what_came_before(name):
+    net = nn.Sequential(conv2(3), Op(lambda x: getattr(x, name)(2)), conv2(2))
+    agrees(net, (1, 12, 5), [(0, 0), (3, 0), (8, 0)])
+    assert follow(net, (1, 12, 5))[''][1][0].interval((3, 0)) == (0, 6)
+
+
 @few
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 2), st.integers(1, 3), st.integers(0, 3)), min_size=1, max_size=8))
 def test_a_chain_follows_the_formula_whatever_the_size_of_the_picture(layers):

@@ -2,6 +2,7 @@
 import os, re, signal, sqlite3, subprocess, sys, time, uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toy_lab
 from fashion_lab.runs import all_runs, unfinished
@@ -23,6 +24,14 @@ def bowl(settings, report): return -(settings['x'] - 1)**2
 def other(storage, trials, seconds, seed=0, name='shared', runs=None):
     path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get('PYTHONPATH', '')])
     return subprocess.Popen([sys.executable, '-c', CODE, str(storage), str(trials), str(seconds), str(seed), name], env=dict(os.environ, PYTHONPATH=path, **(dict(FASHION_LAB_RUNS=str(runs)) if runs else {})), stderr=subprocess.PIPE, text=True)
+
+
+def test_a_space_with_numbers_of_numpy_is_searched_as_one_with_pythons(tmp_path):
+    def score(settings, report): return settings['x']*settings['n'] + (settings['kind'] or 0)
+    spaces = dict(x=(np.float64(.5), np.float32(2)), n=(np.int64(1), np.int8(9)), kind=[np.float64(.25), None]), dict(x=(.5, 2.), n=(1, 9), kind=[.25, None])
+    one, other = (search(score, space, 6, 's', tmp_path/f'{k}.db', show=False) for k, space in enumerate(spaces))
+    assert one.table().drop(columns='seconds').equals(other.table().drop(columns='seconds')) and set(one.table().state) == {'complete'}
+    assert len(search(score, spaces[1], 7, 's', tmp_path/'0.db', show=False).table()) == 7           # the same study
 
 
 def test_two_processes_share_the_trials_of_a_study(tmp_path):

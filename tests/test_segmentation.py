@@ -45,6 +45,51 @@ def test_average_precision_stays_in_range_whatever_the_ties(pairs):
     if positive.all(): assert ap == pytest.approx(1)
 
 
+TIED = [('no pixel of the class on top', [(.9, 0, 100), (.4, 1, 100), (.4, 0, 100)], 1/3), ('all of the class below', [(.9, 0, 100), (.4, 1, 100)], 1/2)]
+
+def two_classes(rows): # rows (score, whether it is class 1, pixels) -> probabilities (1, 2, 1, pixels), masks (1, 1, pixels)
+    score, is_class, n = map(np.array, zip(*rows))
+    p = torch.tensor(score.repeat(n), dtype=torch.float32)[None, None]
+    return torch.stack([1 - p, p], 1), is_class.repeat(n)[None, None]
+
+
+@pytest.mark.parametrize('rows,right', [(rows, right) for _, rows, right in TIED], ids=[name for name, *_ in TIED])
+def test_equal_scores_share_a_threshold_in_a_set_and_in_an_image(rows, right):
+    probs, masks = two_classes(rows)
+    s = SegmentScores(['others', 'one']).add(['a'], probs, masks)
+    assert average_precision_score(masks.ravel(), probs[:, 1].ravel()) == pytest.approx(right)
+    assert measured(s, ['ap'])['ap_one'] == pytest.approx(right)
+    assert measured(s, ['ap'], [[1.]])['ap_one'] == pytest.approx(right)
+
+
+@pytest.mark.parametrize('values', [[0., .1, .5, .9, 1.], [0, 1/3, 2/3, 1], np.linspace(0, 1, 33)], ids=['five scores', 'votes of three', 'votes of 32'])
+@given(data=st.data())
+def test_average_precision_of_few_scores_is_scikit_learns(values, data):
+    pairs = data.draw(st.lists(st.tuples(st.sampled_from(list(values)), st.booleans()), min_size=1, max_size=200).filter(lambda rows: any(y for _, y in rows)))
+    p, positive = np.array([a for a, _ in pairs], np.float32), np.array([b for _, b in pairs])
+    assert histogram_ap(*counts(p, positive)) == pytest.approx(average_precision_score(positive, p), abs=1e-9)
+
+
+def test_average_precision_of_votes_is_scikit_learns_in_a_set_and_nearly_in_each_image():
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 2, (4, 50, 60))
+    votes = np.mean([np.where(rng.random(masks.shape) < .7, masks, 1 - masks) for _ in range(3)], 0)
+    probs = torch.tensor(np.stack([1 - votes, votes], 1), dtype=torch.float32)
+    s = SegmentScores(['others', 'one']).add(list('abcd'), probs, masks)
+    assert measured(s)['ap_one'] == pytest.approx(average_precision_score(masks.ravel(), probs[:, 1].ravel()), abs=1e-9)
+    for value, m, p in zip(measured(s, ['ap'], np.eye(4))['ap_one'], masks, probs):
+        assert value == pytest.approx(average_precision_score(m.ravel(), p[1].ravel()), abs=1e-9)
+
+
+def test_average_precision_of_scores_from_16_bit_logits_is_scikit_learns():
+    rng = np.random.default_rng(2)
+    truth = rng.choice(5, 100_000, p=[.35, .41, .02, .16, .06])
+    z = torch.tensor(rng.normal(0, 4, (len(truth), 5)) + 6*np.eye(5)[truth]).bfloat16()
+    for p in (z.float().softmax(1).numpy(), z.softmax(1).float().numpy()):
+        for k in (0, 2):
+            assert abs(histogram_ap(*counts(p[:, k], truth == k)) - average_precision_score(truth == k, p[:, k])) < 1e-4
+
+
 @given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=50))
 def test_bins_keep_the_order_of_scores(scores):
     x = torch.tensor(sorted(scores), dtype=torch.float32)
@@ -106,6 +151,17 @@ def test_scores_survive_the_disk(drawn, tmp_path):
     _, masks, table = drawn
     s = SegmentScores(FACADE_CLASSES).add(table.id, guess(masks, 2.), masks)
     assert segment_metrics(load_scores(s.save(tmp_path/'s.npz')), ci=False) == segment_metrics(s, ci=False)
+
+
+def test_scores_with_the_wider_bins_of_before_are_read(drawn, tmp_path):
+    _, masks, table = drawn
+    s = SegmentScores(FACADE_CLASSES).add(table.id, guess(masks, 2.), masks)
+    with np.load(s.save(tmp_path/'s.npz')) as z: kept = dict(z)
+    kept |= dict(format=1, total=kept['total'].reshape(5, 2, -1, 16).sum(-1))
+    np.savez_compressed(tmp_path/'before.npz', **kept)
+    before = load_scores(tmp_path/'before.npz')
+    assert before.total.shape == s.total.shape
+    assert segment_metrics(before, ci=False) == pytest.approx(segment_metrics(s, ci=False), abs=2e-3)
 
 
 # Networks
