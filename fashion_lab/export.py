@@ -591,11 +591,16 @@ def write_export(
     if not prepare: one_of(fit, FITS, 'fit')
     out = check_exportable(net, input_shape)
     if len(out) not in (1, 3): raise ValueError(f"{type(net).__name__} gives {out} for a picture; a file with an example is written for logits (classes,) or (classes, height, width): use to_onnx")
+    short = min(input_shape[1:])
+    if len(out) == 3:                                                         # tiles begin and end at multiples of 32 pixels
+        side = -(-short//STEP)*STEP
+        input_shape = input_shape[0], side, side
+        out = out[0], side, side
     code = checked_code(net, input_shape) if end == 'safetensors' else ''
     mean = [0.]*input_shape[0] if mean is None else [float(v) for v in mean]
     std = [1.]*input_shape[0] if std is None else [float(v) for v in std]
     whole = with_pixels(_plain(net).float(), mean, std, mirror)
-    facts = _facts(format, input_shape, out, mean, std, mirror, fit, prepare) | (about or {})
+    facts = _facts(format, input_shape, short, out, mean, std, mirror, fit, prepare) | (about or {})
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.export-', dir=folder) as d:
@@ -608,7 +613,7 @@ def write_export(
         for f in (file, json_file, example): os.replace(f, folder/f.name)
     return [folder/f.name for f in (file, json_file, example)]
 
-def _facts(format, input_shape, out, mean, std, mirror, fit, prepare): # the contract: what goes in, what happens, what comes out
+def _facts(format, input_shape, short, out, mean, std, mirror, fit, prepare): # the contract: what goes in, what happens, what comes out
     channels, height, width = input_shape
     colours = 'RGB' if channels == 3 else 'grey'
     pixels = dict(name='pixels', dtype='uint8', layout='NHWC', shape=['N', height, width, channels], colours=colours)
@@ -617,8 +622,8 @@ def _facts(format, input_shape, out, mean, std, mirror, fit, prepare): # the con
     if len(out) == 3:
         any_size = format == 'onnx'
         if any_size: pixels['shape'], result['shape'] = ['N', 'a multiple of 32', 'a multiple of 32', channels], ['N', out[0], 'rows', 'columns']
-        photo |= dict(short_side=min(height, width), resampling='bilinear, antialiased (Pillow)', tile=TILE if any_size else min(height, width))
-        photo['overlap'] = OVERLAP if any_size else photo['tile']//4
+        photo |= dict(short_side=short, resampling='bilinear, antialiased (Pillow)', tile=TILE if any_size else height)
+        photo['overlap'] = OVERLAP if any_size else min(height//4, height - STEP)
     elif prepare: photo['steps'] = f'{prepare[0].__name__} in the example'
     else: photo |= dict(fit=fit, size=[height, width], border='white', resampling='bilinear, antialiased (Pillow)', large_jpeg='decoded at 1/2, 1/4 or 1/8 where at least twice the size is left')
     inside = dict(mean=mean, std=std, mirror=mirror, softmax=True)
