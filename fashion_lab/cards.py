@@ -70,15 +70,18 @@ class Cards(list):
 def verdict_table(
     cards:Cards,   # the deck
     variants,      # names of variants that were run
-    compare,       # `Method` -> a dict, or a list of dicts, with at least difference (variant minus its rival, larger is better) and p_value (NaN: not tested)
+    compare,       # `Method` -> a dict, or a list of dicts, with at least difference (variant minus its rival, larger is better) and p_value (NaN: not tested), and n, the repetitions, where there are several
 )->pd.DataFrame:   # a row per comparison: variant, against, hypothesis, cost, cited, what `compare` returned without p_value, p_holm, verdict
     "What the runs say of every card, with Holm's correction over the deck; a `ValueError` where no card can be judged."
     rows = []
     for m in cards.questions(variants):
         found = compare(m)
-        rows += [dict(variant=m.name, against=m.against, hypothesis=m.hypothesis, cost=m.cost, cited=m.source) | r for r in ([found] if isinstance(found, dict) else found)]
+        about = dict(variant=m.name, against=m.against, hypothesis=m.hypothesis, cost=m.cost, cited=m.source)
+        rows += [about | r for r in ([found] if isinstance(found, dict) else found)]
     if not rows: raise ValueError(f"no method card has both its variant and its baseline among these runs of {cards.lab}")
     out = pd.DataFrame(rows)
     out['p_holm'] = holm(out.pop('p_value'))
-    words = [out.p_holm.isna(), out.p_holm >= .05, out.difference > 0]
-    return out.assign(verdict=np.select(words, ['one seed', 'no difference shown', 'better'], 'worse'))
+    repeated = out['n'] > 1 if 'n' in out else False
+    conditions = [out.p_holm.isna() & repeated, out.p_holm.isna(), out.p_holm >= .05, out.difference > 0]
+    words = ['no spread', 'one seed', 'no difference shown', 'better']
+    return out.assign(verdict=np.select(conditions, words, 'worse'))

@@ -49,7 +49,7 @@ def network_call(
     whole_number(batch, 'batch')
     x = torch.rand(batch, *input_shape, generator=torch.Generator().manual_seed(0))
     if hasattr(net, 'compute'):
-        a = x.numpy()
+        a = (x*255).byte().numpy() if net.dtype == np.uint8 else x.numpy()
         return lambda: net.compute(a)
     if net.training: raise ValueError(f"{type(net).__name__} is in training mode: call .eval() first, for that is how it is used")
     device = pick_device(str(device)); net, x = net.to(device), x.to(device)
