@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageColor
 
 from .core import cache_dir, n_cores, one_of, progress
-from .data import DataError, ImageError, MissingData, _rgb, _upright, read_image
+from .data import (MAX_BYTES, MAX_PIXELS, DataError, ImageError, MissingData, _frames_note, _refusal, _rgb, _upright,
+                              check_image_file, local_path, read_image)
 
 # %% ../nbs/foundation/02a_photos.ipynb #b057fa14
 PATTERNS = tuple('*.' + s for s in 'jpg jpeg jpe jfif png webp gif bmp tif tiff ppm pgm avif heic heif'.split()) # HEIC is found, so that it is named and not overlooked
@@ -40,21 +41,31 @@ def _link_problem(entry, root, seen, follow_links):
     if is_folder: seen.add(target)
     return ''
 
+_TOO_LARGE = f'has {{:.1f}} GiB, more than the {MAX_BYTES >> 30} GiB of the largest photos'
+
 def _file_problem(entry):
     "(bytes, what is wrong with a file as far as its directory entry tells)."
     try: s = entry.stat()
     except OSError as e: return 0, f'cannot be looked at ({e.strerror or e})'
     if not stat.S_ISREG(s.st_mode): return 0, 'is no ordinary file'
-    return s.st_size, 'is empty' if not s.st_size else '' if os.access(entry.path, os.R_OK) else 'cannot be read (permission denied)'
+    if not s.st_size: return 0, 'is empty'
+    if s.st_size > MAX_BYTES: return s.st_size, _TOO_LARGE.format(s.st_size/2**30)
+    if not os.access(entry.path, os.R_OK): return s.st_size, 'cannot be read (permission denied)'
+    return s.st_size, ''
 
 # %% ../nbs/foundation/02a_photos.ipynb #8dfe5711
+# What archives and storage devices leave beside photos: copies and thumbnails that nobody took
+_SYSTEM_FOLDERS = ('__macosx', '@eadir', '$recycle.bin', 'system volume information', 'lost+found')
+
+def _is_hidden(name): return name.startswith('.') or name.lower() in _SYSTEM_FOLDERS
+
 def _walk(folder, patterns, follow_links):
     "Rows of (relative path, bytes, problem): files that match, and whatever else is in the way."
     root, seen, todo, matches = os.path.realpath(folder), set(), [''], _matcher(patterns)
     while todo:
         base = todo.pop()
         try:
-            with os.scandir(os.path.join(root, base)) as it: entries = [e for e in it if not e.name.startswith('.')]
+            with os.scandir(os.path.join(root, base)) as it: entries = [e for e in it if not _is_hidden(e.name)]
         except OSError as e: yield base or './', 0, f'cannot be opened ({e.strerror or e})'; continue
         for e in entries:
             path, is_folder = base + e.name, os.path.isdir(e.path) if e.is_symlink() else e.is_dir()
@@ -157,7 +168,7 @@ def _reduced(path, size, fit, box):
     "A large JPEG, upright and RGB, decoded at a reduced size, and notes; `None` where the ordinary way has to be taken."
     with contextlib.suppress(Exception), Image.open(path) as image:                           # what fails here fails again in `read_image`, with a name
         if image.format not in ('JPEG', 'MPO') or image.mode not in ('RGB', 'L'): return None
-        notes = [f'first of {n} frames'] if (n := getattr(image, 'n_frames', 1)) > 1 else []
+        notes = [note] if (note := _frames_note(path, image)) else []
         source = image.size[::-1] if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else image.size
         if (k := _reduction(source, size, fit, box)) == 1: return None
         image.draft(None, (image.width//k, image.height//k)); image.load()
@@ -173,7 +184,8 @@ def decode(
 )->tuple[np.ndarray, list]: # the photo, (height, width, 3) uint8; what was done to it, in words
     "One photo at the working size, antialiased; raises what `read_image` raises."
     size, box, fill = _working_size(size), _part(box), _colour(fill, 3); one_of(fit, FITS, 'fit')
-    path = Path(path).expanduser()
+    path = local_path(path)
+    check_image_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')                                                       # Pillow's remarks on odd metadata
         image, notes = _reduced(path, size, fit, box) or read_image(path)
@@ -202,12 +214,18 @@ def decode_mask(
     box:tuple|None=None,      # the part to use: left, top, right, bottom in [0, 1]
 )->tuple[np.ndarray, list]:   # class indices, (height, width) uint8; what was done, in words
     "One mask at the working size, nearest neighbour only; raises `ImageError` for what is not a mask."
-    size, box, fill, path, notes = None if size is None else _working_size(size), _part(box), _colour(fill, 1), Path(path).expanduser(), []; one_of(fit, FITS, 'fit')
+    if size is not None: size = _working_size(size)
+    box, fill = _part(box), _colour(fill, 1)
+    one_of(fit, FITS, 'fit')
+    path, notes = local_path(path), []
+    check_image_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             with Image.open(path) as image:
                 if image.format in ('JPEG', 'MPO'): raise ImageError(f"{path.name} is a JPEG, which blurs class indices; store masks as PNG")
+                pixels = image.width * image.height
+                if pixels > MAX_PIXELS: raise _refusal(path, MAX_PIXELS, image.size, pixels)
                 image.load(); values = _class_indices(_upright(image, notes), path.name)
     except ImageError: raise
     except Exception as e: read_image(path); raise ImageError(f"{path.name} cannot be read as a mask ({e or type(e).__name__})") from e
@@ -360,8 +378,10 @@ def batches(
 # %% ../nbs/foundation/02a_photos.ipynb #3ea4507d
 def _stamp(path):
     "(what a file's directory entry says about its content, seconds of its last change); `OSError` where it is not there."
-    s = os.stat(path)
+    try: s = os.stat(path)
+    except ValueError as e: raise OSError(errno.EINVAL, str(e)) from e                        # a name that no file can have
     if not stat.S_ISREG(s.st_mode): raise OSError(errno.EINVAL, 'is a folder' if stat.S_ISDIR(s.st_mode) else 'is no ordinary file')
+    if s.st_size > MAX_BYTES: raise OSError(errno.EFBIG, _TOO_LARGE.format(s.st_size/2**30))
     return f'{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}', max(s.st_mtime, s.st_ctime)         # the change time cannot be set back, as the modification time can
 
 def _digest(path):
