@@ -169,7 +169,7 @@ def verify(
 def _places(card, path):
     "Pairs of (name of the place, folder) in the order in which they are tried."
     def under(place, base):
-        base = Path(base).expanduser()
+        base = local_path(base)
         return [(place, base)] + [(place, base/f) for f in card.folders if base.is_dir()]
     if path is not None: return under('path', path)
     env = os.environ.get('FASHION_LAB_DATA')
@@ -290,7 +290,7 @@ def fetch(
 )->Path:                        # the folder, in which every file is verified
     "Download what is missing of a data set, or wrong; raises `MissingData` without a network, `DataError` for wrong content or a folder that cannot be written."
     card = _card(card)
-    folder = Path(folder).expanduser() if folder is not None else cache_dir()/card.name
+    folder = local_path(folder) if folder is not None else cache_dir()/card.name
     if not verify(card, folder).ok.all():
         try:
             folder.mkdir(parents=True, exist_ok=True)

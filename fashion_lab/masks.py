@@ -240,7 +240,7 @@ def load_masked(
     blended:str='refuse',  # as in `read_mask`
 )->PhotoSet:               # its `classes` and `colours` are the code's
     "Photographs with a mask each, of any kind; raises `MissingData` for no folder, `DataError` where none can be used."
-    root = Path(folder).expanduser(); items, bad = mask_pairs(root)
+    root = local_path(folder); items, bad = mask_pairs(root)
     if not len(items): raise DataError(f"no photograph in {root.name} has a mask: expected photo.jpg and photo.png beside each other, or images/ and masks/; {left_out(problem_table(bad), len(bad))}")
     known = named_classes(root)
     names, keys = (classes, None) if classes is not None else known or (None, None)

@@ -101,7 +101,7 @@ def scan(
     follow_links:bool=False,   # also follow links that leave the folder
 )->pd.DataFrame:               # a row per image file, sorted: path (relative, with '/'), bytes, problem ('' where none is known yet)
     "All image files in a folder, without opening one; raises `MissingData` where there is no folder, `DataError` where it holds no usable file."
-    root, patterns = Path(folder).expanduser(), (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    root, patterns = local_path(folder), (patterns,) if isinstance(patterns, str) else tuple(patterns)
     if not root.is_dir(): raise MissingData(f"{root} is {'a file, not a folder' if root.exists() else 'not there'}; give the folder that holds the images")
     table = pd.DataFrame(sorted(_walk(root, patterns, follow_links)), columns=['path', 'bytes', 'problem']).astype({'bytes': np.int64})
     if (table.problem == '').any(): return table
@@ -411,7 +411,7 @@ class DecodedCache:
     ):
         self.size, self.fit, self.masks, self.wait = _working_size(size), one_of(fit, FITS, 'fit'), bool(masks), wait
         self.fill = _colour((0 if masks else 'white') if fill is None else fill, 1 if masks else 3)
-        self.folder = Path(folder).expanduser() if folder is not None else cache_dir()/'decoded'
+        self.folder = local_path(folder) if folder is not None else cache_dir()/'decoded'
         if isinstance(cap_gb, bool) or not isinstance(cap_gb, numbers.Real) or not cap_gb > 0: raise ValueError(f"cap_gb must be a number of gigabytes above 0, got {cap_gb!r}")
         self.cap, self.workers = round(cap_gb*1e9), workers or n_cores()
         self.shape = self.size if masks else (*self.size, 3)
@@ -668,7 +668,7 @@ def cache_usage(
     folder=None,       # where records are kept; default: `decoded` in the user's cache
 )->pd.DataFrame:       # a row per working size: kind, size, fit, images, mb (10^6 bytes), used (when last, UTC)
     "What the cache of decoded images holds."
-    folder, columns = Path(folder).expanduser() if folder is not None else cache_dir()/'decoded', ['kind', 'size', 'fit', 'images', 'mb', 'used']
+    folder, columns = local_path(folder) if folder is not None else cache_dir()/'decoded', ['kind', 'size', 'fit', 'images', 'mb', 'used']
     if not (folder/'index.sqlite').exists(): return pd.DataFrame(columns=columns)
     with _index(folder) as db: rows = db.execute('select works, sum(count), sum(bytes), max(used) from segments group by works order by max(used) desc').fetchall()
     table = pd.DataFrame([(*w.split(' ')[:3], n, b/1e6, u) for w, n, b, u in rows], columns=columns)
@@ -679,7 +679,7 @@ def clear_cache(
     wait:float=60.,    # seconds to wait for another process that is writing
 )->int:                # bytes that were freed
     "Delete all decoded images of all working sizes, and the index; photos themselves are never touched."
-    folder, freed = Path(folder).expanduser() if folder is not None else cache_dir()/'decoded', 0
+    folder, freed = local_path(folder) if folder is not None else cache_dir()/'decoded', 0
     if not folder.is_dir(): return 0
     with _alone(folder, wait):
         for f in [*folder.glob('records-*.u8'), *folder.glob('index.sqlite*')]: freed += f.stat().st_size; f.unlink()

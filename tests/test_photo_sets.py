@@ -1,5 +1,5 @@
 """Sets of photos: what lies on disks, in archives and behind links, and what the user then sees. All photos here are drawn (synthetic) and tiny."""
-import errno, http.server, io, json, os, pickle, re, signal, stat, subprocess, sys, threading, time, zipfile
+import errno, http.server, io, json, os, pickle, re, signal, stat, subprocess, sys, threading, time, unicodedata, zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +139,52 @@ def test_folders_that_are_no_set(tmp_path):
     with pytest.raises(DataError, match='expected hat/class_name/photo.jpg'): load_folder(tmp_path/'w'/'hat')
 
 
+REFUSED_LAYOUTS = {
+    'a part that has no split\'s name': ('train/a train/b later/a later/b', "holds the splits train and beside them later, which are no splits"),
+    'photos without labels': ('train/a train/b test/a unlabelled/batch1', 'holds the splits test, train and beside them unlabelled'),
+    'splits without classes': ('train test', 'holds the splits test, train without a folder per class in them; expected .*/test/class_name/photo.jpg'),
+    'splits below classes': ('a/train a/test b/train b/test', 'holds a split below a class, a/test; expected .*/train/class_name'),
+    'one folder around all': ('photos/a photos/b', 'all photos of w lie in one folder, photos, with folders in it; give w/photos')}
+
+
+@pytest.mark.parametrize('what', REFUSED_LAYOUTS)
+def test_layouts_that_can_be_read_in_two_ways_are_refused(tmp_path, what):
+    folders, message = REFUSED_LAYOUTS[what]
+    for f in folders.split(): save(tmp_path/'w'/f/'x.jpg')
+    with pytest.raises(DataError, match=message): load_folder(tmp_path/'w', size=None)
+
+
+@pytest.mark.parametrize('folders,classes,splits', [('train/a train/b dev/a dev/b', 'ab', ['train', 'valid']), ('Training_Set/a test-data/b', 'ab', ['train', 'test']),
+                                                    ('__MACOSX/train/a train/a train/b @eaDir/a', 'ab', ['train']), ('car train bus', ['bus', 'car', 'train'], ['train'])])
+@pytest.mark.filterwarnings('ignore:.* are too few for a')
+def test_splits_by_their_usual_names(tmp_path, folders, classes, splits):
+    for f in folders.split(): save(tmp_path/'w'/f/'x.jpg')
+    s = load_folder(tmp_path/'w', size=None, valid_frac=0, test_frac=0)
+    assert s.classes == list(classes) and s.splits == splits and len(s) == len([f for f in folders.split() if f[0] not in '_@'])
+
+
+def test_a_class_without_a_photo_that_can_be_read_is_no_class(tmp_path):
+    for f, classes in dict(w='abc', v='abc').items():
+        for c in classes: [save(tmp_path/f/c/f'{k}.jpg') for k in range(4)]
+    for k in range(4): (tmp_path/'w'/'b'/f'{k}.jpg').write_text('no photo'); (tmp_path/'v'/'b'/f'{k}.jpg').write_bytes(b'')
+    for f in 'wv':
+        with pytest.warns(UserWarning, match="the classes 'b' are left out, because none of their photos can be used"): s = load_folder(tmp_path/f, size=8)
+        assert s.classes == ['a', 'c'] and set(s.labels) == {0, 1} and len(s.problems) == 4
+    table = pd.DataFrame(dict(image=[f'w/{c}/{k}.jpg' for c in 'abc' for k in range(4)], label=list('aaaabbbbcccc')))
+    with pytest.warns(UserWarning, match="the classes 'b' are left out"): assert load_csv(table, root=tmp_path, size=8).classes == ['a', 'c']
+    with pytest.warns(UserWarning, match="has one class only, 'a'; a classifier needs two at least"): load_csv(table[:4], root=tmp_path, size=8)
+
+
+def test_accents_and_links_make_no_second_class_or_photo(tmp_path):
+    composed, decomposed = unicodedata.normalize('NFC', 'café'), unicodedata.normalize('NFD', 'café')
+    for f in (composed, decomposed, 'tea'): save(tmp_path/'w'/f/'x.jpg')
+    save(tmp_path/'w'/'tea'/'y.jpg'); (tmp_path/'w'/composed/'link.jpg').symlink_to('../tea/y.jpg')
+    s = load_folder(tmp_path/'w', size=None, valid_frac=0, test_frac=0)
+    assert s.classes == [composed, 'tea'] and s.ids.tolist() == [f'{composed}/x.jpg', 'tea/x.jpg', 'tea/y.jpg']
+    assert sorted(s.problems.problem.str.split(',').str[0]) == ['has the name of another photo', 'is a link to another photo of this folder']
+    assert (tmp_path/'w'/s.items.path[0]).is_file()
+
+
 # A list of files or links
 
 class Shop(http.server.BaseHTTPRequestHandler):
@@ -196,6 +242,54 @@ def test_a_table_may_bring_its_split_and_groups(tmp_path, shop):
     s = load_csv(frame, root=tmp_path, group='who', size=8)
     assert s.splits == ['train', 'valid'] and s.groups.tolist() == [1, 1, 2, 2, 3, 3, 3] and np.abs(s.images()[6].astype(int) - s.images()[0]).max() < 9
     assert load_csv(frame, root=tmp_path, size=8, download=False).problems.problem.tolist() == ['is a link, and was not downloaded because of download=False']
+
+
+@pytest.mark.parametrize('cells,splits', [(['Train', 'DEV', ' test '], ['train', 'valid', 'test']), ([None, '', ' '], None)])
+def test_splits_of_a_table_have_one_spelling(tmp_path, cells, splits):
+    for f in 'abc': save(tmp_path/f'{f}.jpg')
+    table = pd.DataFrame(dict(image=['a.jpg', 'b.jpg', 'c.jpg'], label=list('xyx'), split=cells))
+    s = load_csv(table, root=tmp_path, size=None, valid_frac=0, test_frac=0)
+    assert s.items.split.tolist() == (splits or ['train'] * 3)
+
+
+@pytest.mark.parametrize('cells,message', [(['train', '', 'test'], 'names no split for 1 of its 3 rows; fill the column'), (['train', None, 'test'], 'names no split for 1'),
+                                           (['train', 'later', 'fold 3'], "names the splits 'fold 3', 'later' in its column 'split'; allowed are train, valid, test")])
+def test_splits_of_a_table_that_say_nothing_are_refused(tmp_path, cells, message):
+    for f in 'abc': save(tmp_path/f'{f}.jpg')
+    with pytest.raises(DataError, match=message): load_csv(pd.DataFrame(dict(image=['a.jpg', 'b.jpg', 'c.jpg'], label=list('xyx'), split=cells)), root=tmp_path, size=None)
+
+
+@pytest.mark.parametrize('other', ['./a.jpg', 'sub/../a.jpg', '{root}/a.jpg', 'link.jpg'])
+def test_a_file_stands_in_a_table_once_whatever_it_is_called(tmp_path, other):
+    save(tmp_path/'a.jpg'); save(tmp_path/'sub'/'b.jpg'); (tmp_path/'link.jpg').symlink_to('a.jpg')
+    table = pd.DataFrame(dict(image=['a.jpg', 'sub/b.jpg', other.format(root=tmp_path)], label=list('xyy')))
+    with pytest.raises(DataError, match="lists the same file under two names: 'a.jpg' and '.*'; an item must stand there once"): load_csv(table, root=tmp_path, size=None)
+
+
+def test_one_odd_name_does_not_stop_a_table(tmp_path, shop):
+    shop.answers = {'/u.jpg': lambda n: (200, jpeg())}
+    save(tmp_path/'a.jpg'); save(tmp_path/unicodedata.normalize('NFD', 'grün.jpg')); os.mkfifo(tmp_path/'pipe.jpg')
+    odd = ['n' * 300 + '.jpg', '~nobody_of_this_name/x.jpg', 'http://[bad/x.jpg', 'http://\ud800/x.jpg', 'http://exämple.invalid:port/x', 'nul\0.jpg', 'pipe.jpg']
+    good = ['a.jpg', unicodedata.normalize('NFC', 'grün.jpg'), shop.url + '/u.jpg']
+    table = pd.DataFrame(dict(image=odd + good, label=list('xyxyxyx') + list('xyx')))
+    s = load_csv(table, root=tmp_path, size=8, valid_frac=0, test_frac=0, pause=0, timeout=3)
+    assert s.ids.tolist() == good and s.problems.file.tolist() == odd
+
+
+@pytest.mark.parametrize('text', ['\n\npath,label\na.jpg,x\nb.jpg,y\n', ';;\npath;label;\na.jpg;x;\nb.jpg;y;\n'])
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_the_column_with_photos_is_found_in_any_encoding(tmp_path, text, encoding):
+    for f in 'ab': save(tmp_path/f'{f}.jpg')
+    (tmp_path/'t.csv').write_text(text, encoding=encoding)
+    assert load_csv(tmp_path/'t.csv', valid_frac=0, test_frac=0, size=None).ids.tolist() == ['a.jpg', 'b.jpg']
+
+
+def test_names_from_outside_are_text_on_a_page(tmp_path):
+    for c in ('<img src=x onerror=alert(1)>', '![a](http:host)'): save(tmp_path/'w'/c/'x.jpg')
+    (tmp_path/'w'/'[link](http:host)`x`.jpg').write_text('x')
+    page = load_folder(tmp_path/'w', size=None, valid_frac=0, test_frac=0).report()
+    assert '<img' not in page and '&lt;img src=x onerror=alert(1)>' in page
+    assert not re.search(r'(?<!\\)[\[`]', page)
 
 
 # Archives
