@@ -301,7 +301,8 @@ def _without_partner(shoes, items, match):
     alone = shoes[~shoes.pair.isin(items.pair[items.same])]
     if not len(alone): return []
     said = f'{len(alone):,} of {len(shoes):,} pairs are left out: they have no partner for a wrong pair'
-    mixed = sorted(p for p in set(alone.person) for c in match if shoes[c][shoes.person == p].nunique() > 1)
+    varied = shoes.groupby('person')[list(match)].nunique().max(axis=1) > 1 if match else pd.Series(dtype=bool)
+    mixed = [p for p in sorted(set(alone.person)) if varied.get(p)]
     if mixed: said += f"; the two shoes of a wrong pair must agree in {' and '.join(match)}, and the pairs of {listed(mixed)} do not"
     return [said + '.']
 

@@ -26,7 +26,7 @@ from .draw_facades import FACADE_CLASSES, FacadeDrawer
 from .draw_garments import CLOTHING_CLASSES, ClothingDrawer
 from .draw_shoes import CLOSURES, ClosureDrawer
 from .items import _listed as listed, _rows, _text, group_split, label_codes, one_spelling, read_items, same_letters
-from .photos import DecodedCache, decode_mask, left_out, problem_table, scan
+from .photos import DecodedCache, decode_mask, left_out, mask_palette, numbers_are_classes, problem_table, scan
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #92d821bc
 class LazyImages:
@@ -812,6 +812,13 @@ def _facade_splits(items, valid_frac, test_frac, seed):
     return split.to_numpy()
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #0335c316
+def _check_palettes(files, root):
+    "Raise `DataError` where masks have palettes of their own, so that a number is not one class."
+    palettes = [mask_palette(f) for f in files]
+    if numbers_are_classes((p, range(len(p))) for p in palettes): return                      # mostly, all have one palette
+    if numbers_are_classes((p, np.unique(decode_mask(f)[0]).tolist()) for p, f in zip(palettes, files)): return
+    raise DataError(f"the masks in {root} have palettes of their own, in which one number has several colours; save them as grey PNG with class numbers")
+
 def load_facades(
     path=None,             # a folder with train/NAME.jpg and NAME.png (and valid, test_dev, ...), or with cmp_*.jpg and cmp_*.png; default: wherever `find_photos` finds it
     source:str='real',     # 'real', or 'synthetic' for drawn facades
@@ -834,9 +841,15 @@ def load_facades(
     is_cmp = items.path.str.contains(r'(?:^|/)cmp_[^/]*$').any()
     values = CMP_VALUES if is_cmp else dict(enumerate(range(len(FACADE_CLASSES))))
     with ThreadPoolExecutor(n_cores()) as pool: why = list(progress(pool.map(lambda p, m: mask_problem(root/p, root/m, values), items.path, items['mask']), 'checking masks', len(items)))
-    good = np.array([not w for w in why], bool); bad += [(p, w) for p, w in zip(items.path, why) if w]
+    good = np.array([not w for w in why], bool)
+    bad += [(p, w) for p, w in zip(items.path, why) if w]
     if not good.any(): raise DataError(f"none of the photos in {root} has a usable mask: {left_out(problem_table(bad), len(bad))}")
     items = items[good].reset_index(drop=True)
+    _check_palettes([root/m for m in items['mask']], root)
+    if items.split.any() and not items.split.all():
+        outside = items.split == ''
+        bad += [(p, 'lies in no folder train, valid or test, as others do') for p in items.path[outside]]
+        items = items[~outside].reset_index(drop=True)
     items['split'] = _facade_splits(items, valid_frac, test_frac, seed)
     notes = ('CMP base layout: twelve labels, mapped to the five classes.',) if is_cmp else ()
     s = PhotoSet(items, FACADE_CLASSES, 'facades', source, root, kind='masks', problems=problem_table(bad), notes=notes, size=size or 256, fit=fit, mask_values=CMP_VALUES if is_cmp else None)
