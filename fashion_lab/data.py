@@ -240,6 +240,9 @@ def _chunk(response):
 def _download(url, part, timeout):
     "Append what is missing of `url` to the file `part`; `_Broken` where the network fails, `OSError` where the disk does."
     response, start = _ask(url, part.stat().st_size if part.exists() else 0, timeout)
+    if url.lower().startswith('https:') and response.geturl().lower().startswith('http:'):
+        response.close()
+        raise _Broken('leads on from https to plain http, where anybody may change it', again=False)
     length = response.headers.get('Content-Length', '')
     total = start + int(length) if length.isdigit() else None
     with response, open(part, 'ab' if start else 'wb') as f, progress(desc=url.rsplit('/', 1)[-1], total=total, initial=start, unit='B', unit_scale=True) as bar:

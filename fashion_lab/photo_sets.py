@@ -600,9 +600,14 @@ def _nowhere(card, home, tried, path):
 _COMMIT = '08b50460cf229fd852bb6c11564e0959f52578ca'
 _GITHUB = 'alexeygrigorev/clothing-dataset'
 ARCHIVES = dict(
-    clothing=Archive((f'https://codeload.github.com/{_GITHUB}/zip/{_COMMIT}', f'https://github.com/{_GITHUB}/archive/refs/heads/master.zip'), ('images/*.jpg', 'images.csv', 'README.md'),
-                     f'https://api.github.com/repos/{_GITHUB}/git/trees/{_COMMIT}?recursive=1'),
-    facades=Archive(('https://cmp.felk.cvut.cz/~tylecr1/facade/CMP_facade_DB_base.zip', 'http://cmp.felk.cvut.cz/~tylecr1/facade/CMP_facade_DB_base.zip'), ('base/cmp_*.jpg', 'base/cmp_*.png', 'label_names.txt', 'readme.txt')))
+    clothing=Archive(
+        urls=(f'https://codeload.github.com/{_GITHUB}/zip/{_COMMIT}', f'https://github.com/{_GITHUB}/archive/refs/heads/master.zip'),
+        keep=('images/*.jpg', 'images.csv', 'README.md'),
+        tree=f'https://api.github.com/repos/{_GITHUB}/git/trees/{_COMMIT}?recursive=1',
+        known=tuple((f.name, f.sha256) for f in CLOTHING.files)),
+    facades=Archive(
+        urls=('https://cmp.felk.cvut.cz/~tylecr1/facade/CMP_facade_DB_base.zip',), # nobody publishes a digest of it
+        keep=('base/cmp_*.jpg', 'base/cmp_*.png', 'label_names.txt', 'readme.txt')))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #7114fa73
 def fetch_photos(

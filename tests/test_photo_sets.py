@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from fashion_lab.archives import git_digest, unpack, verify_photos
+from fashion_lab.archives import Archive, fetch_archive, git_digest, unpack, verify_photos
 from fashion_lab.data import DataError, MissingData
 from fashion_lab.photo_sets import (ARCHIVES, CLOSURES, CLOTHING_CLASSES, CMP_CLASSES, CMP_VALUES, FACADE_CLASSES, PHOTO_CARDS, PHOTO_LOADERS, LazyImages, PhotoSet,
                                     describe, fetch_links, fetch_photos, find_photos, load_clothing, load_closures, load_csv, load_facades, load_folder, load_photos,
@@ -39,7 +39,7 @@ def isolated(tmp_path, monkeypatch):
     for name in ('FASHION_LAB_DATA', 'http_proxy', 'HTTP_PROXY', 'https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY'): monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache'))
     monkeypatch.setenv('no_proxy', '127.0.0.1')
-    for name, a in list(ARCHIVES.items()): monkeypatch.setitem(ARCHIVES, name, replace(a, urls=('http://127.0.0.1:9/x.zip',), tree=''))
+    for name, a in list(ARCHIVES.items()): monkeypatch.setitem(ARCHIVES, name, replace(a, urls=('http://127.0.0.1:9/x.zip',), tree='', known=()))
 
 
 # Pixels on demand
@@ -317,6 +317,34 @@ def test_archives_with_links_or_devices_are_refused(tmp_path, mode, what):
     assert not (tmp_path/'in').exists()
 
 
+def test_what_lies_in_a_folder_stays_whatever_is_unpacked_into_it(tmp_path):
+    mine = tmp_path/'mine'; mine.mkdir(); (mine/'thesis.txt').write_text('years of work')
+    (tmp_path/'notzip.zip').write_text('no zip')
+    broken = zipped(tmp_path/'broken.zip', {f'images/{k}.jpg': bytes([k]) * 99 for k in range(5)})
+    whole = bytearray(broken.read_bytes()); whole[whole.index(b'\4' * 50) + 9] ^= 1; broken.write_bytes(whole)
+    for name in ('notzip.zip', 'broken.zip'):
+        with pytest.raises(DataError, match='is damaged, or no zip archive'): unpack(tmp_path/name, mine, ('images/*.jpg',))
+        assert inside(tmp_path/'mine') == ['thesis.txt'] and [p.name for p in mine.iterdir()] == ['thesis.txt']
+    unpack(zipped(tmp_path/'a.zip', {'images/a.jpg': b'A'}), mine, ('images/*.jpg',))
+    assert inside(mine) == ['images/a.jpg', 'thesis.txt']
+
+
+@pytest.mark.parametrize('member', ['a//{out}/x.jpg', './/{out}/x.jpg', 'a/./{out}/x.jpg', 'a//{out}//x.jpg'])
+def test_members_are_checked_as_they_are_written(tmp_path, member):
+    out = (tmp_path/'out').as_posix().lstrip('/')
+    name = member.format(out=out)
+    depth = len(name.split('/'))
+    try: unpack(zipped(tmp_path/'a.zip', {name: b'!'}), tmp_path/'in', tuple('/'.join('*' * k) for k in range(1, depth + 1)))
+    except DataError: pass
+    assert not (tmp_path/'out').exists() and all(p.startswith('in/') or p == 'a.zip' for p in inside(tmp_path))
+
+
+def test_two_members_for_one_file_are_refused(tmp_path):
+    file = zipped(tmp_path/'a.zip', {'one/images/a.jpg': b'1', 'two/images/a.jpg': b'2'})
+    with pytest.raises(DataError, match="its members 'one/images/a.jpg' and 'two/images/a.jpg' are one file"): unpack(file, tmp_path/'in', ('images/*.jpg',))
+    assert not (tmp_path/'in').exists()
+
+
 def test_damaged_and_huge_archives(tmp_path):
     file = zipped(tmp_path/'a.zip', {f'images/{k}.jpg': bytes([k]) * 999 for k in range(5)})
     whole = bytearray(file.read_bytes()); whole[whole.index(b'\3' * 50) + 9] ^= 1; file.write_bytes(whole)
@@ -406,7 +434,45 @@ def test_content_that_differs_from_the_repositorys_own_digests_is_refused(host, 
 @pytest.mark.parametrize('answer', [None, b'<html>rate limit</html>', b'{"truncated": true, "tree": []}'])
 def test_without_the_repositorys_digests_the_manifest_says_so(host, answer):
     host.files.pop('/c0ffee/tree') if answer is None else host.files.update({'/c0ffee/tree': answer})
-    assert json.loads((fetch_photos('clothing')/'manifest.json').read_text())['compared'] == 'CRC-32 of every file'
+    with pytest.warns(UserWarning, match='compared with the checksums inside their archive only .127.0.0.1.* did not answer with its digests.: that notices damage, but no exchange'): home = fetch_photos('clothing')
+    assert json.loads((home/'manifest.json').read_text())['compared'] == 'CRC-32 of every file'
+
+
+@pytest.mark.parametrize('comment', [b'', b'0123456789012345678901234567890123456789'])
+def test_other_content_is_refused_whatever_commit_the_archive_claims(host, tmp_path, comment):
+    zipped(tmp_path/'x.zip', {f'set-main/{p}': d for p, d in {**clothing_files(), 'README.md': b'other'}.items()}, comment)
+    host.files['/set.zip'] = (tmp_path/'x.zip').read_bytes()
+    with pytest.raises(DataError, match='1 of 62 files differ .*, for instance README.md; the archive was removed'): fetch_photos('clothing')
+    assert inside(tmp_path/'cache') == []
+
+
+def test_a_file_whose_content_is_known_is_compared_without_anybodys_help(host, tmp_path, monkeypatch):
+    monkeypatch.setitem(ARCHIVES, 'clothing', replace(ARCHIVES['clothing'], tree='', known=(('images.csv', '0' * 64),)))
+    with pytest.raises(DataError, match='1 of 62 files differ .*, for instance images.csv'): fetch_photos('clothing')
+    assert inside(tmp_path/'cache') == []
+
+
+def test_archives_come_over_https(monkeypatch):
+    with pytest.raises(ValueError, match='over https only.*got http://example.org/a.zip'): Archive(('http://example.org/a.zip',), ('*.jpg',))
+    with pytest.raises(ValueError, match='over https only'): Archive(('https://example.org/a.zip',), ('*.jpg',), 'http://example.org/tree')
+    class Answer(io.BytesIO):
+        status, headers = 200, {}
+        def geturl(self): return 'http://example.org/a.zip'
+    monkeypatch.setattr('urllib.request.urlopen', lambda *a, **k: Answer())
+    with pytest.raises(MissingData, match='leads on from https to plain http'): fetch_archive(Archive(('https://example.org/a.zip',), ('*.jpg',)), Path('anywhere'), pause=0)
+
+
+@pytest.mark.parametrize('text', ['[]', '3', '{}', '{"files": []}', '{"files": {"a": 1}}', '{"files": {"a": [1]}}', '{"files": {"a": ["1", 2]}}', '{"files": {"../a": [1, "x"]}}',
+                                  '{"files": {"/etc/passwd": [1, "x"]}}', '{"files": {"": [1, "x"]}}', '{"files": {"a\\u0000": [1, "x"]}}', '[' * 100_000, '\xff'])
+def test_manifests_that_nobody_here_wrote(tmp_path, text):
+    (tmp_path/'manifest.json').write_text(text, encoding='latin-1')
+    with pytest.raises(DataError, match='manifest.json in .* is damaged'): verify_photos(tmp_path)
+
+
+def test_what_is_missing_or_no_file_any_more(tmp_path):
+    (tmp_path/'manifest.json').write_text(json.dumps(dict(files={'lost': [1, 'x'], 'n' * 300: [1, 'x'], 'folder': [1, 'x'], 'pipe': [1, 'x']})))
+    (tmp_path/'folder').mkdir(); os.mkfifo(tmp_path/'pipe')
+    assert verify_photos(tmp_path).problem.tolist() == ['is missing', 'is missing', 'is no file', 'is no file']
 
 
 def test_no_network_and_wrong_answers(host, tmp_path):
@@ -428,12 +494,12 @@ def test_a_disk_that_is_full_or_read_only(host, tmp_path, monkeypatch, code):
     monkeypatch.setattr(Path, 'write_bytes', denied)
     with pytest.raises(DataError, match=re.escape(os.strerror(code)) + '.*choose another folder'): fetch_photos('clothing')
     assert not (tmp_path/'cache'/'clothing').exists()
-    monkeypatch.undo(); monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache')); monkeypatch.setitem(ARCHIVES, 'clothing', replace(ARCHIVES['clothing'], urls=(host.url + '/set.zip',), tree=''))
+    monkeypatch.undo(); monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache')); monkeypatch.setitem(ARCHIVES, 'clothing', replace(ARCHIVES['clothing'], urls=(host.url + '/set.zip',), tree='', known=()))
     n = len(host.asked); assert verify_photos(fetch_photos('clothing')).ok.all() and len(host.asked) == n  # the archive was still there
 
 
 def fetcher(url, folder):
-    code = (f'from fashion_lab import photo_sets as p; from dataclasses import replace\np.ARCHIVES["clothing"] = replace(p.ARCHIVES["clothing"], urls=({url!r},), tree="")\n'
+    code = (f'from fashion_lab import photo_sets as p; from dataclasses import replace\np.ARCHIVES["clothing"] = replace(p.ARCHIVES["clothing"], urls=({url!r},), tree="", known=())\n'
             f'try: print(p.fetch_photos("clothing", {str(folder)!r}).name)\nexcept ValueError as e: raise SystemExit(str(e))')
     return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
