@@ -18,14 +18,16 @@ import numpy as np, pandas as pd
 from PIL import Image
 
 from .core import n_cores, one_of, progress, whole_number
-from .data import DataError, ImageError, MissingData, local_path, read_image, stratified_split
+from .data import MAX_BYTES, DataError, ImageError, MissingData, local_path, read_image, stratified_split
 
 # %% ../nbs/foundation/02b_items.ipynb #4ce79a7a
 def _text(path):
     "A table's text, whatever byte order mark it begins with."
+    if (size := os.path.getsize(path)) > MAX_BYTES: raise DataError(f"{path.name} has {size/2**30:.1f} GiB, too much for a table; give a CSV file")
     data = path.read_bytes()
     if data[:4] == b'PK\3\4': raise DataError(f"{path.name} is a spreadsheet or an archive, not text; save it as CSV (UTF-8)")
-    try: text = data.decode('utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig')
+    encoding = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
+    try: text = data.decode(encoding)
     except UnicodeDecodeError as e:
         raise DataError(f"{path.name} is not UTF-8 text (byte 0x{data[e.start]:02x} at position {e.start:,}); save it as CSV (UTF-8)") from e
     if '\0' in text: raise DataError(f"{path.name} holds binary data, not text; give a CSV file")

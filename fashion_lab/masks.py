@@ -6,7 +6,7 @@
 __all__ = ['mask_pairs', 'MaskCode', 'infer_code', 'read_mask', 'named_classes', 'given_code', 'load_masked']
 
 # %% ../nbs/foundation/14a_masks.ipynb #74c2ec0b
-import csv, hashlib, html, re
+import hashlib, html, re
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from .core import atomic_path, cache_dir, n_cores, one_of, progress
 from .data import DataError, ImageError, local_path, read_image
-from .photo_sets import PhotoSet, listed, mask_problem, split_items, split_name
+from .items import _rows
+from .photo_sets import PhotoSet, mask_problem, split_items, split_name
 from .photos import decode_mask, left_out, mask_palette, numbers_are_classes, problem_table, scan
 
 import numpy as np
@@ -242,15 +243,18 @@ def named_classes(
 ):          # (names, keys or None), or `None` where there is no such file
     "Class names that stand in a file; a `DataError` where it cannot be understood."
     folder = Path(folder)
-    if (f := folder/'classes.txt').is_file(): return [l.strip() for l in _text(f).splitlines() if l.strip()], None
+    if (f := folder/'classes.txt').is_file():
+        lines = map(str.strip, _text(f).splitlines())
+        return list(filter(None, lines)), None
     if not (f := folder/'classes.csv').is_file(): return None
-    rows = list(csv.DictReader(_text(f).splitlines(), skipinitialspace=True))
-    columns = set(rows[0]) if rows else set()
+    columns, rows = _rows(_text(f), f.name)
+    rows = [dict(zip(columns, cells)) for _, cells in rows]
+    if not rows: raise DataError(f"{f.name} names the columns {', '.join(columns)}, but no class")
     try:
-        if {'name', 'r', 'g', 'b'} <= columns: return [r['name'] for r in rows], [tuple(int(r[c]) for c in 'rgb') for r in rows]
-        if {'name', 'value'} <= columns: return [r['name'] for r in rows], [int(r['value']) for r in rows]
-    except (TypeError, ValueError) as e: raise DataError(f"{f.name} holds something that is no number ({e})") from e
-    raise DataError(f"{f.name} needs the columns name,value or name,r,g,b; it has {', '.join(sorted(columns)) or 'no rows'}")
+        if {'name', 'r', 'g', 'b'} <= set(columns): return [r['name'] for r in rows], [tuple(int(r[c]) for c in 'rgb') for r in rows]
+        if {'name', 'value'} <= set(columns): return [r['name'] for r in rows], [int(r['value']) for r in rows]
+    except ValueError as e: raise DataError(f"{f.name} holds something that is no number ({e})") from e
+    raise DataError(f"{f.name} needs the columns name,value or name,r,g,b; it has {', '.join(sorted(columns))}")
 
 def _text(f): # with or without the mark that some editors put in front
     try: return f.read_text(encoding='utf-8-sig')

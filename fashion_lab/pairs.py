@@ -20,7 +20,7 @@ from .draw_shoes import PairDrawer
 from .items import _listed as listed, photo_stats, read_items
 from .photos import DecodedCache, left_out, problem_table, scan
 from .photo_sets import (_INSTEAD, _LAYOUTS, SHOE_PAIRS, LazyImages, PhotoSet, _check_source, _Draw, _file_of, _listed_photos, _square,
-                                    find_photos, shoe_annotations, split_items, split_name, table_splits)
+                                    find_photos, shoe_annotations, split_items, split_name, with_splits)
 
 # %% ../nbs/foundation/02d_pairs.ipynb #fcb8c4bf
 def _rings(shoes, keys, rng, near):
@@ -245,8 +245,7 @@ def _pair_table(table, root):
     if shoes.person.isna().any():
         nobody = shoes.pair[shoes.person.isna()].tolist()
         raise DataError(f"{name} names no person for the pairs {listed(nobody)}; every pair needs one, because wrong pairs are made by person")
-    splits = table_splits(shoes.split, name, _pair_split, (*COURSE_SPLITS, 'test')) if 'split' in shoes else None
-    shoes = shoes.drop(columns='split', errors='ignore') if splits is None else shoes.assign(split=splits)
+    shoes = with_splits(shoes, name, read=_pair_split, allowed=(*COURSE_SPLITS, 'test'))
 
     bad, keep = [], []
     for k, pair in enumerate(zip(shoes.image_left, shoes.image_right)):

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PHOTO_CARDS', 'CLOTHING', 'CLOSURES_CARD', 'SHOE_PAIRS', 'FACADES', 'ARCHIVES', 'NO_CLASSES', 'TOP10', 'CMP_CLASSES',
            'CMP_VALUES', 'PHOTO_LOADERS', 'LazyImages', 'PhotoSet', 'Markdown', 'plain_markdown', 'split_items',
-           'split_name', 'table_splits', 'load_folder', 'fetch_links', 'load_csv', 'find_photos', 'fetch_photos',
-           'load_clothing', 'shoe_annotations', 'load_closures', 'mask_problem', 'load_facades', 'load_photos',
-           'describe']
+           'split_name', 'table_splits', 'with_splits', 'load_folder', 'fetch_links', 'load_csv', 'find_photos',
+           'fetch_photos', 'load_clothing', 'shoe_annotations', 'load_closures', 'mask_problem', 'load_facades',
+           'load_photos', 'describe']
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #3b4b4ab0
 import contextlib, copy, hashlib, importlib, importlib.resources, io, math, numbers, os, re, time, unicodedata, warnings
@@ -302,6 +302,19 @@ def table_splits(
         raise DataError(f"{name} names the splits {listed([repr(t) for t in unknown])} in its column 'split'; allowed are {names}")
     return splits
 
+def with_splits(
+    table:pd.DataFrame, # its column `split`, in any case, is optional
+    name:str,           # the table's, for messages
+    **kwargs            # of `table_splits`: read, allowed
+)->pd.DataFrame:        # with a column `split` that is filled, or with none
+    "A table with its splits in one spelling; a `DataError` where they cannot be understood."
+    columns = [c for c in table if str(c).lower() == 'split']
+    if len(columns) > 1: raise DataError(f"{name} has the columns {listed([repr(c) for c in columns])}; keep one")
+    if not columns: return table
+    splits = table_splits(table[columns[0]], name, **kwargs)
+    table = table.drop(columns=columns)
+    return table if splits is None else table.assign(split=splits)
+
 def _without_lost_classes(s, classes):
     "The set without classes of which no photo is left, and a warning that names them."
     here = [c for c in s.classes if (s.items['class'] == c).any()]
@@ -461,7 +474,7 @@ def load_csv(
     image = _image_column(csv, image)
     table = read_items(csv, required=[c for c in [group] if c], id_col=image, label_col=label)
     if group is None and 'sender_id' in table and table.sender_id.notna().all() and table.sender_id.nunique() > 2: group = 'sender_id'
-    table = _with_splits(table, title)
+    table = with_splits(table, title)
     root = local_path(root or ('.' if is_frame else csv.parent))
     items, problems = _listed(table, image, root, download, kwargs)
     if not len(items): raise DataError(f"none of the {len(table):,} photos that {title} lists can be used: {left_out(problems, len(table))}")
@@ -471,12 +484,6 @@ def load_csv(
                     sorted(table[label].unique()))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #4b6294d0
-def _with_splits(table, name):
-    "A table whose column `split`, if it has one, holds train, valid and test."
-    if 'split' not in table: return table
-    splits = table_splits(table.split, name)
-    return table.drop(columns='split') if splits is None else table.assign(split=splits)
-
 def _file_of(name, root):
     "The path of a listed file, with its accents as the disk has them; '' where there is none."
     forms = (name, unicodedata.normalize('NFC', name), unicodedata.normalize('NFD', name))

@@ -252,6 +252,14 @@ def test_splits_of_a_table_have_one_spelling(tmp_path, cells, splits):
     assert s.items.split.tolist() == (splits or ['train'] * 3)
 
 
+@pytest.mark.filterwarnings('error')
+def test_the_column_of_splits_may_be_written_in_any_case(tmp_path):
+    for f in 'abc': save(tmp_path/f'{f}.jpg')
+    table = pd.DataFrame(dict(image=['a.jpg', 'b.jpg', 'c.jpg'], label=list('xyx'), Split=['train', 'val', 'test']))
+    assert load_csv(table, root=tmp_path, size=None).items.split.tolist() == ['train', 'valid', 'test']
+    with pytest.raises(DataError, match="has the columns 'Split', 'split'; keep one"): load_csv(table.assign(split='train'), root=tmp_path, size=None)
+
+
 @pytest.mark.parametrize('cells,message', [(['train', '', 'test'], 'names no split for 1 of its 3 rows; fill the column'), (['train', None, 'test'], 'names no split for 1'),
                                            (['train', 'later', 'fold 3'], "names the splits 'fold 3', 'later' in its column 'split'; allowed are train, valid, test")])
 def test_splits_of_a_table_that_say_nothing_are_refused(tmp_path, cells, message):

@@ -310,6 +310,13 @@ def test_masks_outside_of_the_splits_are_left_out_and_named(drawn, tmp_path):
     assert s.problems.to_numpy().tolist() == [['more/images/0.jpg', 'lies in no folder train, valid or test, as others do']]
 
 
+@pytest.mark.parametrize('text,message', [('name,value\n', 'names the columns name, value, but no class'), ('', 'is empty'), ('name,value\nwall,1,2', 'has 3 cells in line 2'),
+                                          ('name,value\n"wall,1', 'cannot be read as CSV'), ('name,value\nwall,one', 'holds something that is no number')])
+def test_lists_of_classes_that_nobody_understands(tmp_path, text, message):
+    (tmp_path/'classes.csv').write_text(text)
+    with pytest.raises(DataError, match=message): named_classes(tmp_path)
+
+
 def test_names_of_classes_are_no_html():
     html = given_code(['<script>alert(1)</script>', 'a&b'], [0, 1])._repr_html_()
     assert '<script>' not in html and '&lt;script&gt;' in html and 'a&amp;b' in html and '<span style=' in html
