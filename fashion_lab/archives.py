@@ -28,7 +28,8 @@ class Archive:
         for url in filter(None, (*self.urls, self.tree)):
             address = urllib.parse.urlsplit(url)
             if address.scheme == 'https' or address.hostname in ('127.0.0.1', '::1', 'localhost'): continue
-            raise ValueError(f"an archive without a digest is fetched over https only, because nobody would notice a change on its way; got {url}")
+            raise ValueError(f"an archive without a digest is fetched over https only, because nobody would notice a "
+                             f"change on its way; got {url}")
 
 # %% ../nbs/foundation/02a_archives.ipynb #fe682e2d
 def _escape(info): # '' or why a member of an archive is refused
@@ -40,11 +41,13 @@ def _escape(info): # '' or why a member of an archive is refused
 
 def _wanted(name, keep):
     "The path under which a member is unpacked, always below the folder; '' for a member that is not asked for."
-    parts = [p for p in name.replace('\\', '/').split('/') if p not in ('', '.')]             # a//etc/x.jpg is a/etc/x.jpg
+    # a//etc/x.jpg is a/etc/x.jpg
+    parts = [p for p in name.replace('\\', '/').split('/') if p not in ('', '.')]
     for pattern in keep:
         depth = len(pattern.split('/'))
         tail = '/'.join(parts[-depth:])
-        if len(parts) <= depth + 1 and fnmatch.fnmatchcase(tail, pattern): return tail         # at most one folder above
+        # at most one folder above
+        if len(parts) <= depth + 1 and fnmatch.fnmatchcase(tail, pattern): return tail
     return ''
 
 # %% ../nbs/foundation/02a_archives.ipynb #ac4aa184
@@ -61,19 +64,25 @@ def _members(z, name, keep, max_bytes):
     for info in z.infolist():
         if why := _escape(info): raise DataError(f"{name} is refused: its member {info.filename!r} {why}")
         path = '' if info.is_dir() else _wanted(info.filename, keep)
-        if path in wanted: raise DataError(f"{name} is refused: its members {wanted[path].filename!r} and {info.filename!r} are one file")
+        if path in wanted:
+            raise DataError(f"{name} is refused: its members {wanted[path].filename!r} and {info.filename!r} are one "
+                            "file")
         if path: wanted[path] = info
     size = sum(info.file_size for info in wanted.values())
-    if size > max_bytes: raise DataError(f"{name} is refused: it would unpack to {size:,} bytes, more than {max_bytes:,}")
-    if not wanted: raise DataError(f"{name} holds nothing of the kind {', '.join(keep)}; it is not the archive that was expected")
+    if size > max_bytes:
+        raise DataError(f"{name} is refused: it would unpack to {size:,} bytes, more than {max_bytes:,}")
+    if not wanted:
+        raise DataError(f"{name} holds nothing of the kind {', '.join(keep)}; it is not the archive that was expected")
     return wanted
 
+# %% ../nbs/foundation/02a_archives.ipynb #ee279542
 def _write_members(z, wanted, folder):
     "Unpack beside what the folder holds, then move everything into place; {path: [bytes, git digest]}."
     digests = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix='.unpacking-') as fresh:
         for path, info in progress(wanted.items(), 'unpacking', len(wanted)):
-            data = z.read(info)                                                               # raises BadZipFile where its CRC-32 is wrong
+            # raises BadZipFile where its CRC-32 is wrong
+            data = z.read(info)
             target = Path(fresh)/path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
@@ -83,6 +92,7 @@ def _write_members(z, wanted, folder):
             os.replace(Path(fresh)/path, folder/path)
     return digests
 
+# %% ../nbs/foundation/02a_archives.ipynb #5638caf5
 def unpack(
     archive:str|Path,        # a zip file
     folder:str|Path,         # where to put the files; made if missing, and what else it holds stays
@@ -101,7 +111,8 @@ def unpack(
         raise DataError(f"{name} is damaged, or no zip archive: {e}") from e
     finally:
         for f in made:
-            with contextlib.suppress(OSError): f.rmdir()                                      # only what is empty, because nothing was unpacked
+            # only what is empty, because nothing was unpacked
+            with contextlib.suppress(OSError): f.rmdir()
 
 # %% ../nbs/foundation/02a_archives.ipynb #9395d836
 def link_bytes(
@@ -182,11 +193,13 @@ def fetch_archive(
 # %% ../nbs/foundation/02a_archives.ipynb #5beb51c4
 def _compare(digests, fresh, archive, tree):
     "What unpacked files were compared with, in words, and those that differ from it."
-    wrong = [p for p, digest in archive.known if p in digests and hashlib.sha256((fresh/p).read_bytes()).hexdigest() != digest]
+    known = [(p, digest) for p, digest in archive.known if p in digests]
+    wrong = [p for p, digest in known if hashlib.sha256((fresh/p).read_bytes()).hexdigest() != digest]
     if tree is None: return 'CRC-32 of every file', wrong
     wrong += [p for p, (_, digest) in digests.items() if tree.get(p) != digest]
     return "CRC-32 of every file, and its git digest with the repository's", wrong
 
+# %% ../nbs/foundation/02a_archives.ipynb #69f838c2
 def _fetch_into(folder, work, name, archive, retries, timeout, pause):
     "Fetch, unpack, compare, and move into place; the caller holds the lock."
     file, fresh = work/'archive.zip', work/'unpacked'
@@ -202,10 +215,13 @@ def _fetch_into(folder, work, name, archive, retries, timeout, pause):
     if wrong:
         file.unlink()
         shutil.rmtree(fresh)
-        raise DataError(f"{len(wrong):,} of {len(digests):,} files differ from the repository's own digests, for instance {wrong[0]}; the archive was removed")
+        raise DataError(f"{len(wrong):,} of {len(digests):,} files differ from the repository's own digests, for "
+                        f"instance {wrong[0]}; the archive was removed")
     if tree is None:
-        why = f"{_host(archive.tree)} did not answer with its digests" if archive.tree else 'no digests of it are published'
-        warnings.warn(f"the files of {name or folder.name} were compared with the checksums inside their archive only ({why}): that notices damage, but no exchange")
+        why = 'no digests of it are published'
+        if archive.tree: why = f"{_host(archive.tree)} did not answer with its digests"
+        warnings.warn(f"the files of {name or folder.name} were compared with the checksums inside their archive only "
+                      f"({why}): that notices damage, but no exchange")
     manifest = dict(set=name, url=url, commit=comment, compared=compared, files=digests)
     for path in sorted(digests, key=lambda p: '/' not in p):
         (folder/path).parent.mkdir(parents=True, exist_ok=True)
@@ -224,13 +240,16 @@ def _noted_files(manifest):
         if not inside or not isinstance(noted, list) or list(map(type, noted)) != [int, str]: raise damaged
     return [(path, *noted) for path, noted in files.items()]
 
+# %% ../nbs/foundation/02a_archives.ipynb #5e0420de
 def verify_photos(
     folder:str|Path, # a folder that `fetch_photos` filled
 )->pd.DataFrame:     # a row per file: file, bytes, ok, problem
     "Compare every file with the digest that was noted when it was fetched; changes nothing."
     folder = Path(folder)
     manifest = folder/'manifest.json'
-    if not manifest.is_file(): raise MissingData(f"{folder} has no manifest.json, which fetch_photos writes; there is nothing to compare its files with")
+    if not manifest.is_file():
+        raise MissingData(f"{folder} has no manifest.json, which fetch_photos writes; there is nothing to compare its "
+                          "files with")
     def problem(path, size, digest):
         if not os.path.lexists(folder/path): return 'is missing'
         if not os.path.isfile(folder/path): return 'is no file'
@@ -238,5 +257,5 @@ def verify_photos(
         except OSError as e: return f'cannot be read ({e.strerror})'
         if git_digest(data) == digest: return ''
         return 'has changed' if len(data) == size else f'has {len(data):,} bytes instead of {size:,}'
-    rows = [dict(file=path, bytes=size, problem=problem(path, size, digest)) for path, size, digest in _noted_files(manifest)]
+    rows = [dict(file=p, bytes=size, problem=problem(p, size, digest)) for p, size, digest in _noted_files(manifest)]
     return pd.DataFrame(rows, columns=['file', 'bytes', 'problem']).assign(ok=lambda t: t.problem == '')

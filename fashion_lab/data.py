@@ -8,7 +8,8 @@ __all__ = ['FASHION_MNIST', 'CARDS', 'PHOTO_SETS', 'LOADERS', 'MAX_PIXELS', 'MAX
            'load_fashion_mnist', 'load', 'local_path', 'check_image_file', 'read_image']
 
 # %% ../nbs/foundation/02_data.ipynb #3517a2a2
-import contextlib, gzip, hashlib, importlib, math, numbers, os, re, stat, struct, time, urllib.error, urllib.parse, urllib.request, warnings, zlib
+import contextlib, gzip, hashlib, importlib, math, numbers, os, re, stat, struct, time, warnings, zlib
+import urllib.error, urllib.parse, urllib.request
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -545,6 +546,7 @@ def check_image_file(
         size = f"{status.st_size/2**30:.1f} GiB, more than the {MAX_BYTES >> 30} GiB of the largest photos"
         raise ImageError(f"{path.name} has {size}; give an image file, or scale it down first")
 
+# %% ../nbs/foundation/02_data.ipynb #6d630d7e
 _COUNTED_FRAMES = 10
 
 def _frames_note(path, image):
@@ -581,6 +583,8 @@ def read_image(
         numbers_in = re.findall(r'\d+', str(e))
         raise _refusal(path, max_pixels, number=int(numbers_in[0]) if numbers_in else 0) from e
     except UnidentifiedImageError as e:
-        raise ImageError(f"{path.name} is not an image ({_why_no_image(path)}); give a JPEG, PNG, GIF, BMP, TIFF or WebP file") from e
+        raise ImageError(f"{path.name} is not an image ({_why_no_image(path)}); give a JPEG, PNG, GIF, BMP, TIFF or "
+                         "WebP file") from e
     except Exception as e:
-        raise ImageError(f"{path.name} is broken and cannot be read as an image ({e or type(e).__name__}); export or download it again") from e
+        raise ImageError(f"{path.name} is broken and cannot be read as an image ({e or type(e).__name__}); export or "
+                         "download it again") from e

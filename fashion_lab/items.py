@@ -23,7 +23,8 @@ from .data import MAX_BYTES, DataError, ImageError, MissingData, local_path, rea
 # %% ../nbs/foundation/02b_items.ipynb #4ce79a7a
 def _text(path):
     "A table's text, whatever byte order mark it begins with."
-    if (size := os.path.getsize(path)) > MAX_BYTES: raise DataError(f"{path.name} has {size/2**30:.1f} GiB, too much for a table; give a CSV file")
+    if (size := os.path.getsize(path)) > MAX_BYTES:
+        raise DataError(f"{path.name} has {size/2**30:.1f} GiB, too much for a table; give a CSV file")
     data = path.read_bytes()
     if data[:4] == b'PK\3\4': raise DataError(f"{path.name} is a spreadsheet or an archive, not text; save it as CSV (UTF-8)")
     encoding = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
@@ -85,7 +86,8 @@ def _near(name, allowed):
 def _unknown_labels(counts, known, what):
     "The error for labels that are not allowed: `counts` of each, `known` ones."
     rows = [f"{s!r} in {n} row{'s' if n > 1 else ''}{_near(s, known)}" for s, n in counts.items()]
-    return DataError(f"{what}: unknown label{'s' if len(rows) > 1 else ''} {', '.join(rows)}; allowed: {', '.join(map(str, known))}")
+    return DataError(f"{what}: unknown label{'s' if len(rows) > 1 else ''} {', '.join(rows)}; allowed: "
+                     f"{', '.join(map(str, known))}")
 
 def one_spelling(
     labels,           # class names as they were written
@@ -438,7 +440,8 @@ def fingerprints(
     first = None if files is not None else np.asarray(images[0])
     if first is not None and (first.dtype != np.uint8 or first.ndim not in (2, 3) or first.shape[2:] not in ((), (3,))):
         raise ValueError(f"images must be uint8 of shape (H, W) or (H, W, 3), or names of files; got {first.dtype} of shape {first.shape}")
-    look = (lambda p: _file_print(local_path(root or '.')/p)) if files is not None else (lambda i: _array_print(images[i]))
+    folder = local_path(root or '.')
+    look = (lambda p: _file_print(folder/p)) if files is not None else (lambda i: _array_print(images[i]))
     with warnings.catch_warnings(), ThreadPoolExecutor(n_cores()) as pool:                     # threads that silence warnings would leave the filters as any of them found them
         prints = list(progress(pool.map(look, range(len(ids)) if files is None else files), 'fingerprints', total=len(ids), delay=2))
     digest, bits, thumbs, problem = zip(*prints)

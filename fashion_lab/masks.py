@@ -30,6 +30,7 @@ def _split_of(path):
     "The split that one of a file's folders names; '' where none does."
     return next(filter(None, map(split_name, path.parts[:-1])), '')
 
+# %% ../nbs/foundation/14a_masks.ipynb #c8b31611
 def mask_pairs(
     folder, # photographs and masks, beside each other or in folders such as images/ and masks/; perhaps in train/, valid/ and test/
 )->tuple:   # (a table: id, path, mask, split; a list of (file, problem))
@@ -47,10 +48,13 @@ def mask_pairs(
     of, none = _matched(photos, apart, beside)
     bad += none
     for p in photos:
-        if mask := of.get(p): rows.append(dict(id=p.with_suffix('').as_posix(), path=p.as_posix(), mask=mask.as_posix(), split=_split_of(p)))
+        if mask := of.get(p):
+            rows.append(dict(id=p.with_suffix('').as_posix(), path=p.as_posix(), mask=mask.as_posix(),
+                             split=_split_of(p)))
     bad += [(str(p), 'is a mask without a photograph of its name') for p in apart if p not in set(of.values())]
     return pd.DataFrame(rows, columns=['id', 'path', 'mask', 'split']), bad
 
+# %% ../nbs/foundation/14a_masks.ipynb #f056884a
 def _matched(photos, masks, beside): # ({photograph: mask}, [(photograph, problem)]); where a name occurs more than once, the folders decide
     named, shared = defaultdict(list), Counter(_key(p, beside) for p in photos)
     for m in masks: named[_key(m, beside)].append(m)
@@ -66,6 +70,7 @@ def _matched(photos, masks, beside): # ({photograph: mask}, [(photograph, proble
     for p in [p for p, m in of.items() if claims[m] > 1]: bad.append((str(p), f'shares its name with another photograph, and {of.pop(p)} can belong to only one of them'))
     return of, bad
 
+# %% ../nbs/foundation/14a_masks.ipynb #da1eabe7
 def _inner(p): # folders that tell files of one name apart
     return [x for x in p.parts[:-1] if x.lower() not in _MASK_FOLDERS and not split_name(x)]
 
@@ -98,8 +103,10 @@ class MaskCode:
         table = self.table()
         table['class'] = [html.escape(str(c)) for c in table['class']]
         title = f"{'Inferred' if self.inferred else 'Given'} classes, {self.kind} masks"
-        return f'<p>{title}</p>' + table.assign(colour=dots).to_html(index=False, escape=False, float_format='{:.2%}'.format)
+        return f'<p>{title}</p>' + table.assign(colour=dots).to_html(index=False, escape=False,
+                                                                     float_format='{:.2%}'.format)
 
+# %% ../nbs/foundation/14a_masks.ipynb #5954c397
 _FEW = 32 # so many values are classes, also those that fill no area, such as pillars one pixel wide
 
 @dataclass
@@ -115,6 +122,7 @@ class _Seen:
         colours = _colours_of(np.array(list(self.counts)), self.palette).tolist()
         return _Seen('colour', dict(zip(colours, self.counts.values())), self.palette)
 
+# %% ../nbs/foundation/14a_masks.ipynb #bc530cd4
 def _colours_of(numbers, palette):
     "The colours 0xRRGGBB of a mask's numbers, by its palette; greys where it has none."
     colours = np.arange(256) * 0x10101
@@ -141,7 +149,8 @@ def _look(path):
     return _Seen(kind, {int(k): [int(c), int(k) in full] for k, c in zip(keys, n)}, palette)
 
 # %% ../nbs/foundation/14a_masks.ipynb #e3314e81
-_OWN_PALETTES = 'the masks have palettes of their own, in which one number has several colours, so numbers are no classes: {}'
+_OWN_PALETTES = ('the masks have palettes of their own, in which one number has several colours, '
+                 'so numbers are no classes: {}')
 
 def _look_at(paths):
     "({path: what it holds}, {path: problem}) of mask files."
@@ -157,12 +166,14 @@ def _look_at(paths):
 
 def _numbers_agree(seen): return numbers_are_classes((s.palette, s.counts) for s in seen.values())
 
+# %% ../nbs/foundation/14a_masks.ipynb #79d16c19
 def _in_colours(seen, problems):
     "All masks by their colours; files in which colours cannot be classes are left out, with a problem."
     out, known = {}, set()
     for p, s in seen.items():
         colours = s.as_colours()
-        if len(colours.counts) < len(s.counts): problems[p] = 'has one colour for several numbers, where the other masks are told apart by colours'
+        if len(colours.counts) < len(s.counts):
+            problems[p] = 'has one colour for several numbers, where the other masks are told apart by colours'
         else: out[p] = colours
     for p, s in out.items():
         if seen[p].kind == 'colour' or s.palette: known.update(s.counts)
@@ -173,6 +184,7 @@ def _in_colours(seen, problems):
             del out[p]
     return out
 
+# %% ../nbs/foundation/14a_masks.ipynb #924ebbb5
 def infer_code(
     paths,               # mask files
     names=None,          # class names, in the order of the values; default: what a colour or number is called
@@ -183,7 +195,8 @@ def infer_code(
     if not seen: raise DataError(f"none of the {len(paths)} masks can be read; the first {next(iter(problems.values()), 'is missing')}")
     kind = 'colour' if any(s.kind == 'colour' for s in seen.values()) else 'index'
     if kind == 'index' and not _numbers_agree(seen):
-        if names is not None: raise DataError(_OWN_PALETTES.format('give the names in classes.csv with the columns name,r,g,b'))
+        if names is not None:
+            raise DataError(_OWN_PALETTES.format('give the names in classes.csv with the columns name,r,g,b'))
         kind = 'colour'
     if kind == 'colour': seen = _in_colours(seen, problems)
 
@@ -199,6 +212,7 @@ def infer_code(
     palette = next((s.palette for s in seen.values() if s.palette), None)
     return _code(kind, keys, names, palette, total), problems
 
+# %% ../nbs/foundation/14a_masks.ipynb #d8139b2b
 def _strays(stray, s, kind): # the end of a sentence about a file
     n, of = sum(s.counts[k][0] for k in stray), sum(c for c, _ in s.counts.values())
     what = 'blended colours' if kind == 'colour' else 'values that fill no area'
@@ -207,7 +221,8 @@ def _strays(stray, s, kind): # the end of a sentence about a file
 
 def _code(kind, keys, names, palette, total):
     if names is not None and len(names) != len(keys): raise DataError(f"{len(names)} class names were given, but the masks hold {len(keys)} {'colours' if kind == 'colour' else 'values'}: {', '.join(f'#{k:06x}' if kind == 'colour' else str(k) for k in keys[:20])}")
-    rgb = [((k >> 16) & 255, (k >> 8) & 255, k & 255) for k in keys] if kind == 'colour' else [palette[k] if palette and k < len(palette) else _wheel(i) for i, k in enumerate(keys)]
+    if kind == 'colour': rgb = [((k >> 16) & 255, (k >> 8) & 255, k & 255) for k in keys]
+    else: rgb = [palette[k] if palette and k < len(palette) else _wheel(i) for i, k in enumerate(keys)]
     called = tuple(names) if names is not None else tuple(f'#{k:06x}' if kind == 'colour' else f'class {k}' for k in keys)
     n = sum(total[k] for k in keys)
     return MaskCode(kind, tuple(rgb) if kind == 'colour' else tuple(keys), called, tuple(rgb), tuple(total[k]/n for k in keys), names is None)
@@ -251,7 +266,8 @@ def named_classes(
     rows = [dict(zip(columns, cells)) for _, cells in rows]
     if not rows: raise DataError(f"{f.name} names the columns {', '.join(columns)}, but no class")
     try:
-        if {'name', 'r', 'g', 'b'} <= set(columns): return [r['name'] for r in rows], [tuple(int(r[c]) for c in 'rgb') for r in rows]
+        if {'name', 'r', 'g', 'b'} <= set(columns):
+            return [r['name'] for r in rows], [tuple(int(r[c]) for c in 'rgb') for r in rows]
         if {'name', 'value'} <= set(columns): return [r['name'] for r in rows], [int(r['value']) for r in rows]
     except ValueError as e: raise DataError(f"{f.name} holds something that is no number ({e})") from e
     raise DataError(f"{f.name} needs the columns name,value or name,r,g,b; it has {', '.join(sorted(columns))}")
@@ -260,6 +276,7 @@ def _text(f): # with or without the mark that some editors put in front
     try: return f.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as e: raise DataError(f"{f.name} is not written in UTF-8 ({e.reason} at byte {e.start}): save it as UTF-8") from e
 
+# %% ../nbs/foundation/14a_masks.ipynb #70119949
 def given_code(
     names, # of the classes
     keys,  # numbers, or (r, g, b)
@@ -271,6 +288,7 @@ def given_code(
     if twice := [n for n, c in Counter(names).items() if c > 1]: raise DataError(f"every class needs a name of its own, but {twice[0]!r} is given {Counter(names)[twice[0]]} times")
     return MaskCode('colour' if colour else 'index', tuple(keys), tuple(names), tuple(keys) if colour else tuple(_wheel(i) for i in range(len(keys))), (), False)
 
+# %% ../nbs/foundation/14a_masks.ipynb #9f286ff4
 def _translated(path, code, blended): # the index mask of a colour map, in the cache
     key = hashlib.sha256(repr((2, code.keys, blended)).encode() + Path(path).read_bytes()).hexdigest()[:32]
     out = cache_dir()/'masks'/f'{key}.png'
@@ -311,9 +329,11 @@ def load_masked(
     values = {int(k): i for i, k in enumerate(code.keys)} if not translated else {}
     if all(k == i for k, i in values.items()): values = None
     note = f"{code.kind} masks, classes {'inferred' if code.inferred else 'as given'}: {', '.join(code.names)}."
-    s = PhotoSet(items, list(code.names), root.resolve().name, 'real', root, kind='masks', problems=problem_table(bad), notes=(note,), size=size or 256, fit=fit, mask_values=values, colours=code.colours)
+    s = PhotoSet(items, list(code.names), root.resolve().name, 'real', root, kind='masks', problems=problem_table(bad),
+                 notes=(note,), size=size or 256, fit=fit, mask_values=values, colours=code.colours)
     return s.readable() if size else s
 
+# %% ../nbs/foundation/14a_masks.ipynb #a110ea05
 def _code_of(files, classes, written, blended):
     "(`MaskCode` of mask files, {path: problem}) from class names, from what is `written` beside them, or from what they hold."
     names, keys = (classes, None) if classes is not None else written or (None, None)

@@ -19,8 +19,8 @@ from .data import DataError, local_path
 from .draw_shoes import PairDrawer
 from .items import _listed as listed, photo_stats, read_items
 from .photos import DecodedCache, left_out, problem_table, scan
-from .photo_sets import (_INSTEAD, _LAYOUTS, SHOE_PAIRS, LazyImages, PhotoSet, _check_source, _Draw, _file_of, _listed_photos, _square,
-                                    find_photos, shoe_annotations, split_items, split_name, with_splits)
+from .photo_sets import (_INSTEAD, _LAYOUTS, SHOE_PAIRS, LazyImages, PhotoSet, _check_source, _Draw, _file_of,
+                                    _listed_photos, _square, find_photos, shoe_annotations, split_items, split_name, with_splits)
 
 # %% ../nbs/foundation/02d_pairs.ipynb #fcb8c4bf
 def _rings(shoes, keys, rng, near):
@@ -194,6 +194,7 @@ def _course_shoes(found):
         if other != path: bad.append((path, f'shows a shoe that {other} shows already'))
     return shoes, bad
 
+# %% ../nbs/foundation/02d_pairs.ipynb #03ccc8f5
 def read_course(
     folder:str|Path, # with the folders train, test_m and test_w, and perhaps valid
     pairs:int=3,     # how many pairs a student has
@@ -212,8 +213,11 @@ def read_course(
         for k in range(1, pairs + 1):
             left, gender = shoes[split, student, k, 'left']
             right, other = shoes[split, student, k, 'right']
-            if gender != other: bad.append((right, f'carries the tag {other}, and the left shoe of its pair the tag {gender}: the left one counts'))
-            rows.append(dict(pair=f'{person}-{k}', person=person, gender=gender, split=split, image_left=left, image_right=right))
+            if gender != other:
+                bad.append((right, f'carries the tag {other}, and the left shoe of its pair the tag {gender}: the '
+                                   f'left one counts'))
+            rows.append(dict(pair=f'{person}-{k}', person=person, gender=gender, split=split, image_left=left,
+                             image_right=right))
     if not rows: raise DataError(f"no student in {folder} is complete: {left_out(problem_table(bad), len(found), 'files')}")
     return pd.DataFrame(rows), problem_table(bad)
 
@@ -238,13 +242,15 @@ def _pair_split(text):
     name = _SPLIT_NAMES.get(name, name)
     return name if name in COURSE_SPLITS else split_name(text)
 
+# %% ../nbs/foundation/02d_pairs.ipynb #4747383b
 def _pair_table(table, root):
     "A user's own table of pairs, and those whose files are not there."
     name = 'the table' if isinstance(table, pd.DataFrame) else Path(table).name
     shoes = read_items(table, required=['person', 'image_left', 'image_right'], id_col='pair', label_col=None)
     if shoes.person.isna().any():
         nobody = shoes.pair[shoes.person.isna()].tolist()
-        raise DataError(f"{name} names no person for the pairs {listed(nobody)}; every pair needs one, because wrong pairs are made by person")
+        raise DataError(f"{name} names no person for the pairs {listed(nobody)}; every pair needs one, because wrong "
+                        "pairs are made by person")
     shoes = with_splits(shoes, name, read=_pair_split, allowed=(*COURSE_SPLITS, 'test'))
 
     bad, keep = [], []
@@ -302,9 +308,12 @@ def _without_partner(shoes, items, match):
     said = f'{len(alone):,} of {len(shoes):,} pairs are left out: they have no partner for a wrong pair'
     varied = shoes.groupby('person')[list(match)].nunique().max(axis=1) > 1 if match else pd.Series(dtype=bool)
     mixed = [p for p in sorted(set(alone.person)) if varied.get(p)]
-    if mixed: said += f"; the two shoes of a wrong pair must agree in {' and '.join(match)}, and the pairs of {listed(mixed)} do not"
+    if mixed:
+        said += f"; the two shoes of a wrong pair must agree in {' and '.join(match)}"
+        said += f", and the pairs of {listed(mixed)} do not"
     return [said + '.']
 
+# %% ../nbs/foundation/02d_pairs.ipynb #6da52581
 def load_shoe_pairs(
     path=None,                   # a folder in the course layout, the clothing dataset's folder, or your own table with pair, person, image_left, image_right; default: the usual places
     source:str='real',           # 'real', or 'synthetic' for drawn shoes
@@ -325,7 +334,8 @@ def load_shoe_pairs(
     both = PhotoSet(shoes.assign(id=shoes.pair, label=1, split=shoes.get('split', '')), SHOE_PAIRS.classes, 'shoe_pairs', source, root, drawer, 'person', 'pairs', size or 224, fit, bad)
     if size and source == 'real':
         keep, more = _readable_pairs(both)
-        both = replace(both.subset(keep), problems=pd.concat([both.problems, more], ignore_index=True).drop_duplicates())
+        both = replace(both.subset(keep), problems=pd.concat([both.problems, more],
+                                                             ignore_index=True).drop_duplicates())
     shoes = both.items.drop(columns=['id', 'label', 'source'])
     shoes['split'] = _pair_splits(shoes, valid_frac, test_frac, seed)
     if source == 'synthetic': shoes['split'] = shoes.split.where(shoes.split != 'test', 'test_' + shoes.gender) # as in the course layout

@@ -21,12 +21,15 @@ from PIL import Image
 
 from .archives import Archive, fetch_archive, link_bytes
 from .core import atomic_path, cache_dir, n_cores, one_of, progress, whole_number
-from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData, _Broken, _host, _places, _stratified, local_path
+from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData
+from .data import _Broken, _host, _places, _stratified, local_path
 from .draw_facades import FACADE_CLASSES, FacadeDrawer
 from .draw_garments import CLOTHING_CLASSES, ClothingDrawer
 from .draw_shoes import CLOSURES, ClosureDrawer
-from .items import _listed as listed, _rows, _text, group_split, label_codes, one_spelling, read_items, same_letters
-from .photos import DecodedCache, decode_mask, left_out, mask_palette, numbers_are_classes, problem_table, scan
+from .items import _listed as listed, _rows, _text
+from .items import group_split, label_codes, one_spelling, read_items, same_letters
+from .photos import DecodedCache, decode_mask, left_out, mask_palette, numbers_are_classes
+from .photos import problem_table, scan
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #92d821bc
 class LazyImages:
@@ -220,6 +223,7 @@ def _rows_of(frame, index=True):
     rows += [map(_cell, row) for row in frame.itertuples(index=False)]
     return '\n'.join(f"| {' | '.join(row)} |" for row in rows)
 
+# %% ../nbs/foundation/02c_photo_sets.ipynb #70218337
 @patch
 def report(self:PhotoSet,
     shown:int=20, # how many problems to list
@@ -275,8 +279,8 @@ def split_items(
     return split
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #223427a9
-_SPLITS = dict(train='train', training='train', valid='valid', val='valid', validation='valid', dev='valid', development='valid',
-               test='test', testing='test')
+_SPLITS = dict(train='train', training='train', test='test', testing='test')
+_SPLITS |= dict.fromkeys(['valid', 'val', 'validation', 'dev', 'development'], 'valid')
 
 def split_name(
     text, # what a folder is called, or a cell of a table holds
@@ -285,6 +289,7 @@ def split_name(
     name = re.sub(r'[\W_]+', '', str(text).casefold())
     return _SPLITS.get(name) or _SPLITS.get(re.sub(r'(set|data|split)$', '', name), '')
 
+# %% ../nbs/foundation/02c_photo_sets.ipynb #326d0f12
 def table_splits(
     cells,           # a column of a table
     name:str,        # the table's, for messages
@@ -296,10 +301,12 @@ def table_splits(
     if not any(texts): return None
     names = ', '.join(allowed)
     if missing := texts.count(''):
-        raise DataError(f"{name} names no split for {missing:,} of its {len(texts):,} rows; fill the column 'split' with {names} in every row, or in none")
+        raise DataError(f"{name} names no split for {missing:,} of its {len(texts):,} rows; fill the column 'split' "
+                        f"with {names} in every row, or in none")
     splits = [read(t) for t in texts]
     if unknown := sorted({t for t, s in zip(texts, splits) if not s}):
-        raise DataError(f"{name} names the splits {listed([repr(t) for t in unknown])} in its column 'split'; allowed are {names}")
+        raise DataError(f"{name} names the splits {listed([repr(t) for t in unknown])} in its column 'split'; allowed "
+                        f"are {names}")
     return splits
 
 def with_splits(
@@ -315,6 +322,7 @@ def with_splits(
     table = table.drop(columns=columns)
     return table if splits is None else table.assign(split=splits)
 
+# %% ../nbs/foundation/02c_photo_sets.ipynb #03d57187
 def _without_lost_classes(s, classes):
     "The set without classes of which no photo is left, and a warning that names them."
     here = [c for c in s.classes if (s.items['class'] == c).any()]
@@ -324,6 +332,7 @@ def _without_lost_classes(s, classes):
     if here == s.classes: return s
     return replace(s, items=s.items.assign(label=label_codes(s.items['class'], here)), classes=here)
 
+# %% ../nbs/foundation/02c_photo_sets.ipynb #b7d0eaae
 def _own_set(items, root, name, group, problems, split, size, fit, classes):
     "What `load_folder` and `load_csv` share; `classes`: all that were named, with or without a photo that can be used."
     valid_frac, test_frac, seed = split
@@ -343,29 +352,35 @@ def _folders_above_classes(paths, name):
     with_folders = {p[0] for p in parts if len(p) > 2}
     above = 1 if with_folders.intersection(splits) else 0
     if splits and not others and not above:
-        raise DataError(f"{name} holds the splits {listed(splits)} without a folder per class in them; expected {name}/{splits[0]}/class_name/photo.jpg")
+        raise DataError(f"{name} holds the splits {listed(splits)} without a folder per class in them; expected "
+                        f"{name}/{splits[0]}/class_name/photo.jpg")
     if above and others:
         raise DataError(f"{name} holds the splits {listed(splits)} and beside them {listed(others)}, which are no splits: "
-                        f"move these out, or call them train, valid or test; a class called {splits[0]} needs another name")
+                        "move these out, or call them train, valid or test; "
+                        f"a class called {splits[0]} needs another name")
     if below := next((p for p in parts if any(f.lower() in _SPLITS for f in p[above + 1:-1])), None):
-        raise DataError(f"{name} holds a split below a class, {'/'.join(below[:-1])}; expected {name}/train/class_name/photo.jpg")
+        raise DataError(f"{name} holds a split below a class, {'/'.join(below[:-1])}; expected "
+                        f"{name}/train/class_name/photo.jpg")
     if not above and len(tops) == 1 and tops[0] in with_folders:
         raise DataError(f"all photos of {name} lie in one folder, {tops[0]}, with folders in it; "
                         f"give {name}/{tops[0]} if those are the classes or splits")
     return above
 
+# %% ../nbs/foundation/02c_photo_sets.ipynb #54acd454
 def _photos_named_twice(paths, folder):
     "Problems of photos that stand in the folder twice: as links, or with names that only differ in how accents are stored."
     names, problems = set(), {}
     for path in paths:
-        if same_letters(path) in names: problems[path] = 'has the name of another photo, but for how its accents are stored'
+        if same_letters(path) in names:
+            problems[path] = 'has the name of another photo, but for how its accents are stored'
         names.add(same_letters(path))
     linked = [p for p in paths if os.path.islink(folder/p)]
-    if linked:
-        files = {os.path.realpath(folder/p) for p in paths if p not in linked}
-        problems |= {p: 'is a link to another photo of this folder' for p in linked if os.path.realpath(folder/p) in files}
+    if linked: files = {os.path.realpath(folder/p) for p in paths if p not in linked}
+    for path in linked:
+        if os.path.realpath(folder/path) in files: problems[path] = 'is a link to another photo of this folder'
     return problems
 
+# %% ../nbs/foundation/02c_photo_sets.ipynb #a04dbf1b
 def load_folder(
     folder:str|Path,       # class_name/*.jpg, or train/class_name/*.jpg and so on
     valid_frac:float=.15,  # share of the photos to choose by, in [0, 1), where the folders do not say
@@ -382,7 +397,8 @@ def load_folder(
     fine = found.problem == ''
     above = _folders_above_classes(found.path[fine], folder.name)
     parts = found.path.str.split('/')
-    found.loc[fine & (parts.str.len() < above + 2), 'problem'] = 'lies in no class folder, so it has no label: move it into a folder named after its class'
+    homeless = fine & (parts.str.len() < above + 2)
+    found.loc[homeless, 'problem'] = 'lies in no class folder, so it has no label: move it into a folder named after its class'
     twice = _photos_named_twice(found.path[found.problem == ''], folder)
     found['problem'] = [twice.get(p, why) for p, why in zip(found.path, found.problem)]
     items, bad = found[found.problem == ''], found[found.problem != '']
@@ -393,8 +409,11 @@ def load_folder(
     items = pd.DataFrame({'id': items.path.map(same_letters), 'path': items.path, 'class': classes[items.index]})
     if above: items['split'] = parts[items.index].str[0].map(split_name)
     if group: items['owner'] = [str(group(p)) for p in items.path]
-    return _own_set(items, folder, name or folder.resolve().name, 'owner' if group else None, problem_table(zip(bad.path, bad.problem)),
-                    (valid_frac, test_frac, seed), size, fit, sorted(set(classes)))
+    problems = problem_table(zip(bad.path, bad.problem))
+    name = name or folder.resolve().name
+    owner = 'owner' if group else None
+    split = valid_frac, test_frac, seed
+    return _own_set(items, folder, name, owner, problems, split, size, fit, sorted(set(classes)))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #afe6e353
 def _get_link(url, file, retries, timeout, pause, limit): # what is wrong with a link, '' where its photo is in `file`
@@ -419,6 +438,7 @@ def _link_file(url):
     ending = re.search(r'\.[a-z]{3,4}$', path.lower())
     return hashlib.sha256(url.encode('utf-8', 'surrogatepass')).hexdigest()[:24] + (ending[0] if ending else '.jpg')
 
+# %% ../nbs/foundation/02c_photo_sets.ipynb #86f5ba79
 def fetch_links(
     urls,                      # addresses of photos, http or https
     folder:str|Path|None=None, # where to keep them; default: `links` in the user's cache
@@ -469,7 +489,8 @@ def load_csv(
     "Photos that a table lists, as files or links; raises `DataError` for a table that cannot be used, or if no photo is left."
     is_frame = isinstance(csv, pd.DataFrame)
     if not is_frame: csv = local_path(csv)
-    if not is_frame and not os.path.isfile(csv): raise MissingData(f"there is no table {csv}; check its name and folder")
+    if not is_frame and not os.path.isfile(csv):
+        raise MissingData(f"there is no table {csv}; check its name and folder")
     title = 'the table' if is_frame else csv.name
     image = _image_column(csv, image)
     table = read_items(csv, required=[c for c in [group] if c], id_col=image, label_col=label)
@@ -477,11 +498,14 @@ def load_csv(
     table = with_splits(table, title)
     root = local_path(root or ('.' if is_frame else csv.parent))
     items, problems = _listed(table, image, root, download, kwargs)
-    if not len(items): raise DataError(f"none of the {len(table):,} photos that {title} lists can be used: {left_out(problems, len(table))}")
+    if not len(items):
+        raise DataError(f"none of the {len(table):,} photos that {title} lists can be used: "
+                        f"{left_out(problems, len(table))}")
     items = items.rename(columns={label: 'class'} if label != 'class' else {}).drop(columns=[c for c in ('label',) if c != label and c in items])
     _check_files_once(items, root, title)
-    return _own_set(items, root, name or ('own' if is_frame else csv.stem), group, problems, (valid_frac, test_frac, seed), size, fit,
-                    sorted(table[label].unique()))
+    name = name or ('own' if is_frame else csv.stem)
+    split = valid_frac, test_frac, seed
+    return _own_set(items, root, name, group, problems, split, size, fit, sorted(table[label].unique()))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #4b6294d0
 def _file_of(name, root):
@@ -511,7 +535,8 @@ def _check_files_once(items, root, name):
     for item, path in zip(items.id, items.path):
         file = os.path.realpath(root/path)
         if first.setdefault(file, item) != item: twice.append(f"{first[file]!r} and {item!r}")
-    if twice: raise DataError(f"{name} lists the same file under two names: {listed(twice)}; an item must stand there once")
+    if twice:
+        raise DataError(f"{name} lists the same file under two names: {listed(twice)}; an item must stand there once")
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #ca5e69f7
 CLOTHING = Card(
@@ -608,7 +633,8 @@ _COMMIT = '08b50460cf229fd852bb6c11564e0959f52578ca'
 _GITHUB = 'alexeygrigorev/clothing-dataset'
 ARCHIVES = dict(
     clothing=Archive(
-        urls=(f'https://codeload.github.com/{_GITHUB}/zip/{_COMMIT}', f'https://github.com/{_GITHUB}/archive/refs/heads/master.zip'),
+        urls=(f'https://codeload.github.com/{_GITHUB}/zip/{_COMMIT}',
+              f'https://github.com/{_GITHUB}/archive/refs/heads/master.zip'),
         keep=('images/*.jpg', 'images.csv', 'README.md'),
         tree=f'https://api.github.com/repos/{_GITHUB}/git/trees/{_COMMIT}?recursive=1',
         known=tuple((f.name, f.sha256) for f in CLOTHING.files)),
@@ -827,10 +853,13 @@ def _facade_splits(items, valid_frac, test_frac, seed):
 def _check_palettes(files, root):
     "Raise `DataError` where masks have palettes of their own, so that a number is not one class."
     palettes = [mask_palette(f) for f in files]
-    if numbers_are_classes((p, range(len(p))) for p in palettes): return                      # mostly, all have one palette
+    # mostly, all have one palette
+    if numbers_are_classes((p, range(len(p))) for p in palettes): return
     if numbers_are_classes((p, np.unique(decode_mask(f)[0]).tolist()) for p, f in zip(palettes, files)): return
-    raise DataError(f"the masks in {root} have palettes of their own, in which one number has several colours; save them as grey PNG with class numbers")
+    raise DataError(f"the masks in {root} have palettes of their own, in which one number has several colours; save "
+                    "them as grey PNG with class numbers")
 
+# %% ../nbs/foundation/02c_photo_sets.ipynb #a2f926d1
 def load_facades(
     path=None,             # a folder with train/NAME.jpg and NAME.png (and valid, test_dev, ...), or with cmp_*.jpg and cmp_*.png; default: wherever `find_photos` finds it
     source:str='real',     # 'real', or 'synthetic' for drawn facades

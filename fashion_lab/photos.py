@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageColor
 
 from .core import cache_dir, n_cores, one_of, progress
-from .data import (MAX_BYTES, MAX_PIXELS, DataError, ImageError, MissingData, _frames_note, _refusal, _rgb, _upright,
-                              check_image_file, local_path, read_image)
+from .data import MAX_BYTES, MAX_PIXELS, DataError, ImageError, MissingData
+from .data import _frames_note, _refusal, _rgb, _upright, check_image_file, local_path, read_image
 
 # %% ../nbs/foundation/02a_photos.ipynb #b057fa14
 PATTERNS = tuple('*.' + s for s in 'jpg jpeg jpe jfif png webp gif bmp tif tiff ppm pgm avif heic heif'.split()) # HEIC is found, so that it is named and not overlooked
@@ -397,7 +397,8 @@ def batches(
 def _stamp(path):
     "(what a file's directory entry says about its content, seconds of its last change); `OSError` where it is not there."
     try: s = os.stat(path)
-    except ValueError as e: raise OSError(errno.EINVAL, str(e)) from e                        # a name that no file can have
+    # a name that no file can have
+    except ValueError as e: raise OSError(errno.EINVAL, str(e)) from e
     if not stat.S_ISREG(s.st_mode): raise OSError(errno.EINVAL, 'is a folder' if stat.S_ISDIR(s.st_mode) else 'is no ordinary file')
     if s.st_size > MAX_BYTES: raise OSError(errno.EFBIG, _TOO_LARGE.format(s.st_size/2**30))
     return f'{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}', max(s.st_mtime, s.st_ctime)         # the change time cannot be set back, as the modification time can
@@ -686,7 +687,8 @@ def cache_usage(
     folder=None,       # where records are kept; default: `decoded` in the user's cache
 )->pd.DataFrame:       # a row per working size: kind, size, fit, images, mb (10^6 bytes), used (when last, UTC)
     "What the cache of decoded images holds."
-    folder, columns = local_path(folder) if folder is not None else cache_dir()/'decoded', ['kind', 'size', 'fit', 'images', 'mb', 'used']
+    folder = local_path(folder) if folder is not None else cache_dir()/'decoded'
+    columns = ['kind', 'size', 'fit', 'images', 'mb', 'used']
     if not (folder/'index.sqlite').exists(): return pd.DataFrame(columns=columns)
     with _index(folder) as db: rows = db.execute('select works, sum(count), sum(bytes), max(used) from segments group by works order by max(used) desc').fetchall()
     table = pd.DataFrame([(*w.split(' ')[:3], n, b/1e6, u) for w, n, b, u in rows], columns=columns)
