@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FASHION_MNIST', 'CARDS', 'PHOTO_SETS', 'LOADERS', 'MAX_PIXELS', 'MAX_BYTES', 'DataError', 'ImageError', 'MissingData',
-           'FileSpec', 'Card', 'card', 'parse_idx', 'verify', 'find_files', 'fetch', 'stratified_split', 'ImageTable',
-           'load_fashion_mnist', 'load', 'local_path', 'check_image_file', 'read_image']
+           'FileSpec', 'Card', 'card', 'parse_idx', 'verify', 'local_path', 'find_files', 'fetch', 'stratified_split',
+           'ImageTable', 'load_fashion_mnist', 'load', 'check_image_file', 'read_image']
 
 # %% ../nbs/foundation/02_data.ipynb #3517a2a2
 import contextlib, gzip, hashlib, importlib, math, numbers, os, re, stat, struct, time, warnings, zlib
@@ -165,6 +165,13 @@ def verify(
             origin = ('as published' if hashlib.md5(path.read_bytes()).hexdigest() == spec.packed_md5 else 'packed anew') if packed and not problem else '' if problem else 'unpacked'
         rows.append(dict(file=spec.name, found=path.name if path else '', bytes=len(data), origin=origin, ok=not problem, problem=problem))
     return pd.DataFrame(rows, columns=['file', 'found', 'bytes', 'origin', 'ok', 'problem'])
+
+# %% ../nbs/foundation/02_data.ipynb #c2d62a7f
+def local_path(
+    path:str|Path, # as a user writes it
+)->Path:           # with `~` expanded where that user exists; otherwise as it is
+    "A path on this machine; never raises, so that one odd name in a list does not stop the others."
+    return Path(os.path.expanduser(path))
 
 # %% ../nbs/foundation/02_data.ipynb #fd06fe16
 def _places(card, path):
@@ -525,12 +532,6 @@ def _why_no_image(path):
     except UnicodeDecodeError: return 'its format is unknown'
 
 # %% ../nbs/foundation/02_data.ipynb #1bd36703
-def local_path(
-    path:str|Path, # as a user writes it
-)->Path:           # with `~` expanded where that user exists; otherwise as it is
-    "A path on this machine; never raises, so that one odd name in a list does not stop the others."
-    return Path(os.path.expanduser(path))
-
 def check_image_file(
     path:Path, # where an image should be
 ):

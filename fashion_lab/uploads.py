@@ -7,7 +7,7 @@ __all__ = ['LIMIT', 'SUFFIXES', 'shown_name', 'checked_upload', 'on_disk', 'with
            'PairTrial', 'trimmed', 'match_pair', 'SegmentTrial', 'open_segments', 'try_photo']
 
 # %% ../nbs/studio/01a_uploads.ipynb #fa44d7d0
-import contextlib, importlib, inspect, io, re, tempfile
+import contextlib, importlib, inspect, io, re, tempfile, warnings
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,9 @@ def checked_upload(
     if not len(content): raise ValueError(f"{shown} is empty")
     if len(content) > limit: raise ValueError(f"{shown} has {len(content)/1e6:.1f} MB; at most {limit/1e6:g} MB are taken: make it smaller")
     try:
-        with Image.open(io.BytesIO(bytes(content))) as image: kind, (width, height) = image.format, image.size
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')                                                   # Pillow's remark on large images
+            with Image.open(io.BytesIO(bytes(content))) as image: kind, (width, height) = image.format, image.size
     except Image.DecompressionBombError: raise ValueError(f"{shown} has more than {MAX_PIXELS:,} pixels, the limit; make it smaller") from None
     except Exception: kind, width, height = None, 0, 0
     if width*height > MAX_PIXELS: raise ValueError(f"{shown} has {width:,} x {height:,} pixels, and the limit is {MAX_PIXELS:,} in all; make it smaller")
