@@ -6,7 +6,7 @@
 __all__ = ['Archive', 'git_digest', 'unpack', 'link_bytes', 'fetch_archive', 'verify_photos']
 
 # %% ../nbs/foundation/02a_archives.ipynb #a4a171a0
-import contextlib, fnmatch, hashlib, json, os, re, shutil, stat, time, zipfile, zlib
+import contextlib, fnmatch, hashlib, json, os, re, shutil, stat, tempfile, time, urllib.parse, warnings, zipfile, zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,17 @@ from .data import DataError, MissingData, _Broken, _ask, _chunk, _download, _hos
 @dataclass(frozen=True)
 class Archive:
     "Where a set's zip archive is published, and what is taken out of it."
-    urls:tuple    # tried in this order
+    urls:tuple    # tried in this order; over https, because an archive has no digest of its own
     keep:tuple    # patterns of the members to unpack; the folders above what a pattern names are dropped
     tree:str=''   # address of the repository's list of files with their git digests (GitHub's trees interface)
+    known:tuple=() # pairs of (path, SHA-256) of files whose content is known beforehand
+
+    def __post_init__(self):
+        for url in filter(None, (*self.urls, self.tree)):
+            address = urllib.parse.urlsplit(url)
+            if address.scheme == 'https' or address.hostname in ('127.0.0.1', '::1', 'localhost'): continue
+            raise ValueError(f"an archive without a digest is fetched over https only, because nobody would notice a "
+                             f"change on its way; got {url}")
 
 # %% ../nbs/foundation/02a_archives.ipynb #fe682e2d
 def _escape(info): # '' or why a member of an archive is refused
@@ -31,11 +39,16 @@ def _escape(info): # '' or why a member of an archive is refused
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR): return 'is a link' if kind == stat.S_IFLNK else 'is not a plain file'
     return 'is encrypted' if info.flag_bits & 1 else ''
 
-def _wanted(name, keep): # the path under which a member is unpacked, or None
-    parts = name.split('/')
+def _wanted(name, keep):
+    "The path under which a member is unpacked, always below the folder; '' for a member that is not asked for."
+    # a//etc/x.jpg is a/etc/x.jpg
+    parts = [p for p in name.replace('\\', '/').split('/') if p not in ('', '.')]
     for pattern in keep:
-        tail = '/'.join(parts[-len(pattern.split('/')):])
-        if len(parts) <= len(pattern.split('/')) + 1 and fnmatch.fnmatchcase(tail, pattern): return tail # at most one folder above
+        depth = len(pattern.split('/'))
+        tail = '/'.join(parts[-depth:])
+        # at most one folder above
+        if len(parts) <= depth + 1 and fnmatch.fnmatchcase(tail, pattern): return tail
+    return ''
 
 # %% ../nbs/foundation/02a_archives.ipynb #ac4aa184
 def git_digest(
@@ -45,28 +58,61 @@ def git_digest(
     return hashlib.sha1(b'blob %d\0' % len(data) + data).hexdigest()
 
 # %% ../nbs/foundation/02a_archives.ipynb #a7499d69
+def _members(z, name, keep, max_bytes):
+    "{path: member} of what is unpacked of an archive; `DataError` where one member of it cannot be trusted."
+    wanted = {}
+    for info in z.infolist():
+        if why := _escape(info): raise DataError(f"{name} is refused: its member {info.filename!r} {why}")
+        path = '' if info.is_dir() else _wanted(info.filename, keep)
+        if path in wanted:
+            raise DataError(f"{name} is refused: its members {wanted[path].filename!r} and {info.filename!r} are one "
+                            "file")
+        if path: wanted[path] = info
+    size = sum(info.file_size for info in wanted.values())
+    if size > max_bytes:
+        raise DataError(f"{name} is refused: it would unpack to {size:,} bytes, more than {max_bytes:,}")
+    if not wanted:
+        raise DataError(f"{name} holds nothing of the kind {', '.join(keep)}; it is not the archive that was expected")
+    return wanted
+
+# %% ../nbs/foundation/02a_archives.ipynb #ee279542
+def _write_members(z, wanted, folder):
+    "Unpack beside what the folder holds, then move everything into place; {path: [bytes, git digest]}."
+    digests = {}
+    with tempfile.TemporaryDirectory(dir=folder, prefix='.unpacking-') as fresh:
+        for path, info in progress(wanted.items(), 'unpacking', len(wanted)):
+            # raises BadZipFile where its CRC-32 is wrong
+            data = z.read(info)
+            target = Path(fresh)/path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            digests[path] = [len(data), git_digest(data)]
+        for path in digests:
+            (folder/path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(Path(fresh)/path, folder/path)
+    return digests
+
+# %% ../nbs/foundation/02a_archives.ipynb #5638caf5
 def unpack(
     archive:str|Path,        # a zip file
-    folder:str|Path,         # where to put the files; made if missing
+    folder:str|Path,         # where to put the files; made if missing, and what else it holds stays
     keep:tuple,              # patterns of the members to unpack: ('images/*.jpg',); the one folder that may stand above is dropped
     max_bytes:int=8 << 30,   # refuse archives that hold more
 )->dict:                     # path -> [bytes, git digest] of every file
     "Unpack a zip archive that is not trusted; `DataError` for members that lead out of the folder, links, damage or too much content: then nothing is unpacked."
-    folder, name, digests = Path(folder), Path(archive).name, {}
+    folder, name = Path(folder), Path(archive).name
+    made = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         with zipfile.ZipFile(archive) as z:
-            if bad := next((f'{i.filename!r} {why}' for i in z.infolist() if (why := _escape(i))), ''): raise DataError(f"{name} is refused: its member {bad}")
-            wanted = {w: i for i in z.infolist() if not i.is_dir() and (w := _wanted(i.filename, keep))}
-            if (size := sum(i.file_size for i in wanted.values())) > max_bytes: raise DataError(f"{name} is refused: it would unpack to {size:,} bytes, more than {max_bytes:,}")
-            for path, info in progress(wanted.items(), 'unpacking', len(wanted)):
-                data = z.read(info)                                                           # raises BadZipFile where its CRC-32 is wrong
-                (folder/path).parent.mkdir(parents=True, exist_ok=True); (folder/path).write_bytes(data)
-                digests[path] = [len(data), git_digest(data)]
+            wanted = _members(z, name, keep, max_bytes)
+            folder.mkdir(parents=True, exist_ok=True)
+            return _write_members(z, wanted, folder)
     except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as e:                 # RuntimeError: locked by a password, or packed in a way that Python does not know
-        shutil.rmtree(folder, ignore_errors=True)
         raise DataError(f"{name} is damaged, or no zip archive: {e}") from e
-    if not digests: raise DataError(f"{name} holds nothing of the kind {', '.join(keep)}; it is not the archive that was expected")
-    return digests
+    finally:
+        for f in made:
+            # only what is empty, because nothing was unpacked
+            with contextlib.suppress(OSError): f.rmdir()
 
 # %% ../nbs/foundation/02a_archives.ipynb #9395d836
 def link_bytes(
@@ -145,34 +191,71 @@ def fetch_archive(
     return folder
 
 # %% ../nbs/foundation/02a_archives.ipynb #5beb51c4
+def _compare(digests, fresh, archive, tree):
+    "What unpacked files were compared with, in words, and those that differ from it."
+    known = [(p, digest) for p, digest in archive.known if p in digests]
+    wrong = [p for p, digest in known if hashlib.sha256((fresh/p).read_bytes()).hexdigest() != digest]
+    if tree is None: return 'CRC-32 of every file', wrong
+    wrong += [p for p, (_, digest) in digests.items() if tree.get(p) != digest]
+    return "CRC-32 of every file, and its git digest with the repository's", wrong
+
+# %% ../nbs/foundation/02a_archives.ipynb #69f838c2
 def _fetch_into(folder, work, name, archive, retries, timeout, pause):
     "Fetch, unpack, compare, and move into place; the caller holds the lock."
     file, fresh = work/'archive.zip', work/'unpacked'
     url = _get_archive(archive, file, retries, timeout, pause) if not file.exists() else 'an earlier download'
     shutil.rmtree(fresh, ignore_errors=True)
     try: digests = unpack(file, fresh, archive.keep)
-    except DataError: file.unlink(); shutil.rmtree(fresh, ignore_errors=True); raise
+    except DataError:
+        file.unlink()
+        raise
     with zipfile.ZipFile(file) as z: comment = z.comment.decode('ascii', 'replace')           # GitHub writes the commit here
     tree = _git_tree(archive.tree, timeout) if archive.tree else None
-    wrong = [p for p, (_, d) in digests.items() if tree is not None and tree.get(p) != d]
-    if wrong and comment and comment in archive.tree: file.unlink(); shutil.rmtree(fresh); raise DataError(f"{len(wrong):,} of {len(digests):,} files differ from the repository's own digests, for instance {wrong[0]}; the archive was removed")
-    compared = 'CRC-32 of every file' + (", and its git digest with the repository's" if tree is not None and not wrong else '')
+    compared, wrong = _compare(digests, fresh, archive, tree)
+    if wrong:
+        file.unlink()
+        shutil.rmtree(fresh)
+        raise DataError(f"{len(wrong):,} of {len(digests):,} files differ from the repository's own digests, for "
+                        f"instance {wrong[0]}; the archive was removed")
+    if tree is None:
+        why = 'no digests of it are published'
+        if archive.tree: why = f"{_host(archive.tree)} did not answer with its digests"
+        warnings.warn(f"the files of {name or folder.name} were compared with the checksums inside their archive only "
+                      f"({why}): that notices damage, but no exchange")
     manifest = dict(set=name, url=url, commit=comment, compared=compared, files=digests)
-    for path in sorted(digests, key=lambda p: '/' not in p): (folder/path).parent.mkdir(parents=True, exist_ok=True); os.replace(fresh/path, folder/path)
+    for path in sorted(digests, key=lambda p: '/' not in p):
+        (folder/path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(fresh/path, folder/path)
     with atomic_path(folder/'manifest.json') as tmp: tmp.write_text(json.dumps(manifest, indent=0))
 
 # %% ../nbs/foundation/02a_archives.ipynb #c49c2445
+def _noted_files(manifest):
+    "[(path, bytes, git digest)] from a manifest; `DataError` where it is not what `fetch_archive` wrote."
+    damaged = DataError(f"{manifest.name} in {manifest.parent} is damaged; remove the folder and fetch it again")
+    try: files = json.loads(manifest.read_text(encoding='utf-8'))['files']
+    except (ValueError, KeyError, TypeError, RecursionError) as e: raise damaged from e
+    if not isinstance(files, dict): raise damaged
+    for path, noted in files.items():
+        inside = path and not os.path.isabs(path) and '..' not in Path(path).parts and '\0' not in path
+        if not inside or not isinstance(noted, list) or list(map(type, noted)) != [int, str]: raise damaged
+    return [(path, *noted) for path, noted in files.items()]
+
+# %% ../nbs/foundation/02a_archives.ipynb #5e0420de
 def verify_photos(
     folder:str|Path, # a folder that `fetch_photos` filled
 )->pd.DataFrame:     # a row per file: file, bytes, ok, problem
     "Compare every file with the digest that was noted when it was fetched; changes nothing."
     folder = Path(folder)
-    if not (folder/'manifest.json').exists(): raise MissingData(f"{folder} has no manifest.json, which fetch_photos writes; there is nothing to compare its files with")
-    try: files = json.loads((folder/'manifest.json').read_text())['files']
-    except (ValueError, KeyError) as e: raise DataError(f"manifest.json in {folder} is damaged; remove the folder and fetch it again") from e
+    manifest = folder/'manifest.json'
+    if not manifest.is_file():
+        raise MissingData(f"{folder} has no manifest.json, which fetch_photos writes; there is nothing to compare its "
+                          "files with")
     def problem(path, size, digest):
+        if not os.path.lexists(folder/path): return 'is missing'
+        if not os.path.isfile(folder/path): return 'is no file'
         try: data = (folder/path).read_bytes()
-        except OSError as e: return 'is missing' if isinstance(e, FileNotFoundError) else f'cannot be read ({e.strerror})'
-        return '' if git_digest(data) == digest else 'has changed' if len(data) == size else f'has {len(data):,} bytes instead of {size:,}'
-    rows = [dict(file=p, bytes=n, problem=problem(p, n, d)) for p, (n, d) in files.items()]
+        except OSError as e: return f'cannot be read ({e.strerror})'
+        if git_digest(data) == digest: return ''
+        return 'has changed' if len(data) == size else f'has {len(data):,} bytes instead of {size:,}'
+    rows = [dict(file=p, bytes=size, problem=problem(p, size, digest)) for p, size, digest in _noted_files(manifest)]
     return pd.DataFrame(rows, columns=['file', 'bytes', 'problem']).assign(ok=lambda t: t.problem == '')

@@ -54,7 +54,11 @@ def cmd_data(args)->int:
     if args.find: print(place_of(args.name, path)); return 0
     if args.fetch: print(fetch_set(args.name, path))
     if args.verify: return verify_set(args.name, path)
-    print(page_of(args.name, path, 'synthetic' if args.source == 'synthetic' else 'real'))
+    from fashion_lab.data import MissingData, card
+    try: print(page_of(args.name, path, 'synthetic' if args.source == 'synthetic' else 'real'))
+    except MissingData:
+        print(f'{card(args.name)._repr_markdown_()}\n\nNot on this machine.')
+        raise
     return 0
 
 def existing(path)->str: # the same
@@ -64,12 +68,16 @@ def existing(path)->str: # the same
     return one_of(path, ('real', 'synthetic', 'a folder or a table that is there'), 'source')
 
 def page_of(name, path, source)->str: # Markdown
-    "The card of a data set with what was found."
+    "The card of a data set with what was found, as the labs read it; `MissingData` where it is nowhere."
     from fashion_lab.data import CARDS, card, load
-    from fashion_lab.photo_sets import describe
-    if card(name).name not in CARDS: return describe(name, path, source, shown=10_000)
+    if name == 'facades' and path is not None:
+        from fashion_lab.labs.segmentation import is_facades
+        from fashion_lab.masks import load_masked
+        if not is_facades(path): return load_masked(path).report(shown=10_000)
     table = load(name, path=path, source=source, download=False)
-    return f'{card(name)._repr_markdown_()}\n\n{"Drawn, synthetic" if source == "synthetic" else "Found"}: {table!r}.\n\n{table.counts().to_markdown()}'
+    if card(name).name not in CARDS: return table.report(shown=10_000)
+    found = 'Drawn, synthetic' if source == 'synthetic' else 'Found'
+    return f'{card(name)._repr_markdown_()}\n\n{found}: {table!r}.\n\n{table.counts().to_markdown()}'
 
 # %% ../nbs/studio/01_cli.ipynb #72988f91
 def fetch_set(name, path=None)->Path:
@@ -433,7 +441,7 @@ def compute_arguments(s):
 
 def export_arguments(s):
     s.add_argument('lab', metavar='LAB', help='a lab, as `fashion_lab list` names it')
-    s.add_argument('--format', default='onnx', help='onnx, safetensors or torch-export; default: %(default)s')
+    s.add_argument('--format', default='onnx', help='onnx, torch-export, or for the small networks of fashion_mnist and compression safetensors; default: %(default)s')
     s.add_argument('--int8', action='store_true', help='onnx in 8-bit integers, calibrated on training pictures')
     s.add_argument('--run', metavar='FOLDER', help="a finished run's folder; default: the run that answers for photos")
     s.add_argument('--source', metavar='WHICH', help='as for predict')

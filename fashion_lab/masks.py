@@ -6,16 +6,17 @@
 __all__ = ['mask_pairs', 'MaskCode', 'infer_code', 'read_mask', 'named_classes', 'given_code', 'load_masked']
 
 # %% ../nbs/foundation/14a_masks.ipynb #74c2ec0b
-import csv, hashlib, re
+import hashlib, html, re
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .core import atomic_path, cache_dir, n_cores, one_of, progress
-from .data import DataError, ImageError, read_image
-from .photo_sets import _SPLITS, PhotoSet, mask_problem, split_items
-from .photos import decode_mask, left_out, problem_table, scan
+from .data import DataError, ImageError, local_path, read_image
+from .items import _rows
+from .photo_sets import PhotoSet, mask_problem, split_items, split_name
+from .photos import decode_mask, left_out, mask_palette, numbers_are_classes, problem_table, scan
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,11 @@ from PIL import Image
 _MASK_FOLDERS = ('masks', 'mask', 'labels', 'annotations', 'segmentationclass', 'gt', 'labelimages')
 _TAIL = re.compile(r'[_\-. ]?(mask|label|labels|seg|gt|labelids)$', re.I)
 
+def _split_of(path):
+    "The split that one of a file's folders names; '' where none does."
+    return next(filter(None, map(split_name, path.parts[:-1])), '')
+
+# %% ../nbs/foundation/14a_masks.ipynb #c8b31611
 def mask_pairs(
     folder, # photographs and masks, beside each other or in folders such as images/ and masks/; perhaps in train/, valid/ and test/
 )->tuple:   # (a table: id, path, mask, split; a list of (file, problem))
@@ -42,10 +48,13 @@ def mask_pairs(
     of, none = _matched(photos, apart, beside)
     bad += none
     for p in photos:
-        if mask := of.get(p): rows.append(dict(id=p.with_suffix('').as_posix(), path=p.as_posix(), mask=mask.as_posix(), split=next((_SPLITS.get(x.lower()) for x in p.parts[:-1] if x.lower() in _SPLITS), '')))
+        if mask := of.get(p):
+            rows.append(dict(id=p.with_suffix('').as_posix(), path=p.as_posix(), mask=mask.as_posix(),
+                             split=_split_of(p)))
     bad += [(str(p), 'is a mask without a photograph of its name') for p in apart if p not in set(of.values())]
     return pd.DataFrame(rows, columns=['id', 'path', 'mask', 'split']), bad
 
+# %% ../nbs/foundation/14a_masks.ipynb #f056884a
 def _matched(photos, masks, beside): # ({photograph: mask}, [(photograph, problem)]); where a name occurs more than once, the folders decide
     named, shared = defaultdict(list), Counter(_key(p, beside) for p in photos)
     for m in masks: named[_key(m, beside)].append(m)
@@ -61,8 +70,9 @@ def _matched(photos, masks, beside): # ({photograph: mask}, [(photograph, proble
     for p in [p for p, m in of.items() if claims[m] > 1]: bad.append((str(p), f'shares its name with another photograph, and {of.pop(p)} can belong to only one of them'))
     return of, bad
 
+# %% ../nbs/foundation/14a_masks.ipynb #da1eabe7
 def _inner(p): # folders that tell files of one name apart
-    return [x for x in p.parts[:-1] if x.lower() not in _MASK_FOLDERS and x.lower() not in _SPLITS]
+    return [x for x in p.parts[:-1] if x.lower() not in _MASK_FOLDERS and not split_name(x)]
 
 def _within(a, b): # whether b holds all of a, in this order
     rest = iter(b)
@@ -70,8 +80,7 @@ def _within(a, b): # whether b holds all of a, in this order
 
 def _key(p, beside): # what a photograph and its mask share
     if beside: return p.with_suffix('').as_posix()
-    split = next((_SPLITS[x.lower()] for x in p.parts[:-1] if x.lower() in _SPLITS), '')
-    return f'{split}/{_TAIL.sub("", p.stem)}'
+    return f'{_split_of(p)}/{_TAIL.sub("", p.stem)}'
 
 # %% ../nbs/foundation/14a_masks.ipynb #4a41320e
 @dataclass(frozen=True)
@@ -91,24 +100,43 @@ class MaskCode:
 
     def _repr_html_(self):
         dots = [f'<span style="background:#{bytes(c).hex()};padding:0 .8em;border:1px solid #888"></span>' for c in self.colours]
-        return f"<p>{'Inferred' if self.inferred else 'Given'} classes, {self.kind} masks</p>" + self.table().assign(colour=dots).to_html(index=False, escape=False, float_format='{:.2%}'.format)
+        table = self.table()
+        table['class'] = [html.escape(str(c)) for c in table['class']]
+        title = f"{'Inferred' if self.inferred else 'Given'} classes, {self.kind} masks"
+        return f'<p>{title}</p>' + table.assign(colour=dots).to_html(index=False, escape=False,
+                                                                     float_format='{:.2%}'.format)
 
+# %% ../nbs/foundation/14a_masks.ipynb #5954c397
 _FEW = 32 # so many values are classes, also those that fill no area, such as pillars one pixel wide
 
 @dataclass
-class _Seen: # what one mask holds: {key: [pixels, whether it fills an area somewhere]}, and its palette
-    kind:str
-    counts:dict
-    palette:list|None
+class _Seen:
+    "What one mask holds."
+    kind:str     # 'index' or 'colour'
+    counts:dict  # number or 0xRRGGBB -> [pixels, whether it fills an area somewhere]
+    palette:list # (red, green, blue) of each number; empty where there is none
 
-def _pixels_of(path): # (kind, values (H, W) int64, palette or None); `ImageError` where it is no mask
+    def as_colours(self):
+        "The same mask with colours for numbers: those of its palette, or greys."
+        if self.kind == 'colour': return self
+        colours = _colours_of(np.array(list(self.counts)), self.palette).tolist()
+        return _Seen('colour', dict(zip(colours, self.counts.values())), self.palette)
+
+# %% ../nbs/foundation/14a_masks.ipynb #bc530cd4
+def _colours_of(numbers, palette):
+    "The colours 0xRRGGBB of a mask's numbers, by its palette; greys where it has none."
+    colours = np.arange(256) * 0x10101
+    for k, (r, g, b) in enumerate(palette): colours[k] = r << 16 | g << 8 | b
+    return colours[numbers]
+
+def _pixels_of(path):
+    "(kind, values (H, W) int64, palette) of a mask; `ImageError` where it is none."
     try: values = decode_mask(path)[0]
     except ImageError as e:
         if 'coloured picture' not in str(e): raise
         rgb = np.asarray(read_image(path)[0], np.int64)
-        return 'colour', rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2], None
-    with Image.open(path) as im: palette = im.getpalette()[:768] if im.mode == 'P' else None
-    return 'index', values.astype(np.int64), palette
+        return 'colour', rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2], []
+    return 'index', values.astype(np.int64), mask_palette(path)
 
 def _solid(v): # pixels whose neighbours above, below, left and right are the same; the picture's edge counts as the same
     p = np.pad(v, 1, mode='edge')
@@ -121,12 +149,11 @@ def _look(path):
     return _Seen(kind, {int(k): [int(c), int(k) in full] for k, c in zip(keys, n)}, palette)
 
 # %% ../nbs/foundation/14a_masks.ipynb #e3314e81
-def infer_code(
-    paths,               # mask files
-    names=None,          # class names, in the order of the values; default: what a colour or number is called
-    most:int=64,         # more classes than this are taken for a picture that is no mask
-)->tuple:                # (`MaskCode`, {path: problem})
-    "Look at every mask, find the classes and name the files that do not fit; a `DataError` where they are no masks at all."
+_OWN_PALETTES = ('the masks have palettes of their own, in which one number has several colours, '
+                 'so numbers are no classes: {}')
+
+def _look_at(paths):
+    "({path: what it holds}, {path: problem}) of mask files."
     seen, problems = {}, {}
     def look(p):
         try: return _look(p)
@@ -135,23 +162,57 @@ def infer_code(
         for p, s in zip(paths, progress(pool.map(look, paths), 'looking at masks', len(paths))):
             if isinstance(s, str): problems[p] = s
             else: seen[p] = s
+    return seen, problems
+
+def _numbers_agree(seen): return numbers_are_classes((s.palette, s.counts) for s in seen.values())
+
+# %% ../nbs/foundation/14a_masks.ipynb #79d16c19
+def _in_colours(seen, problems):
+    "All masks by their colours; files in which colours cannot be classes are left out, with a problem."
+    out, known = {}, set()
+    for p, s in seen.items():
+        colours = s.as_colours()
+        if len(colours.counts) < len(s.counts):
+            problems[p] = 'has one colour for several numbers, where the other masks are told apart by colours'
+        else: out[p] = colours
+    for p, s in out.items():
+        if seen[p].kind == 'colour' or s.palette: known.update(s.counts)
+    for p in list(out):
+        grey = [] if seen[p].kind == 'colour' or out[p].palette else [k for k in out[p].counts if k not in known]
+        if grey: # a colour map may happen to be grey, black mostly; other greys are numbers
+            problems[p] = f'holds the number {grey[0] & 255}, where the other masks hold colours'
+            del out[p]
+    return out
+
+# %% ../nbs/foundation/14a_masks.ipynb #924ebbb5
+def infer_code(
+    paths,               # mask files
+    names=None,          # class names, in the order of the values; default: what a colour or number is called
+    most:int=64,         # more classes than this are taken for a picture that is no mask
+)->tuple:                # (`MaskCode`, {path: problem})
+    "Look at every mask, find the classes and name the files that do not fit; a `DataError` where they are no masks at all."
+    seen, problems = _look_at(paths)
     if not seen: raise DataError(f"none of the {len(paths)} masks can be read; the first {next(iter(problems.values()), 'is missing')}")
     kind = 'colour' if any(s.kind == 'colour' for s in seen.values()) else 'index'
+    if kind == 'index' and not _numbers_agree(seen):
+        if names is not None:
+            raise DataError(_OWN_PALETTES.format('give the names in classes.csv with the columns name,r,g,b'))
+        kind = 'colour'
+    if kind == 'colour': seen = _in_colours(seen, problems)
+
     total, filled = Counter(), set()
     for s in seen.values():
-        for k, (n, full) in s.counts.items():
-            key = k*0x10101 if kind == 'colour' and s.kind == 'index' else k                # a colour map that happens to be grey: black, mostly
+        for key, (n, full) in s.counts.items():
             total[key] += n
             if full: filled.add(key)
     keys = sorted(total if len(total) <= _FEW else filled)                    # smoothing makes many colours: where there are few, all are meant
-    filled = set(keys)
     if len(keys) > most: raise DataError(f"{len(keys)} {'colours' if kind == 'colour' else 'values'} fill areas of these pictures, and {most} classes are the most: are they photographs, or saved with losses? Save masks as PNG")
     for p, s in seen.items():
-        stray = [k for k in s.counts if (k*0x10101 if kind == 'colour' and s.kind == 'index' else k) not in filled]
-        if stray: problems[p] = _strays(stray, s, kind)
+        if stray := [k for k in s.counts if k not in set(keys)]: problems[p] = _strays(stray, s, kind)
     palette = next((s.palette for s in seen.values() if s.palette), None)
     return _code(kind, keys, names, palette, total), problems
 
+# %% ../nbs/foundation/14a_masks.ipynb #d8139b2b
 def _strays(stray, s, kind): # the end of a sentence about a file
     n, of = sum(s.counts[k][0] for k in stray), sum(c for c, _ in s.counts.values())
     what = 'blended colours' if kind == 'colour' else 'values that fill no area'
@@ -160,7 +221,8 @@ def _strays(stray, s, kind): # the end of a sentence about a file
 
 def _code(kind, keys, names, palette, total):
     if names is not None and len(names) != len(keys): raise DataError(f"{len(names)} class names were given, but the masks hold {len(keys)} {'colours' if kind == 'colour' else 'values'}: {', '.join(f'#{k:06x}' if kind == 'colour' else str(k) for k in keys[:20])}")
-    rgb = [((k >> 16) & 255, (k >> 8) & 255, k & 255) for k in keys] if kind == 'colour' else [tuple(palette[3*k:3*k + 3]) if palette and len(palette) >= 3*k + 3 else _wheel(i) for i, k in enumerate(keys)]
+    if kind == 'colour': rgb = [((k >> 16) & 255, (k >> 8) & 255, k & 255) for k in keys]
+    else: rgb = [palette[k] if palette and k < len(palette) else _wheel(i) for i, k in enumerate(keys)]
     called = tuple(names) if names is not None else tuple(f'#{k:06x}' if kind == 'colour' else f'class {k}' for k in keys)
     n = sum(total[k] for k in keys)
     return MaskCode(kind, tuple(rgb) if kind == 'colour' else tuple(keys), called, tuple(rgb), tuple(total[k]/n for k in keys), names is None)
@@ -177,8 +239,8 @@ def read_mask(
 )->np.ndarray:           # uint8 (H, W): positions in `code.names`
     "A mask as class indices; an `ImageError` names values that are no class."
     one_of(blended, ('refuse', 'nearest'), 'way with blended pixels')
-    kind, v, _ = _pixels_of(path)
-    if code.kind == 'colour' and kind == 'index': v = v*0x10101
+    kind, v, palette = _pixels_of(path)
+    if code.kind == 'colour' and kind == 'index': v = _colours_of(v, palette)
     if code.kind == 'index' and kind == 'colour': raise ImageError(f"{Path(path).name} is a colour map, and the code is for class numbers")
     known = np.array([(k[0] << 16 | k[1] << 8 | k[2]) if code.kind == 'colour' else k for k in code.keys])
     order = known.argsort(); at = np.searchsorted(known[order], v).clip(max=len(known) - 1)
@@ -196,20 +258,25 @@ def named_classes(
 ):          # (names, keys or None), or `None` where there is no such file
     "Class names that stand in a file; a `DataError` where it cannot be understood."
     folder = Path(folder)
-    if (f := folder/'classes.txt').is_file(): return [l.strip() for l in _text(f).splitlines() if l.strip()], None
+    if (f := folder/'classes.txt').is_file():
+        lines = map(str.strip, _text(f).splitlines())
+        return list(filter(None, lines)), None
     if not (f := folder/'classes.csv').is_file(): return None
-    rows = list(csv.DictReader(_text(f).splitlines(), skipinitialspace=True))
-    columns = set(rows[0]) if rows else set()
+    columns, rows = _rows(_text(f), f.name)
+    rows = [dict(zip(columns, cells)) for _, cells in rows]
+    if not rows: raise DataError(f"{f.name} names the columns {', '.join(columns)}, but no class")
     try:
-        if {'name', 'r', 'g', 'b'} <= columns: return [r['name'] for r in rows], [tuple(int(r[c]) for c in 'rgb') for r in rows]
-        if {'name', 'value'} <= columns: return [r['name'] for r in rows], [int(r['value']) for r in rows]
-    except (TypeError, ValueError) as e: raise DataError(f"{f.name} holds something that is no number ({e})") from e
-    raise DataError(f"{f.name} needs the columns name,value or name,r,g,b; it has {', '.join(sorted(columns)) or 'no rows'}")
+        if {'name', 'r', 'g', 'b'} <= set(columns):
+            return [r['name'] for r in rows], [tuple(int(r[c]) for c in 'rgb') for r in rows]
+        if {'name', 'value'} <= set(columns): return [r['name'] for r in rows], [int(r['value']) for r in rows]
+    except ValueError as e: raise DataError(f"{f.name} holds something that is no number ({e})") from e
+    raise DataError(f"{f.name} needs the columns name,value or name,r,g,b; it has {', '.join(sorted(columns))}")
 
 def _text(f): # with or without the mark that some editors put in front
     try: return f.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as e: raise DataError(f"{f.name} is not written in UTF-8 ({e.reason} at byte {e.start}): save it as UTF-8") from e
 
+# %% ../nbs/foundation/14a_masks.ipynb #70119949
 def given_code(
     names, # of the classes
     keys,  # numbers, or (r, g, b)
@@ -221,8 +288,9 @@ def given_code(
     if twice := [n for n, c in Counter(names).items() if c > 1]: raise DataError(f"every class needs a name of its own, but {twice[0]!r} is given {Counter(names)[twice[0]]} times")
     return MaskCode('colour' if colour else 'index', tuple(keys), tuple(names), tuple(keys) if colour else tuple(_wheel(i) for i in range(len(keys))), (), False)
 
+# %% ../nbs/foundation/14a_masks.ipynb #9f286ff4
 def _translated(path, code, blended): # the index mask of a colour map, in the cache
-    key = hashlib.sha256(repr((code.keys, blended)).encode() + Path(path).read_bytes()).hexdigest()[:32]
+    key = hashlib.sha256(repr((2, code.keys, blended)).encode() + Path(path).read_bytes()).hexdigest()[:32]
     out = cache_dir()/'masks'/f'{key}.png'
     if not out.exists():
         with atomic_path(out) as tmp: Image.fromarray(read_mask(path, code, blended)).save(tmp)
@@ -240,28 +308,50 @@ def load_masked(
     blended:str='refuse',  # as in `read_mask`
 )->PhotoSet:               # its `classes` and `colours` are the code's
     "Photographs with a mask each, of any kind; raises `MissingData` for no folder, `DataError` where none can be used."
-    root = Path(folder).expanduser(); items, bad = mask_pairs(root)
+    root = local_path(folder)
+    items, bad = mask_pairs(root)
     if not len(items): raise DataError(f"no photograph in {root.name} has a mask: expected photo.jpg and photo.png beside each other, or images/ and masks/; {left_out(problem_table(bad), len(bad))}")
-    known = named_classes(root)
-    names, keys = (classes, None) if classes is not None else known or (None, None)
     files = [root/m for m in items['mask']]
-    if keys: code, why = given_code(names, keys), {f: w for f in files if (w := _unknown(f, given_code(names, keys), blended))}
-    else:
-        code, why = infer_code(files, names)
-        if blended == 'nearest': why = {f: w for f, w in why.items() if 'edges were smoothed' not in w}
+    code, why = _code_of(files, classes, named_classes(root), blended)
     bad += [(p, f'has a mask that {why[f]}') for p, f in zip(items.path, files) if f in why]
     good = np.array([f not in why for f in files])
-    values, map_ = set(range(256)), None
-    if code.kind == 'colour' or blended == 'nearest': items['mask'] = [_translated(f, code, blended) if ok else '' for f, ok in zip(files, good)]
-    else: map_ = {int(k): i for i, k in enumerate(code.keys)}; map_ = None if map_ == {i: i for i in range(len(map_))} else map_
+
+    translated = code.kind == 'colour' or blended == 'nearest'
+    if translated: items['mask'] = [_translated(f, code, blended) if ok else '' for f, ok in zip(files, good)]
     for i in np.flatnonzero(good):
-        if w := mask_problem(root/items.path[i], root/items['mask'][i], values): good[i] = False; bad.append((items.path[i], w))
+        problem = mask_problem(root/items.path[i], root/items['mask'][i], set(range(256)))
+        if problem: bad.append((items.path[i], problem))
+        good[i] = not problem
     if not good.any(): raise DataError(f"none of the photographs in {root.name} has a usable mask: {left_out(problem_table(bad), len(bad))}")
-    items = items[good].reset_index(drop=True)
-    if (items.split == '').any(): items['split'] = split_items(items, valid_frac, test_frac, None, None, seed)
+    items, bad = _one_way_to_split(items[good].reset_index(drop=True), bad)
+    if not items.split.all(): items['split'] = split_items(items, valid_frac, test_frac, None, None, seed)
+
+    values = {int(k): i for i, k in enumerate(code.keys)} if not translated else {}
+    if all(k == i for k, i in values.items()): values = None
     note = f"{code.kind} masks, classes {'inferred' if code.inferred else 'as given'}: {', '.join(code.names)}."
-    s = PhotoSet(items, list(code.names), root.resolve().name, 'real', root, kind='masks', problems=problem_table(bad), notes=(note,), size=size or 256, fit=fit, mask_values=map_, colours=code.colours)
+    s = PhotoSet(items, list(code.names), root.resolve().name, 'real', root, kind='masks', problems=problem_table(bad),
+                 notes=(note,), size=size or 256, fit=fit, mask_values=values, colours=code.colours)
     return s.readable() if size else s
+
+# %% ../nbs/foundation/14a_masks.ipynb #a110ea05
+def _code_of(files, classes, written, blended):
+    "(`MaskCode` of mask files, {path: problem}) from class names, from what is `written` beside them, or from what they hold."
+    names, keys = (classes, None) if classes is not None else written or (None, None)
+    if not keys:
+        code, why = infer_code(files, names)
+        if blended == 'nearest': why = {f: w for f, w in why.items() if 'edges were smoothed' not in w}
+        return code, why
+    code = given_code(names, keys)
+    if code.kind == 'index' and not _numbers_agree(_look_at(files)[0]):
+        raise DataError(_OWN_PALETTES.format('give name,r,g,b instead of name,value'))
+    return code, {f: w for f in files if (w := _unknown(f, code, blended))}
+
+def _one_way_to_split(items, bad):
+    "Where some photographs lie in folders that name a split, those that do not are left out."
+    if items.split.all() or not items.split.any(): return items, bad
+    outside = items.path[items.split == '']
+    bad = bad + [(p, 'lies in no folder train, valid or test, as others do') for p in outside]
+    return items[items.split != ''].reset_index(drop=True), bad
 
 def _unknown(path, code, blended): # what is wrong with a mask, the end of a sentence; '' where nothing is
     try: read_mask(path, code, blended)

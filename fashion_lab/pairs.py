@@ -15,11 +15,12 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from .core import one_of
-from .data import DataError
+from .data import DataError, local_path
 from .draw_shoes import PairDrawer
-from .items import photo_stats, read_items
+from .items import _listed as listed, photo_stats, read_items
 from .photos import DecodedCache, left_out, problem_table, scan
-from .photo_sets import (_INSTEAD, _LAYOUTS, SHOE_PAIRS, LazyImages, PhotoSet, _check_source, _Draw, _listed_photos, _square, find_photos, shoe_annotations, split_items)
+from .photo_sets import (_INSTEAD, _LAYOUTS, SHOE_PAIRS, LazyImages, PhotoSet, _check_source, _Draw, _file_of,
+                                    _listed_photos, _square, find_photos, shoe_annotations, split_items, split_name, with_splits)
 
 # %% ../nbs/foundation/02d_pairs.ipynb #fcb8c4bf
 def _rings(shoes, keys, rng, near):
@@ -179,27 +180,44 @@ _LAYOUTS['shoe_pairs'] = _no_course
 _INSTEAD['shoe_pairs'] = 'clothing', 'Neither single shoes (train, test_m, test_w with files like u001_1_left_w.jpg) nor photos of two shoes (the clothing dataset) were found.'
 
 # %% ../nbs/foundation/02d_pairs.ipynb #eb909d83
+def _course_shoes(found):
+    "{(split, student, pair, side): (path, tag)} of the files in the course layout, and [(file, problem)] of the others."
+    shoes, bad = {}, [(p, why) for p, why in zip(found.path, found.problem) if why]
+    for path in found.path[found.problem == '']:
+        split, name = course_split(path), course_name(PurePosixPath(path).name)
+        if not split and name: bad.append((path, f"lies in none of the folders {', '.join(COURSE_SPLITS)}"))
+        if not split: continue                                                                # not part of the layout
+        if name is None:
+            bad.append((path, 'has a name of another kind than u001_1_left_w.jpg'))
+            continue
+        other = shoes.setdefault((split, *name[:3]), (path, name[3]))[0]
+        if other != path: bad.append((path, f'shows a shoe that {other} shows already'))
+    return shoes, bad
+
+# %% ../nbs/foundation/02d_pairs.ipynb #03ccc8f5
 def read_course(
     folder:str|Path, # with the folders train, test_m and test_w, and perhaps valid
     pairs:int=3,     # how many pairs a student has
 )->tuple:            # a row per pair (pair, person, gender, split, image_left, image_right), and a row per file or student that cannot be used (file, problem)
     "The pairs of shoes in the course layout; raises `DataError` if no student is complete."
     found = scan(folder)
-    bad, shoes = [(p, w) for p, w in zip(found.path, found.problem) if w], {}
-    for path in found.path[found.problem == '']:
-        split, name = course_split(path), course_name(PurePosixPath(path).name)
-        if not split and name: bad.append((path, f"lies in none of the folders {', '.join(COURSE_SPLITS)}")); continue
-        if not split: continue                                                                # not part of the layout
-        if name is None: bad.append((path, 'has a name of another kind than u001_1_left_w.jpg')); continue
-        other = shoes.setdefault((split, *name[:3]), (path, name[3]))[0]
-        if other != path: bad.append((path, f'shows a shoe that {other} shows already'))
+    shoes, bad = _course_shoes(found)
     rows = []
     for split, student in dict.fromkeys(k[:2] for k in shoes):
-        lacking = [f'{k}_{side}' for k in range(1, pairs + 1) for side in ('left', 'right') if (split, student, k, side) not in shoes]
-        if lacking: bad.append((f'{split}/u{student:03d}', f"lacks {', '.join(lacking)}: a student needs {pairs} whole pairs")); continue
+        person = f'{split}-u{student:03d}'
+        wanted = [(k, side) for k in range(1, pairs + 1) for side in ('left', 'right')]
+        lacking = [f'{k}_{side}' for k, side in wanted if (split, student, k, side) not in shoes]
+        if lacking:
+            bad.append((f'{split}/u{student:03d}', f"lacks {', '.join(lacking)}: a student needs {pairs} whole pairs"))
+            continue
         for k in range(1, pairs + 1):
-            (left, gender), (right, _) = shoes[split, student, k, 'left'], shoes[split, student, k, 'right']
-            rows.append(dict(pair=f'{split}-u{student:03d}-{k}', person=f'{split}-u{student:03d}', gender=gender, split=split, image_left=left, image_right=right))
+            left, gender = shoes[split, student, k, 'left']
+            right, other = shoes[split, student, k, 'right']
+            if gender != other:
+                bad.append((right, f'carries the tag {other}, and the left shoe of its pair the tag {gender}: the '
+                                   f'left one counts'))
+            rows.append(dict(pair=f'{person}-{k}', person=person, gender=gender, split=split, image_left=left,
+                             image_right=right))
     if not rows: raise DataError(f"no student in {folder} is complete: {left_out(problem_table(bad), len(found), 'files')}")
     return pd.DataFrame(rows), problem_table(bad)
 
@@ -218,19 +236,40 @@ def _photo_pairs(root):
                              floor=_floors(cuts.path.tolist(), root), box_left=[b[0] for b in boxes], box_right=[b[1] for b in boxes])), problems
 
 # %% ../nbs/foundation/02d_pairs.ipynb #0fbcff1d
+def _pair_split(text):
+    "The split that a cell of a table names: train, valid or test, or a part of the course layout; '' for anything else."
+    name = re.sub(r'[\s_-]+', '_', text.lower())
+    name = _SPLIT_NAMES.get(name, name)
+    return name if name in COURSE_SPLITS else split_name(text)
+
+# %% ../nbs/foundation/02d_pairs.ipynb #4747383b
 def _pair_table(table, root):
     "A user's own table of pairs, and those whose files are not there."
+    name = 'the table' if isinstance(table, pd.DataFrame) else Path(table).name
     shoes = read_items(table, required=['person', 'image_left', 'image_right'], id_col='pair', label_col=None)
-    lost = [next((str(p) for p in pair if not (root/str(p)).is_file()), '') for pair in zip(shoes.image_left, shoes.image_right)]
-    shoes, bad = shoes[[not p for p in lost]].reset_index(drop=True), problem_table((p, 'does not exist') for p in lost if p)
-    if not len(shoes): raise DataError(f"none of the pairs in the table can be used: {left_out(bad, len(lost))}")
-    return shoes, bad
+    if shoes.person.isna().any():
+        nobody = shoes.pair[shoes.person.isna()].tolist()
+        raise DataError(f"{name} names no person for the pairs {listed(nobody)}; every pair needs one, because wrong "
+                        "pairs are made by person")
+    shoes = with_splits(shoes, name, read=_pair_split, allowed=(*COURSE_SPLITS, 'test'))
+
+    bad, keep = [], []
+    for k, pair in enumerate(zip(shoes.image_left, shoes.image_right)):
+        files = ['' if pd.isna(f) else _file_of(str(f), root) for f in pair]
+        if all(files): keep.append((k, *files))
+        elif any(pd.isna(f) for f in pair): bad.append((shoes.pair[k], 'names one image only, or none'))
+        else: bad += [(str(f), 'does not exist') for f, there in zip(pair, files) if not there][:1]
+    problems = problem_table(bad)
+    if not keep: raise DataError(f"none of the pairs in the table can be used: {left_out(problems, len(shoes))}")
+    rows, left, right = zip(*keep)
+    shoes = shoes.iloc[list(rows)].reset_index(drop=True).assign(image_left=left, image_right=right)
+    return shoes, problems
 
 # %% ../nbs/foundation/02d_pairs.ipynb #f604b4b5
 def _pair_source(path, download):
     "(pairs of shoes, problems, the folder, columns to match, what it is) for a path, or for what the usual places hold."
     if isinstance(path, pd.DataFrame) or path is not None and Path(path).suffix.lower() in ('.csv', '.tsv'):
-        root = Path('.') if isinstance(path, pd.DataFrame) else Path(path).expanduser().parent
+        root = Path('.') if isinstance(path, pd.DataFrame) else local_path(path).parent
         shoes, bad = _pair_table(path, root)
         return shoes, bad, root, (), 'Pairs from a table.'
     root = find_photos('shoe_pairs', path, download)
@@ -262,6 +301,19 @@ def _drawn_pairs(n): # pairs of shoes of n persons who do not exist, and what dr
                              image_left=items.id + '/left', image_right=items.id + '/right')), _DrawnShoes(drawer)
 
 # %% ../nbs/foundation/02d_pairs.ipynb #9a7566d6
+def _without_partner(shoes, items, match):
+    "Sentences about the pairs that are left out because nothing can be wrong with them, and why: none or one."
+    alone = shoes[~shoes.pair.isin(items.pair[items.same])]
+    if not len(alone): return []
+    said = f'{len(alone):,} of {len(shoes):,} pairs are left out: they have no partner for a wrong pair'
+    varied = shoes.groupby('person')[list(match)].nunique().max(axis=1) > 1 if match else pd.Series(dtype=bool)
+    mixed = [p for p in sorted(set(alone.person)) if varied.get(p)]
+    if mixed:
+        said += f"; the two shoes of a wrong pair must agree in {' and '.join(match)}"
+        said += f", and the pairs of {listed(mixed)} do not"
+    return [said + '.']
+
+# %% ../nbs/foundation/02d_pairs.ipynb #6da52581
 def _own_name(path, root)->str: # what a set of pairs of one's own is called: as its table, or as its folder
     if isinstance(path, pd.DataFrame): return 'own'
     return Path(path).stem if path is not None and not Path(path).expanduser().is_dir() else root.resolve().name
@@ -287,14 +339,15 @@ def load_shoe_pairs(
     if source == 'real' and not published: name = _own_name(path, root)
     items = shoes.assign(id=shoes.pair, label=1, split=shoes.get('split', ''))
     both = PhotoSet(items, SHOE_PAIRS.classes, name, source, root, drawer, 'person', 'pairs', size or 224, fit, bad, published=published)
-    if size and source == 'real': keep, more = _readable_pairs(both); both = replace(both.subset(keep), problems=pd.concat([both.problems, more], ignore_index=True).drop_duplicates())
+    if size and source == 'real':
+        keep, more = _readable_pairs(both)
+        both = replace(both.subset(keep), problems=pd.concat([both.problems, more],
+                                                             ignore_index=True).drop_duplicates())
     shoes = both.items.drop(columns=['id', 'label', 'source'])
     shoes['split'] = _pair_splits(shoes, valid_frac, test_frac, seed)
     if source == 'synthetic': shoes['split'] = shoes.split.where(shoes.split != 'test', 'test_' + shoes.gender) # as in the course layout
     items = make_pairs(shoes, negatives, seed, match, 'floor' if 'floor' in shoes else '').drop(columns='floor', errors='ignore')
-    alone = len(shoes) - items.same.sum()
-    notes = (note, *([f'{alone:,} of {len(shoes):,} pairs are left out: they have no partner for a wrong pair.'] if alone else []))
-    return replace(both, items=items, notes=notes)
+    return replace(both, items=items, notes=(note, *_without_partner(shoes, items, match)))
 
 # %% ../nbs/foundation/02d_pairs.ipynb #3fb6c2c9
 def _pair_splits(shoes, valid_frac, test_frac, seed): # train, valid, test; or the course's test_m and test_w, with valid taken from train

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PHOTO_CARDS', 'CLOTHING', 'CLOSURES_CARD', 'SHOE_PAIRS', 'FACADES', 'ARCHIVES', 'NO_CLASSES', 'TOP10', 'CMP_CLASSES',
-           'CMP_VALUES', 'PHOTO_LOADERS', 'PUBLISHED_ITEMS', 'LazyImages', 'PhotoSet', 'Markdown', 'split_items',
-           'load_folder', 'fetch_links', 'load_csv', 'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations',
-           'load_closures', 'mask_problem', 'load_facades', 'load_photos', 'describe', 'data_id_of', 'identify',
-           'config_of_same_data']
+           'CMP_VALUES', 'PHOTO_LOADERS', 'PUBLISHED_ITEMS', 'LazyImages', 'PhotoSet', 'Markdown', 'plain_markdown',
+           'split_items', 'split_name', 'table_splits', 'with_splits', 'load_folder', 'fetch_links', 'load_csv',
+           'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations', 'load_closures', 'mask_problem',
+           'load_facades', 'load_photos', 'describe', 'data_id_of', 'identify', 'config_of_same_data']
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #3b4b4ab0
-import contextlib, copy, hashlib, importlib, importlib.resources, io, math, numbers, os, re, time, urllib.parse, warnings
+import contextlib, copy, hashlib, importlib, importlib.resources, io, math, numbers, os, re, time, unicodedata, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -21,12 +21,15 @@ from PIL import Image
 
 from .archives import Archive, fetch_archive, link_bytes
 from .core import atomic_path, cache_dir, n_cores, one_of, progress, whole_number
-from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData, _Broken, _host, _places, _stratified
+from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData
+from .data import _Broken, _host, _places, _stratified, local_path
 from .draw_facades import FACADE_CLASSES, FacadeDrawer
 from .draw_garments import CLOTHING_CLASSES, ClothingDrawer
 from .draw_shoes import CLOSURES, ClosureDrawer
-from .items import group_split, label_codes, one_spelling, read_items
-from .photos import DecodedCache, decode_mask, left_out, problem_table, scan
+from .items import _listed as listed, _rows, _text
+from .items import group_split, label_codes, one_spelling, read_items, same_letters
+from .photos import DecodedCache, decode_mask, left_out, mask_palette, numbers_are_classes
+from .photos import problem_table, scan
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #92d821bc
 class LazyImages:
@@ -205,21 +208,35 @@ class Markdown(str):
     "Text that a notebook shows as a page."
     def _repr_markdown_(self): return str(self)
 
-def _rows_of(frame, index=True): # a pandas table as Markdown
-    frame = frame.reset_index() if index else frame
-    cells = [[str(c) for c in frame.columns], ['---'] * len(frame.columns)] + [[(f'{v:,}' if isinstance(v, numbers.Integral) else str(v)).replace('|', '/') for v in r] for r in frame.itertuples(index=False)]
-    return '\n'.join('| ' + ' | '.join(r) + ' |' for r in cells)
+def plain_markdown(
+    text, # names and sentences from outside: files, folders, classes, people
+)->str:   # the same to read; no HTML, link, image, code or cell border can be made of it
+    "Text without a meaning in Markdown."
+    text = str(text).replace('&', '&amp;').replace('<', '&lt;').replace('|', '/')
+    return re.sub(r'([\[\]`])', r'\\\1', ' '.join(text.split()))
 
+def _cell(value): return f'{value:,}' if isinstance(value, numbers.Integral) else plain_markdown(value)
+
+def _rows_of(frame, index=True):
+    "A table as Markdown."
+    frame = frame.reset_index() if index else frame
+    rows = [map(_cell, frame.columns), ['---'] * len(frame.columns)]
+    rows += [map(_cell, row) for row in frame.itertuples(index=False)]
+    return '\n'.join(f"| {' | '.join(row)} |" for row in rows)
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #70218337
 @patch
 def report(self:PhotoSet,
     shown:int=20, # how many problems to list
 )->Markdown:
     "The set's page: its card, what was found, and what could not be used and why."
-    title = self.card._repr_markdown_() if self.card else f'**{self.name}**'
+    title = self.card._repr_markdown_() if self.card else f'**{plain_markdown(self.name)}**'
     kind = 'Drawn, **synthetic**' if self.source == 'synthetic' else 'Found'
-    said = [title, f"{kind}: {self!r}.", _rows_of(self.counts()), *self.notes]
-    if n := len(self.problems): said += [f'{n:,} files could not be used' + (f'; the first {shown}:' if n > shown else ':'), _rows_of(self.problems.head(shown), index=False)]
-    return Markdown('\n\n'.join(said))
+    parts = [title, f"{kind}: {plain_markdown(repr(self))}.", _rows_of(self.counts()), *map(plain_markdown, self.notes)]
+    if n := len(self.problems):
+        first = f'; the first {shown}:' if n > shown else ':'
+        parts += [f'{n:,} files could not be used{first}', _rows_of(self.problems.head(shown), index=False)]
+    return Markdown('\n\n'.join(parts))
 
 @patch
 def _repr_markdown_(self:PhotoSet): return self.report()
@@ -263,16 +280,108 @@ def split_items(
     return split
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #223427a9
-_SPLITS = dict(train='train', training='train', valid='valid', val='valid', validation='valid', test='test', testing='test')
+_SPLITS = dict(train='train', training='train', test='test', testing='test')
+_SPLITS |= dict.fromkeys(['valid', 'val', 'validation', 'dev', 'development'], 'valid')
 
-def _own_set(items, root, name, group, problems, notes, split, size, fit): # what `load_folder` and `load_csv` share
+def split_name(
+    text, # what a folder is called, or a cell of a table holds
+)->str:   # train, valid or test; '' for anything else
+    "The split that a name stands for, as people write it: `Training`, `val`, `dev_set`, `test-data`."
+    name = re.sub(r'[\W_]+', '', str(text).casefold())
+    return _SPLITS.get(name) or _SPLITS.get(re.sub(r'(set|data|split)$', '', name), '')
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #326d0f12
+def table_splits(
+    cells,           # a column of a table
+    name:str,        # the table's, for messages
+    read=split_name, # cell -> split, '' for what is none
+    allowed=('train', 'valid', 'test'), # for messages
+)->list|None:        # a split for every row; `None` where no cell is filled
+    "The splits that a table names, each in one spelling; a `DataError` where some rows name none, or something else."
+    texts = ['' if pd.isna(c) else str(c).strip() for c in cells]
+    if not any(texts): return None
+    names = ', '.join(allowed)
+    if missing := texts.count(''):
+        raise DataError(f"{name} names no split for {missing:,} of its {len(texts):,} rows; fill the column 'split' "
+                        f"with {names} in every row, or in none")
+    splits = [read(t) for t in texts]
+    if unknown := sorted({t for t, s in zip(texts, splits) if not s}):
+        raise DataError(f"{name} names the splits {listed([repr(t) for t in unknown])} in its column 'split'; allowed "
+                        f"are {names}")
+    return splits
+
+def with_splits(
+    table:pd.DataFrame, # its column `split`, in any case, is optional
+    name:str,           # the table's, for messages
+    **kwargs            # of `table_splits`: read, allowed
+)->pd.DataFrame:        # with a column `split` that is filled, or with none
+    "A table with its splits in one spelling; a `DataError` where they cannot be understood."
+    columns = [c for c in table if str(c).lower() == 'split']
+    if len(columns) > 1: raise DataError(f"{name} has the columns {listed([repr(c) for c in columns])}; keep one")
+    if not columns: return table
+    splits = table_splits(table[columns[0]], name, **kwargs)
+    table = table.drop(columns=columns)
+    return table if splits is None else table.assign(split=splits)
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #03d57187
+def _without_lost_classes(s, classes):
+    "The set without classes of which no photo is left, and a warning that names them."
+    here = [c for c in s.classes if (s.items['class'] == c).any()]
+    if lost := [repr(c) for c in classes if c not in here]:
+        warnings.warn(f"{s.name}: the classes {listed(lost)} are left out, because none of their photos can be used")
+    if len(here) == 1: warnings.warn(f"{s.name} has one class only, {here[0]!r}; a classifier needs two at least")
+    if here == s.classes: return s
+    return replace(s, items=s.items.assign(label=label_codes(s.items['class'], here)), classes=here)
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #b7d0eaae
+def _own_set(items, root, name, group, problems, split, size, fit, classes):
+    "What `load_folder` and `load_csv` share; `classes`: all that were named, with or without a photo that can be used."
     valid_frac, test_frac, seed = split
-    items['label'] = label_codes(items['class'], classes := sorted(items['class'].unique()))
+    there = sorted(items['class'].unique())
+    items['label'] = label_codes(items['class'], there)
     if 'split' not in items: items['split'] = split_items(items, valid_frac, test_frac, group, 'label', seed)
-    s = PhotoSet(items, classes, name, 'real', root, group=group, problems=problems, notes=notes, size=size or 224, fit=fit)
-    return s.readable() if size else s
+    s = PhotoSet(items, there, name, 'real', root, group=group, problems=problems, size=size or 224, fit=fit)
+    return _without_lost_classes(s.readable() if size else s, classes)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #15050267
+def _folders_above_classes(paths, name):
+    "How many folders stand above the class folders: 1 where these are splits, else 0; `DataError` where that cannot be told."
+    parts = [p.split('/') for p in paths]
+    tops = sorted({p[0] for p in parts if len(p) > 1})
+    splits = [t for t in tops if split_name(t)]
+    others = [t for t in tops if t not in splits]
+    with_folders = {p[0] for p in parts if len(p) > 2}
+    above = 1 if with_folders.intersection(splits) else 0
+    if splits and not others and not above:
+        raise DataError(f"{name} holds the splits {listed(splits)} without a folder per class in them; expected "
+                        f"{name}/{splits[0]}/class_name/photo.jpg")
+    if above and others:
+        raise DataError(f"{name} holds the splits {listed(splits)} and beside them {listed(others)}, which are no splits: "
+                        "move these out, or call them train, valid or test; "
+                        f"a class called {splits[0]} needs another name")
+    if below := next((p for p in parts if any(f.lower() in _SPLITS for f in p[above + 1:-1])), None):
+        raise DataError(f"{name} holds a split below a class, {'/'.join(below[:-1])}; expected "
+                        f"{name}/train/class_name/photo.jpg")
+    if not above and len(tops) == 1 and tops[0] in with_folders:
+        raise DataError(f"all photos of {name} lie in one folder, {tops[0]}, with folders in it; "
+                        f"give {name}/{tops[0]} if those are the classes or splits")
+    return above
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #54acd454
+def _photos_named_twice(paths, folder):
+    "Problems of photos that stand in the folder twice: as links, or with names that only differ in how accents are stored."
+    names, problems = set(), {}
+    for path in paths:
+        if same_letters(path) in names:
+            problems[path] = 'has the name of another photo, but for how its accents are stored'
+        names.add(same_letters(path))
+    linked = [p for p in paths if os.path.islink(folder/p)]
+    if linked: files = {os.path.realpath(folder/p) for p in paths if p not in linked}
+    for path in linked:
+        if os.path.realpath(folder/path) in files: problems[path] = 'is a link to another photo of this folder'
+    return problems
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #a04dbf1b
 def load_folder(
     folder:str|Path,       # class_name/*.jpg, or train/class_name/*.jpg and so on
     valid_frac:float=.15,  # share of the photos to choose by, in [0, 1), where the folders do not say
@@ -283,21 +392,29 @@ def load_folder(
     fit:str='crop',        # 'crop', 'pad' or 'squash'
     name:str='',           # default: the folder's name
 )->PhotoSet:               # items: id (the path), path, class, label, split, and owner if `group` is given
-    "Photos in a folder per class; raises `MissingData` for no folder, `DataError` for one without photos in class folders."
-    folder = Path(folder).expanduser()
+    "Photos in a folder per class; raises `MissingData` for no folder, `DataError` for one without photos in class folders, or whose folders can be understood in two ways."
+    folder = local_path(folder)
     found = scan(folder)
+    fine = found.problem == ''
+    above = _folders_above_classes(found.path[fine], folder.name)
     parts = found.path.str.split('/')
-    depth, top = parts.str.len(), parts.str[0].str.lower()
-    split_folders = bool((depth > 2).any() and top[depth > 2].isin(_SPLITS).all())
-    homeless = (depth < (3 if split_folders else 2)) & (found.problem == '')
+    homeless = fine & (parts.str.len() < above + 2)
     found.loc[homeless, 'problem'] = 'lies in no class folder, so it has no label: move it into a folder named after its class'
+    twice = _photos_named_twice(found.path[found.problem == ''], folder)
+    found['problem'] = [twice.get(p, why) for p, why in zip(found.path, found.problem)]
     items, bad = found[found.problem == ''], found[found.problem != '']
     if not len(items): raise DataError(f"no photo in {folder} lies in a class folder; expected {folder.name}/class_name/photo.jpg")
-    items = pd.DataFrame({'id': items.path, 'path': items.path, 'class': parts[items.index].str[1 if split_folders else 0]})
-    items['class'] = one_spelling(items['class'], None, f'folders of {folder.name}')
-    if split_folders: items['split'] = top[items.index].map(_SPLITS)
+
+    housed = parts[parts.str.len() >= above + 2].str[above]
+    classes = pd.Series(one_spelling(housed, None, f'folders of {folder.name}'), housed.index)
+    items = pd.DataFrame({'id': items.path.map(same_letters), 'path': items.path, 'class': classes[items.index]})
+    if above: items['split'] = parts[items.index].str[0].map(split_name)
     if group: items['owner'] = [str(group(p)) for p in items.path]
-    return _own_set(items, folder, name or folder.resolve().name, 'owner' if group else None, problem_table(zip(bad.path, bad.problem)), (), (valid_frac, test_frac, seed), size, fit)
+    problems = problem_table(zip(bad.path, bad.problem))
+    name = name or folder.resolve().name
+    owner = 'owner' if group else None
+    split = valid_frac, test_frac, seed
+    return _own_set(items, folder, name, owner, problems, split, size, fit, sorted(set(classes)))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #afe6e353
 def _get_link(url, file, retries, timeout, pause, limit): # what is wrong with a link, '' where its photo is in `file`
@@ -316,6 +433,13 @@ def _get_link(url, file, retries, timeout, pause, limit): # what is wrong with a
     return problem
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #0722603d
+def _link_file(url):
+    "What the photo behind an address is called on the disk, whatever the address looks like."
+    path = re.split('[?#]', url.partition('://')[2].partition('/')[2])[0]
+    ending = re.search(r'\.[a-z]{3,4}$', path.lower())
+    return hashlib.sha256(url.encode('utf-8', 'surrogatepass')).hexdigest()[:24] + (ending[0] if ending else '.jpg')
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #86f5ba79
 def fetch_links(
     urls,                      # addresses of photos, http or https
     folder:str|Path|None=None, # where to keep them; default: `links` in the user's cache
@@ -326,10 +450,9 @@ def fetch_links(
     max_mb:int=50,             # refuse larger files
 )->pd.DataFrame:               # a row per different address, in their order: url, file (its name in the folder), problem
     "Download photos; a dead link is a row with its problem. Raises `DataError` where the folder cannot be written."
-    folder = Path(folder).expanduser() if folder else cache_dir()/'links'
+    folder = local_path(folder) if folder else cache_dir()/'links'
     urls = list(dict.fromkeys(urls))
-    ending = [Path(urllib.parse.urlsplit(u).path).suffix.lower() for u in urls]
-    names = [hashlib.sha256(u.encode()).hexdigest()[:24] + (e if re.fullmatch(r'\.[a-z]{3,4}', e) else '.jpg') for u, e in zip(urls, ending)]
+    names = [_link_file(u) for u in urls]
     get = lambda u, n: _get_link(u, folder/n, retries, timeout, pause, max_mb << 20)
     try:
         with ThreadPoolExecutor(workers) as pool: problems = list(progress(pool.map(get, urls, names), 'downloading photos', len(urls)))
@@ -342,9 +465,8 @@ _IMAGE_COLUMNS = 'image path file filename url link'.split()
 def _image_column(csv, image):
     "The column that names the photos: as given, or the usual name that the table has."
     if image: return image
-    if isinstance(csv, pd.DataFrame): columns = [str(c).strip() for c in csv.columns]
-    else:
-        with open(csv, encoding='utf-8-sig', errors='replace') as f: columns = [c.strip(' "\n\r') for c in re.split('[,;\t]', f.readline())]
+    columns = csv.columns if isinstance(csv, pd.DataFrame) else _rows(_text(csv), csv.name)[0]
+    columns = [str(c).strip() for c in columns]
     return next((c for name in _IMAGE_COLUMNS for c in columns if c.lower() == name), 'image')
 
 def _is_url(text): return bool(re.match(r'https?://', text, re.I))
@@ -367,32 +489,55 @@ def load_csv(
 )->PhotoSet:                   # items: id (as the table names the photo), path, class, label, split, and the table's other columns
     "Photos that a table lists, as files or links; raises `DataError` for a table that cannot be used, or if no photo is left."
     is_frame = isinstance(csv, pd.DataFrame)
-    if not is_frame and not Path(csv).expanduser().exists(): raise MissingData(f"there is no table {csv}; check its name and folder")
-    csv = csv if is_frame else Path(csv).expanduser()
+    if not is_frame: csv = local_path(csv)
+    if not is_frame and not os.path.isfile(csv):
+        raise MissingData(f"there is no table {csv}; check its name and folder")
+    title = 'the table' if is_frame else csv.name
     image = _image_column(csv, image)
     table = read_items(csv, required=[c for c in [group] if c], id_col=image, label_col=label)
     if group is None and 'sender_id' in table and table.sender_id.notna().all() and table.sender_id.nunique() > 2: group = 'sender_id'
-    root = Path(root or ('.' if is_frame else csv.parent)).expanduser()
-    items, problems, root = _listed(table, image, root, download, kwargs)
-    if not len(items): raise DataError(f"none of the {len(table):,} photos that {'the table' if is_frame else csv.name} lists can be used: {left_out(problems, len(table))}")
+    table = with_splits(table, title)
+    root = local_path(root or ('.' if is_frame else csv.parent))
+    items, problems = _listed(table, image, root, download, kwargs)
+    if not len(items):
+        raise DataError(f"none of the {len(table):,} photos that {title} lists can be used: "
+                        f"{left_out(problems, len(table))}")
     items = items.rename(columns={label: 'class'} if label != 'class' else {}).drop(columns=[c for c in ('label',) if c != label and c in items])
-    return _own_set(items, root, name or ('own' if is_frame else csv.stem), group, problems, (), (valid_frac, test_frac, seed), size, fit)
+    _check_files_once(items, root, title)
+    name = name or ('own' if is_frame else csv.stem)
+    split = valid_frac, test_frac, seed
+    return _own_set(items, root, name, group, problems, split, size, fit, sorted(table[label].unique()))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #4b6294d0
+def _file_of(name, root):
+    "The path of a listed file, with its accents as the disk has them; '' where there is none."
+    forms = (name, unicodedata.normalize('NFC', name), unicodedata.normalize('NFD', name))
+    return next((f for f in forms if os.path.isfile(root/f)), '')
+
 def _listed(table, image, root, download, options):
-    "The listed photos that are there, those that are not, and the folder that the paths start from."
+    "The listed photos that are there, and a table of those that are not."
     names = table[image].astype(str)
-    is_url, problem, path = names.map(_is_url), pd.Series('', table.index), names.copy()
+    is_url = names.map(_is_url)
+    path = pd.Series([n if url else _file_of(n, root) for n, url in zip(names, is_url)], table.index)
+    problem = pd.Series(['' if p else 'does not exist' for p in path], table.index)
     if is_url.any() and download:
         got = fetch_links(names[is_url], **options).set_index('url')
-        path[is_url] = [str((Path(options.get('folder') or cache_dir()/'links')/got.file[u]).resolve()) for u in names[is_url]]
+        folder = (local_path(options.get('folder') or cache_dir()/'links')).resolve()
+        path[is_url] = [str(folder/got.file[u]) for u in names[is_url]]
         problem[is_url] = got.problem[names[is_url]].tolist()
     elif is_url.any(): problem[is_url] = 'is a link, and was not downloaded because of download=False'
-    there = [bool(p) or (root/f).is_file() for f, p in zip(path, problem)]
-    problem[~np.array(there)] = 'does not exist'
     bad = problem != ''
     items = table[~bad].rename(columns={image: 'id'} if image != 'id' else {}).assign(path=path[~bad])
-    return items.reset_index(drop=True), problem_table(zip(names[bad], problem[bad])), root
+    return items.reset_index(drop=True), problem_table(zip(names[bad], problem[bad]))
+
+def _check_files_once(items, root, name):
+    "Raise `DataError` where a table lists one file under two names: it may have two labels, or stand in two splits."
+    first, twice = {}, []
+    for item, path in zip(items.id, items.path):
+        file = os.path.realpath(root/path)
+        if first.setdefault(file, item) != item: twice.append(f"{first[file]!r} and {item!r}")
+    if twice:
+        raise DataError(f"{name} lists the same file under two names: {listed(twice)}; an item must stand there once")
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #ca5e69f7
 CLOTHING = Card(
@@ -488,9 +633,15 @@ def _nowhere(card, home, tried, path):
 _COMMIT = '08b50460cf229fd852bb6c11564e0959f52578ca'
 _GITHUB = 'alexeygrigorev/clothing-dataset'
 ARCHIVES = dict(
-    clothing=Archive((f'https://codeload.github.com/{_GITHUB}/zip/{_COMMIT}', f'https://github.com/{_GITHUB}/archive/refs/heads/master.zip'), ('images/*.jpg', 'images.csv', 'README.md'),
-                     f'https://api.github.com/repos/{_GITHUB}/git/trees/{_COMMIT}?recursive=1'),
-    facades=Archive(('https://cmp.felk.cvut.cz/~tylecr1/facade/CMP_facade_DB_base.zip', 'http://cmp.felk.cvut.cz/~tylecr1/facade/CMP_facade_DB_base.zip'), ('base/cmp_*.jpg', 'base/cmp_*.png', 'label_names.txt', 'readme.txt')))
+    clothing=Archive(
+        urls=(f'https://codeload.github.com/{_GITHUB}/zip/{_COMMIT}',
+              f'https://github.com/{_GITHUB}/archive/refs/heads/master.zip'),
+        keep=('images/*.jpg', 'images.csv', 'README.md'),
+        tree=f'https://api.github.com/repos/{_GITHUB}/git/trees/{_COMMIT}?recursive=1',
+        known=tuple((f.name, f.sha256) for f in CLOTHING.files)),
+    facades=Archive(
+        urls=('https://cmp.felk.cvut.cz/~tylecr1/facade/CMP_facade_DB_base.zip',), # nobody publishes a digest of it
+        keep=('base/cmp_*.jpg', 'base/cmp_*.png', 'label_names.txt', 'readme.txt')))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #7114fa73
 def fetch_photos(
@@ -501,7 +652,7 @@ def fetch_photos(
     "Download and unpack a set of photos; raises `MissingData` without a network, `DataError` for an archive that is not what it should be or a folder that cannot be written."
     name = 'clothing' if name in ('closures', 'shoe_pairs') else name
     archive = ARCHIVES[one_of(name, ARCHIVES, 'set of photos with an archive')]
-    return fetch_archive(archive, Path(folder).expanduser() if folder else cache_dir()/name, name, **kwargs)
+    return fetch_archive(archive, local_path(folder) if folder else cache_dir()/name, name, **kwargs)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #8057b03f
 NO_CLASSES = ('Not sure', 'Other', 'Skip')
@@ -523,7 +674,7 @@ def _listed_photos(folder):
 def _own_data(path, recognised, **kwargs): # a set of the user's own photos, or None where `path` is a published layout (or not given)
     if path is None: return None
     if isinstance(path, pd.DataFrame) or Path(path).suffix.lower() in ('.csv', '.tsv', '.txt') and not Path(path).is_dir(): return load_csv(path, **kwargs)
-    folder = Path(path).expanduser()
+    folder = local_path(path)
     if not folder.is_dir() or recognised(folder): return None
     return load_folder(folder, **kwargs) if any(p.is_dir() and not p.name.startswith('.') for p in folder.iterdir()) else None
 
@@ -700,6 +851,16 @@ def _facade_splits(items, valid_frac, test_frac, seed):
     return split.to_numpy()
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #0335c316
+def _check_palettes(files, root):
+    "Raise `DataError` where masks have palettes of their own, so that a number is not one class."
+    palettes = [mask_palette(f) for f in files]
+    # mostly, all have one palette
+    if numbers_are_classes((p, range(len(p))) for p in palettes): return
+    if numbers_are_classes((p, np.unique(decode_mask(f)[0]).tolist()) for p, f in zip(palettes, files)): return
+    raise DataError(f"the masks in {root} have palettes of their own, in which one number has several colours; save "
+                    "them as grey PNG with class numbers")
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #a2f926d1
 def load_facades(
     path=None,             # a folder with train/NAME.jpg and NAME.png (and valid, test_dev, ...), or with cmp_*.jpg and cmp_*.png; default: wherever `find_photos` finds it
     source:str='real',     # 'real', or 'synthetic' for drawn facades
@@ -722,9 +883,15 @@ def load_facades(
     is_cmp = items.path.str.contains(r'(?:^|/)cmp_[^/]*$').any()
     values = CMP_VALUES if is_cmp else dict(enumerate(range(len(FACADE_CLASSES))))
     with ThreadPoolExecutor(n_cores()) as pool: why = list(progress(pool.map(lambda p, m: mask_problem(root/p, root/m, values), items.path, items['mask']), 'checking masks', len(items)))
-    good = np.array([not w for w in why], bool); bad += [(p, w) for p, w in zip(items.path, why) if w]
+    good = np.array([not w for w in why], bool)
+    bad += [(p, w) for p, w in zip(items.path, why) if w]
     if not good.any(): raise DataError(f"none of the photos in {root} has a usable mask: {left_out(problem_table(bad), len(bad))}")
     items = items[good].reset_index(drop=True)
+    _check_palettes([root/m for m in items['mask']], root)
+    if items.split.any() and not items.split.all():
+        outside = items.split == ''
+        bad += [(p, 'lies in no folder train, valid or test, as others do') for p in items.path[outside]]
+        items = items[~outside].reset_index(drop=True)
     items['split'] = _facade_splits(items, valid_frac, test_frac, seed)
     notes = ('CMP base layout: twelve labels, mapped to the five classes.',) if is_cmp else ()
     s = PhotoSet(items, FACADE_CLASSES, 'facades', source, root, kind='masks', problems=problem_table(bad), notes=notes, size=size or 256, fit=fit, mask_values=CMP_VALUES if is_cmp else None, published=True)

@@ -7,7 +7,7 @@ __all__ = ['LIMIT', 'SUFFIXES', 'shown_name', 'checked_upload', 'on_disk', 'with
            'PairTrial', 'trimmed', 'match_pair', 'SegmentTrial', 'open_segments', 'try_photo']
 
 # %% ../nbs/studio/01a_uploads.ipynb #fa44d7d0
-import contextlib, importlib, inspect, io, re, tempfile
+import contextlib, importlib, inspect, io, re, tempfile, warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 
 # %% ../nbs/studio/01a_uploads.ipynb #fb3f4986
 from .core import whole_number
-from .data import read_image
+from .data import MAX_PIXELS, read_image
 from .explorer import Explorer
 from .labs import segmentation, shoe_pairs
 from .plots import BLUE, GREY, PALE, VERMILLION, canvas, dress, percent_axis, short
@@ -44,8 +44,13 @@ def checked_upload(
     shown = shown_name(name)
     if not len(content): raise ValueError(f"{shown} is empty")
     if len(content) > limit: raise ValueError(f"{shown} has {len(content)/1e6:.1f} MB; at most {limit/1e6:g} MB are taken: make it smaller")
-    try: kind = Image.open(io.BytesIO(bytes(content))).format
-    except Exception: kind = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')                                                   # Pillow's remark on large images
+            with Image.open(io.BytesIO(bytes(content))) as image: kind, (width, height) = image.format, image.size
+    except Image.DecompressionBombError: raise ValueError(f"{shown} has more than {MAX_PIXELS:,} pixels, the limit; make it smaller") from None
+    except Exception: kind, width, height = None, 0, 0
+    if width*height > MAX_PIXELS: raise ValueError(f"{shown} has {width:,} x {height:,} pixels, and the limit is {MAX_PIXELS:,} in all; make it smaller")
     if kind not in SUFFIXES: raise ValueError(f"{shown} is no picture that can be read{f' ({kind})' if kind else ''}; allowed are {', '.join(k for k in SUFFIXES if k != 'MPO')}")
     return SUFFIXES[kind]
 

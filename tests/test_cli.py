@@ -105,3 +105,40 @@ def test_whoever_reads_may_stop_reading():
     assert p.stdout.readline() == 'line\n'
     p.stdout.close()
     assert (p.stderr.read(), p.wait(60)) == ('', 0)
+
+
+def pictures(folder, *names):
+    from PIL import Image
+    for k, name in enumerate(names):
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('L' if 'mask' in name else 'RGB', (32, 32), k % 2 if 'mask' in name else (9*k, 99, 200)).save(folder/name)
+    return str(folder)
+
+
+def test_data_reads_a_folder_as_the_lab_does(tmp_path, monkeypatch, capsys):
+    "Photographs and masks are segmented, though they are no facades in a published layout."
+    from fashion_lab.cli import main
+    monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache'))
+    own = pictures(tmp_path/'streets', *[f'{part}/{k}.png' for k in range(8) for part in ('images', 'masks')])
+    assert main(['data', 'facades', '--source', own]) == 0
+    assert 'streets (real masks): ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['fashion_mnist', 'clothing', 'closures', 'facades', 'shoe_pairs'])
+def test_data_that_is_nowhere_is_an_error(tmp_path, monkeypatch, capsys, name):
+    from fashion_lab.cli import main
+    for variable in ('FASHION_LAB_DATA', 'FASHION_LAB_CACHE'): monkeypatch.setenv(variable, str(tmp_path))
+    if name == 'fashion_mnist':
+        from fashion_lab import data
+        from dataclasses import replace
+        monkeypatch.setitem(data.CARDS, name, replace(data.CARDS[name], system=()))
+    assert main(['data', name]) == 3
+    out, err = capsys.readouterr()
+    assert f'(`{name}`)' in out and out.endswith('Not on this machine.\n') and 'was not found in any of the places looked at' in err
+
+
+def test_data_says_that_one_class_is_too_few(tmp_path, monkeypatch):
+    from fashion_lab.cli import main
+    monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache'))
+    own = pictures(tmp_path/'mine', *[f'zip/{k}.png' for k in range(8)])
+    with pytest.warns(UserWarning, match="mine has one class only, 'zip'; a classifier needs two at least"): assert main(['data', 'closures', '--source', own]) == 0

@@ -1,5 +1,5 @@
 """What goes wrong with data, and what the user then sees. The data sets here are drawn (synthetic) and tiny; tests of the real files skip where there are none."""
-import errno, gzip, hashlib, http.server, io, os, re, signal, socket, struct, subprocess, sys, threading, time, urllib.error, zlib
+import errno, gzip, hashlib, http.server, io, os, re, signal, socket, struct, subprocess, sys, threading, time, tracemalloc, urllib.error, zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -538,8 +538,9 @@ NO_PHOTOS = {'letter.jpg': (lambda f: f.write_text('Dear reader, this is no pict
              'phone.heic': (lambda f: f.write_bytes(b'\0\0\0\x18ftypheic' + bytes(500)), 'export it as JPEG'),
              'half.jpg': (cut('JPEG', .6), 'half.jpg is broken'), 'half.png': (cut('PNG', .6), 'half.png is broken'),
              'half.gif': (cut('GIF', .5), 'half.gif is broken'), 'half.webp': (cut('WEBP', .5), 'half.webp is (broken|not an image)'),
-             'huge.png': (bomb, 'huge.png has 900,000,000 pixels, more than the limit of 178,956,970; scale it down'),
-             'large.png': (lambda f: bomb(f, 13_000), r'large.png is broken')}  # below the limit: it is tried, and the little there is of it does not suffice
+             'huge.png': (bomb, 'huge.png has 900,000,000 pixels, more than the limit of 89,478,485; scale it down'),
+             'large.png': (lambda f: bomb(f, 13_000), 'large.png has 13,000 x 13,000 = 169,000,000 pixels, more than the limit of 89,478,485'),
+             'below.png': (lambda f: bomb(f, 9_000), 'below.png is broken')}  # below the limit: it is tried, and the little there is of it does not suffice
 
 
 @pytest.mark.parametrize('name', NO_PHOTOS)
@@ -556,6 +557,45 @@ def test_photos_that_are_not_there_or_too_large(tmp_path):
     with pytest.raises(ImageError, match='p.png has 60 x 40 = 2,400 pixels, more than the limit of 2,399'): read_image(tmp_path/'p.png', max_pixels=2399)
     with pytest.raises(FileNotFoundError, match='there is no file'): read_image(tmp_path/'q.png')
     with pytest.raises(ImageError, match='is a folder'): read_image(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['x' * 300 + '.png', '~nobody_of_this_name/x.png', 'nul\0.png'])
+def test_odd_names_are_refused_as_any_other(name):
+    with pytest.raises((ImageError, FileNotFoundError)) as e: read_image(name)
+    assert '\n' not in str(e.value)
+
+
+def test_only_ordinary_files_of_a_photos_size_are_opened(tmp_path):
+    with open(tmp_path/'disk.jpg', 'wb') as f: f.truncate(3 << 30)
+    with open(tmp_path/'part.jpg', 'wb') as f: f.truncate(1 << 30)
+    os.mkfifo(tmp_path/'pipe.jpg')
+    tracemalloc.start()
+    with pytest.raises(ImageError, match='disk.jpg has 3.0 GiB, more than the 1 GiB'): read_image(tmp_path/'disk.jpg')
+    with pytest.raises(ImageError, match='part.jpg is not an image'): read_image(tmp_path/'part.jpg')
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    with pytest.raises(ImageError, match='pipe.jpg is no ordinary file'): read_image(tmp_path/'pipe.jpg')
+
+
+def test_frames_are_not_counted_to_the_end(tmp_path):
+    first, other = [], []
+    for out, colour in ((first, 'red'), (other, 'blue')):
+        f = io.BytesIO()
+        Image.new('P', (2, 2)).save(f, 'GIF') if colour == 'red' else Image.new('P', (2, 2), 1).save(f, 'GIF')
+        out.append(f.getvalue())
+    head, frame = first[0][:-1], other[0][other[0].index(b','):-1]
+    (tmp_path/'long.gif').write_bytes(head + frame * 400_000 + b';')
+    start = time.perf_counter()
+    assert read_image(tmp_path/'long.gif')[1] == ['first of more than 10 frames']
+    assert time.perf_counter() - start < 1
+
+
+def test_strips_on_white_are_what_the_whole_would_be(tmp_path):
+    glass = Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 40, 4), dtype=np.uint8))
+    glass.save(tmp_path/'glass.png')
+    image, notes = read_image(tmp_path/'glass.png')
+    assert notes == ['transparent parts laid on white']
+    assert np.array_equal(image, Image.alpha_composite(Image.new('RGBA', glass.size, 'white'), glass).convert('RGB'))
 
 
 ENCODED = {}

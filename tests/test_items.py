@@ -13,7 +13,7 @@ from fashion_lab import items as room
 from fashion_lab.data import DataError, MissingData
 from fashion_lab.draw import draw_garment
 from fashion_lab.items import (class_weights, duplicates, fingerprints, group_folds, group_split, image_stats, imbalance, joined_groups, label_codes, label_counts, leaks,
-                               near_pairs, photo_stats, read_items, straddling)
+                               near_pairs, one_spelling, photo_stats, read_items, straddling)
 
 quick = settings(deadline=None, max_examples=25)
 
@@ -490,3 +490,11 @@ def test_headers_are_read_without_the_pixels(tmp_path, monkeypatch):
 def test_importing_the_room_loads_neither_torch_nor_imagehash():
     code = "import sys; import fashion_lab.items; assert not {'torch', 'imagehash', 'sklearn', 'scipy'} & set(sys.modules), 'heavy imports'"
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_composed_and_decomposed_accents_are_one_name():
+    composed, decomposed = 'caf\u00e9', 'cafe\u0301'
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert one_spelling([composed, decomposed, decomposed]) == [composed] * 3
+        assert one_spelling([decomposed], [composed]) == [composed]

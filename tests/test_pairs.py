@@ -220,3 +220,41 @@ def test_drawn_pairs():
     assert s.items.same[one] and np.array_equal(s.left()[one], s.left()[wrong]) and not np.array_equal(s.right()[one], s.right()[wrong])
     pickle.loads(pickle.dumps(s.left()))[3]
     assert (load_shoe_pairs(source='synthetic', n=20, size=None).items.id == s.items.id).all()
+
+
+def own_table(tmp_path, **columns):
+    "Six persons with three pairs each, and columns as given."
+    for k in range(36): save_shoe(tmp_path/f'{k}.png', k)
+    rows = [dict(pair=f'q{k:02d}', person=f'p{k // 3}', image_left=f'{2*k}.png', image_right=f'{2*k + 1}.png') for k in range(18)]
+    return pd.DataFrame(rows).assign(**columns)
+
+
+def save_shoe(path, k): Image.new('RGB', (8, 8), (7 * k, 20, 30)).save(path)
+
+
+@pytest.mark.parametrize('cells,message', [(['train'] * 15 + [None] * 3, "names no split for 3 of its 18 rows; fill the column 'split'"), (['train'] * 15 + [' '] * 3, 'names no split for 3'),
+                                           (['train'] * 15 + ['later'] * 3, "names the splits 'later' in its column 'split'; allowed are train, valid, test_m, test_w, test")])
+def test_pairs_without_a_split_do_not_vanish(tmp_path, monkeypatch, cells, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=message): load_shoe_pairs(own_table(tmp_path, split=cells), size=8)
+
+
+def test_splits_and_files_of_a_table_of_pairs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = own_table(tmp_path, split=['Train'] * 9 + ['DEV'] * 3 + ['test-w'] * 3 + ['Testing'] * 3)
+    s = load_shoe_pairs(table, size=8)
+    assert s.items.groupby('split').pair.nunique().to_dict() == dict(train=9, valid=3, test=3, test_w=3)
+    assert load_shoe_pairs(table.assign(split=None), size=8).items.pair.nunique() == 18
+    table.loc[0, 'image_left'], table.loc[4, 'image_right'], table.loc[8, 'image_right'] = 'n' * 300 + '.png', None, '~nobody_of_this_name/x.png'
+    s = load_shoe_pairs(table, size=8)
+    assert s.items.pair.nunique() == 15 and s.problems.problem.tolist() == ['does not exist', 'names one image only, or none', 'does not exist']
+    with pytest.raises(DataError, match='names no person for the pairs q03'): load_shoe_pairs(table.assign(person=['p0'] * 3 + [None] + ['p1'] * 14), size=8)
+
+
+def test_students_whose_files_carry_both_tags_are_named(tmp_path):
+    f = course(tmp_path/'s', dict(train=5, test_m=2, test_w=2))
+    for side in ('left', 'right'): (f/'train'/f'u001_2_{side}_w.jpg').rename(f/'train'/f'u001_2_{side}_m.jpg')
+    (f/'train'/'u003_1_right_w.jpg').rename(f/'train'/'u003_1_right_m.jpg')
+    s = load_shoe_pairs(f, size=8, valid_frac=0)
+    assert '1 of 27 pairs are left out' in s.notes[1] and 'must agree in gender, and the pairs of train-u001 do not' in s.notes[1]
+    assert s.problems.to_numpy().tolist() == [['train/u003_1_right_m.jpg', 'carries the tag m, and the left shoe of its pair the tag w: the left one counts']]

@@ -1,5 +1,5 @@
 """Sets of photos: what lies on disks, in archives and behind links, and what the user then sees. All photos here are drawn (synthetic) and tiny."""
-import errno, http.server, io, json, os, pickle, re, signal, stat, subprocess, sys, threading, time, zipfile
+import errno, http.server, io, json, os, pickle, re, signal, stat, subprocess, sys, threading, time, unicodedata, zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from fashion_lab.archives import git_digest, unpack, verify_photos
+from fashion_lab.archives import Archive, fetch_archive, git_digest, unpack, verify_photos
 from fashion_lab.data import DataError, MissingData
 from fashion_lab.photo_sets import (ARCHIVES, CLOSURES, CLOTHING_CLASSES, CMP_CLASSES, CMP_VALUES, FACADE_CLASSES, PHOTO_CARDS, PHOTO_LOADERS, LazyImages, PhotoSet,
                                     describe, fetch_links, fetch_photos, find_photos, load_clothing, load_closures, load_csv, load_facades, load_folder, load_photos,
@@ -39,7 +39,7 @@ def isolated(tmp_path, monkeypatch):
     for name in ('FASHION_LAB_DATA', 'http_proxy', 'HTTP_PROXY', 'https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY'): monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache'))
     monkeypatch.setenv('no_proxy', '127.0.0.1')
-    for name, a in list(ARCHIVES.items()): monkeypatch.setitem(ARCHIVES, name, replace(a, urls=('http://127.0.0.1:9/x.zip',), tree=''))
+    for name, a in list(ARCHIVES.items()): monkeypatch.setitem(ARCHIVES, name, replace(a, urls=('http://127.0.0.1:9/x.zip',), tree='', known=()))
 
 
 # Pixels on demand
@@ -139,6 +139,52 @@ def test_folders_that_are_no_set(tmp_path):
     with pytest.raises(DataError, match='expected hat/class_name/photo.jpg'): load_folder(tmp_path/'w'/'hat')
 
 
+REFUSED_LAYOUTS = {
+    'a part that has no split\'s name': ('train/a train/b later/a later/b', "holds the splits train and beside them later, which are no splits"),
+    'photos without labels': ('train/a train/b test/a unlabelled/batch1', 'holds the splits test, train and beside them unlabelled'),
+    'splits without classes': ('train test', 'holds the splits test, train without a folder per class in them; expected .*/test/class_name/photo.jpg'),
+    'splits below classes': ('a/train a/test b/train b/test', 'holds a split below a class, a/test; expected .*/train/class_name'),
+    'one folder around all': ('photos/a photos/b', 'all photos of w lie in one folder, photos, with folders in it; give w/photos')}
+
+
+@pytest.mark.parametrize('what', REFUSED_LAYOUTS)
+def test_layouts_that_can_be_read_in_two_ways_are_refused(tmp_path, what):
+    folders, message = REFUSED_LAYOUTS[what]
+    for f in folders.split(): save(tmp_path/'w'/f/'x.jpg')
+    with pytest.raises(DataError, match=message): load_folder(tmp_path/'w', size=None)
+
+
+@pytest.mark.parametrize('folders,classes,splits', [('train/a train/b dev/a dev/b', 'ab', ['train', 'valid']), ('Training_Set/a test-data/b', 'ab', ['train', 'test']),
+                                                    ('__MACOSX/train/a train/a train/b @eaDir/a', 'ab', ['train']), ('car train bus', ['bus', 'car', 'train'], ['train'])])
+@pytest.mark.filterwarnings('ignore:.* are too few for a')
+def test_splits_by_their_usual_names(tmp_path, folders, classes, splits):
+    for f in folders.split(): save(tmp_path/'w'/f/'x.jpg')
+    s = load_folder(tmp_path/'w', size=None, valid_frac=0, test_frac=0)
+    assert s.classes == list(classes) and s.splits == splits and len(s) == len([f for f in folders.split() if f[0] not in '_@'])
+
+
+def test_a_class_without_a_photo_that_can_be_read_is_no_class(tmp_path):
+    for f, classes in dict(w='abc', v='abc').items():
+        for c in classes: [save(tmp_path/f/c/f'{k}.jpg') for k in range(4)]
+    for k in range(4): (tmp_path/'w'/'b'/f'{k}.jpg').write_text('no photo'); (tmp_path/'v'/'b'/f'{k}.jpg').write_bytes(b'')
+    for f in 'wv':
+        with pytest.warns(UserWarning, match="the classes 'b' are left out, because none of their photos can be used"): s = load_folder(tmp_path/f, size=8)
+        assert s.classes == ['a', 'c'] and set(s.labels) == {0, 1} and len(s.problems) == 4
+    table = pd.DataFrame(dict(image=[f'w/{c}/{k}.jpg' for c in 'abc' for k in range(4)], label=list('aaaabbbbcccc')))
+    with pytest.warns(UserWarning, match="the classes 'b' are left out"): assert load_csv(table, root=tmp_path, size=8).classes == ['a', 'c']
+    with pytest.warns(UserWarning, match="has one class only, 'a'; a classifier needs two at least"): load_csv(table[:4], root=tmp_path, size=8)
+
+
+def test_accents_and_links_make_no_second_class_or_photo(tmp_path):
+    composed, decomposed = unicodedata.normalize('NFC', 'café'), unicodedata.normalize('NFD', 'café')
+    for f in (composed, decomposed, 'tea'): save(tmp_path/'w'/f/'x.jpg')
+    save(tmp_path/'w'/'tea'/'y.jpg'); (tmp_path/'w'/composed/'link.jpg').symlink_to('../tea/y.jpg')
+    s = load_folder(tmp_path/'w', size=None, valid_frac=0, test_frac=0)
+    assert s.classes == [composed, 'tea'] and s.ids.tolist() == [f'{composed}/x.jpg', 'tea/x.jpg', 'tea/y.jpg']
+    assert sorted(s.problems.problem.str.split(',').str[0]) == ['has the name of another photo', 'is a link to another photo of this folder']
+    assert (tmp_path/'w'/s.items.path[0]).is_file()
+
+
 # A list of files or links
 
 class Shop(http.server.BaseHTTPRequestHandler):
@@ -198,6 +244,62 @@ def test_a_table_may_bring_its_split_and_groups(tmp_path, shop):
     assert load_csv(frame, root=tmp_path, size=8, download=False).problems.problem.tolist() == ['is a link, and was not downloaded because of download=False']
 
 
+@pytest.mark.parametrize('cells,splits', [(['Train', 'DEV', ' test '], ['train', 'valid', 'test']), ([None, '', ' '], None)])
+def test_splits_of_a_table_have_one_spelling(tmp_path, cells, splits):
+    for f in 'abc': save(tmp_path/f'{f}.jpg')
+    table = pd.DataFrame(dict(image=['a.jpg', 'b.jpg', 'c.jpg'], label=list('xyx'), split=cells))
+    s = load_csv(table, root=tmp_path, size=None, valid_frac=0, test_frac=0)
+    assert s.items.split.tolist() == (splits or ['train'] * 3)
+
+
+@pytest.mark.filterwarnings('error')
+def test_the_column_of_splits_may_be_written_in_any_case(tmp_path):
+    for f in 'abc': save(tmp_path/f'{f}.jpg')
+    table = pd.DataFrame(dict(image=['a.jpg', 'b.jpg', 'c.jpg'], label=list('xyx'), Split=['train', 'val', 'test']))
+    assert load_csv(table, root=tmp_path, size=None).items.split.tolist() == ['train', 'valid', 'test']
+    with pytest.raises(DataError, match="has the columns 'Split', 'split'; keep one"): load_csv(table.assign(split='train'), root=tmp_path, size=None)
+
+
+@pytest.mark.parametrize('cells,message', [(['train', '', 'test'], 'names no split for 1 of its 3 rows; fill the column'), (['train', None, 'test'], 'names no split for 1'),
+                                           (['train', 'later', 'fold 3'], "names the splits 'fold 3', 'later' in its column 'split'; allowed are train, valid, test")])
+def test_splits_of_a_table_that_say_nothing_are_refused(tmp_path, cells, message):
+    for f in 'abc': save(tmp_path/f'{f}.jpg')
+    with pytest.raises(DataError, match=message): load_csv(pd.DataFrame(dict(image=['a.jpg', 'b.jpg', 'c.jpg'], label=list('xyx'), split=cells)), root=tmp_path, size=None)
+
+
+@pytest.mark.parametrize('other', ['./a.jpg', 'sub/../a.jpg', '{root}/a.jpg', 'link.jpg'])
+def test_a_file_stands_in_a_table_once_whatever_it_is_called(tmp_path, other):
+    save(tmp_path/'a.jpg'); save(tmp_path/'sub'/'b.jpg'); (tmp_path/'link.jpg').symlink_to('a.jpg')
+    table = pd.DataFrame(dict(image=['a.jpg', 'sub/b.jpg', other.format(root=tmp_path)], label=list('xyy')))
+    with pytest.raises(DataError, match="lists the same file under two names: 'a.jpg' and '.*'; an item must stand there once"): load_csv(table, root=tmp_path, size=None)
+
+
+def test_one_odd_name_does_not_stop_a_table(tmp_path, shop):
+    shop.answers = {'/u.jpg': lambda n: (200, jpeg())}
+    save(tmp_path/'a.jpg'); save(tmp_path/unicodedata.normalize('NFD', 'grün.jpg')); os.mkfifo(tmp_path/'pipe.jpg')
+    odd = ['n' * 300 + '.jpg', '~nobody_of_this_name/x.jpg', 'http://[bad/x.jpg', 'http://\ud800/x.jpg', 'http://exämple.invalid:port/x', 'nul\0.jpg', 'pipe.jpg']
+    good = ['a.jpg', unicodedata.normalize('NFC', 'grün.jpg'), shop.url + '/u.jpg']
+    table = pd.DataFrame(dict(image=odd + good, label=list('xyxyxyx') + list('xyx')))
+    s = load_csv(table, root=tmp_path, size=8, valid_frac=0, test_frac=0, pause=0, timeout=3)
+    assert s.ids.tolist() == good and s.problems.file.tolist() == odd
+
+
+@pytest.mark.parametrize('text', ['\n\npath,label\na.jpg,x\nb.jpg,y\n', ';;\npath;label;\na.jpg;x;\nb.jpg;y;\n'])
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_the_column_with_photos_is_found_in_any_encoding(tmp_path, text, encoding):
+    for f in 'ab': save(tmp_path/f'{f}.jpg')
+    (tmp_path/'t.csv').write_text(text, encoding=encoding)
+    assert load_csv(tmp_path/'t.csv', valid_frac=0, test_frac=0, size=None).ids.tolist() == ['a.jpg', 'b.jpg']
+
+
+def test_names_from_outside_are_text_on_a_page(tmp_path):
+    for c in ('<img src=x onerror=alert(1)>', '![a](http:host)'): save(tmp_path/'w'/c/'x.jpg')
+    (tmp_path/'w'/'[link](http:host)`x`.jpg').write_text('x')
+    page = load_folder(tmp_path/'w', size=None, valid_frac=0, test_frac=0).report()
+    assert '<img' not in page and '&lt;img src=x onerror=alert(1)>' in page
+    assert not re.search(r'(?<!\\)[\[`]', page)
+
+
 # Archives
 
 def zipped(file, members, comment=b''):
@@ -220,6 +322,34 @@ def test_archives_with_links_or_devices_are_refused(tmp_path, mode, what):
     info = zipfile.ZipInfo('images/l.jpg'); info.external_attr = (mode | 0o777) << 16; info.create_system = 3
     with zipfile.ZipFile(tmp_path/'a.zip', 'w') as z: z.writestr('images/ok.jpg', b'1'); z.writestr(info, '../../secret')
     with pytest.raises(DataError, match=what): unpack(tmp_path/'a.zip', tmp_path/'in', ('images/*.jpg',))
+    assert not (tmp_path/'in').exists()
+
+
+def test_what_lies_in_a_folder_stays_whatever_is_unpacked_into_it(tmp_path):
+    mine = tmp_path/'mine'; mine.mkdir(); (mine/'thesis.txt').write_text('years of work')
+    (tmp_path/'notzip.zip').write_text('no zip')
+    broken = zipped(tmp_path/'broken.zip', {f'images/{k}.jpg': bytes([k]) * 99 for k in range(5)})
+    whole = bytearray(broken.read_bytes()); whole[whole.index(b'\4' * 50) + 9] ^= 1; broken.write_bytes(whole)
+    for name in ('notzip.zip', 'broken.zip'):
+        with pytest.raises(DataError, match='is damaged, or no zip archive'): unpack(tmp_path/name, mine, ('images/*.jpg',))
+        assert inside(tmp_path/'mine') == ['thesis.txt'] and [p.name for p in mine.iterdir()] == ['thesis.txt']
+    unpack(zipped(tmp_path/'a.zip', {'images/a.jpg': b'A'}), mine, ('images/*.jpg',))
+    assert inside(mine) == ['images/a.jpg', 'thesis.txt']
+
+
+@pytest.mark.parametrize('member', ['a//{out}/x.jpg', './/{out}/x.jpg', 'a/./{out}/x.jpg', 'a//{out}//x.jpg'])
+def test_members_are_checked_as_they_are_written(tmp_path, member):
+    out = (tmp_path/'out').as_posix().lstrip('/')
+    name = member.format(out=out)
+    depth = len(name.split('/'))
+    try: unpack(zipped(tmp_path/'a.zip', {name: b'!'}), tmp_path/'in', tuple('/'.join('*' * k) for k in range(1, depth + 1)))
+    except DataError: pass
+    assert not (tmp_path/'out').exists() and all(p.startswith('in/') or p == 'a.zip' for p in inside(tmp_path))
+
+
+def test_two_members_for_one_file_are_refused(tmp_path):
+    file = zipped(tmp_path/'a.zip', {'one/images/a.jpg': b'1', 'two/images/a.jpg': b'2'})
+    with pytest.raises(DataError, match="its members 'one/images/a.jpg' and 'two/images/a.jpg' are one file"): unpack(file, tmp_path/'in', ('images/*.jpg',))
     assert not (tmp_path/'in').exists()
 
 
@@ -312,7 +442,45 @@ def test_content_that_differs_from_the_repositorys_own_digests_is_refused(host, 
 @pytest.mark.parametrize('answer', [None, b'<html>rate limit</html>', b'{"truncated": true, "tree": []}'])
 def test_without_the_repositorys_digests_the_manifest_says_so(host, answer):
     host.files.pop('/c0ffee/tree') if answer is None else host.files.update({'/c0ffee/tree': answer})
-    assert json.loads((fetch_photos('clothing')/'manifest.json').read_text())['compared'] == 'CRC-32 of every file'
+    with pytest.warns(UserWarning, match='compared with the checksums inside their archive only .127.0.0.1.* did not answer with its digests.: that notices damage, but no exchange'): home = fetch_photos('clothing')
+    assert json.loads((home/'manifest.json').read_text())['compared'] == 'CRC-32 of every file'
+
+
+@pytest.mark.parametrize('comment', [b'', b'0123456789012345678901234567890123456789'])
+def test_other_content_is_refused_whatever_commit_the_archive_claims(host, tmp_path, comment):
+    zipped(tmp_path/'x.zip', {f'set-main/{p}': d for p, d in {**clothing_files(), 'README.md': b'other'}.items()}, comment)
+    host.files['/set.zip'] = (tmp_path/'x.zip').read_bytes()
+    with pytest.raises(DataError, match='1 of 62 files differ .*, for instance README.md; the archive was removed'): fetch_photos('clothing')
+    assert inside(tmp_path/'cache') == []
+
+
+def test_a_file_whose_content_is_known_is_compared_without_anybodys_help(host, tmp_path, monkeypatch):
+    monkeypatch.setitem(ARCHIVES, 'clothing', replace(ARCHIVES['clothing'], tree='', known=(('images.csv', '0' * 64),)))
+    with pytest.raises(DataError, match='1 of 62 files differ .*, for instance images.csv'): fetch_photos('clothing')
+    assert inside(tmp_path/'cache') == []
+
+
+def test_archives_come_over_https(monkeypatch):
+    with pytest.raises(ValueError, match='over https only.*got http://example.org/a.zip'): Archive(('http://example.org/a.zip',), ('*.jpg',))
+    with pytest.raises(ValueError, match='over https only'): Archive(('https://example.org/a.zip',), ('*.jpg',), 'http://example.org/tree')
+    class Answer(io.BytesIO):
+        status, headers = 200, {}
+        def geturl(self): return 'http://example.org/a.zip'
+    monkeypatch.setattr('urllib.request.urlopen', lambda *a, **k: Answer())
+    with pytest.raises(MissingData, match='leads on from https to plain http'): fetch_archive(Archive(('https://example.org/a.zip',), ('*.jpg',)), Path('anywhere'), pause=0)
+
+
+@pytest.mark.parametrize('text', ['[]', '3', '{}', '{"files": []}', '{"files": {"a": 1}}', '{"files": {"a": [1]}}', '{"files": {"a": ["1", 2]}}', '{"files": {"../a": [1, "x"]}}',
+                                  '{"files": {"/etc/passwd": [1, "x"]}}', '{"files": {"": [1, "x"]}}', '{"files": {"a\\u0000": [1, "x"]}}', '[' * 100_000, '\xff'])
+def test_manifests_that_nobody_here_wrote(tmp_path, text):
+    (tmp_path/'manifest.json').write_text(text, encoding='latin-1')
+    with pytest.raises(DataError, match='manifest.json in .* is damaged'): verify_photos(tmp_path)
+
+
+def test_what_is_missing_or_no_file_any_more(tmp_path):
+    (tmp_path/'manifest.json').write_text(json.dumps(dict(files={'lost': [1, 'x'], 'n' * 300: [1, 'x'], 'folder': [1, 'x'], 'pipe': [1, 'x']})))
+    (tmp_path/'folder').mkdir(); os.mkfifo(tmp_path/'pipe')
+    assert verify_photos(tmp_path).problem.tolist() == ['is missing', 'is missing', 'is no file', 'is no file']
 
 
 def test_no_network_and_wrong_answers(host, tmp_path):
@@ -334,12 +502,12 @@ def test_a_disk_that_is_full_or_read_only(host, tmp_path, monkeypatch, code):
     monkeypatch.setattr(Path, 'write_bytes', denied)
     with pytest.raises(DataError, match=re.escape(os.strerror(code)) + '.*choose another folder'): fetch_photos('clothing')
     assert not (tmp_path/'cache'/'clothing').exists()
-    monkeypatch.undo(); monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache')); monkeypatch.setitem(ARCHIVES, 'clothing', replace(ARCHIVES['clothing'], urls=(host.url + '/set.zip',), tree=''))
+    monkeypatch.undo(); monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache')); monkeypatch.setitem(ARCHIVES, 'clothing', replace(ARCHIVES['clothing'], urls=(host.url + '/set.zip',), tree='', known=()))
     n = len(host.asked); assert verify_photos(fetch_photos('clothing')).ok.all() and len(host.asked) == n  # the archive was still there
 
 
 def fetcher(url, folder):
-    code = (f'from fashion_lab import photo_sets as p; from dataclasses import replace\np.ARCHIVES["clothing"] = replace(p.ARCHIVES["clothing"], urls=({url!r},), tree="")\n'
+    code = (f'from fashion_lab import photo_sets as p; from dataclasses import replace\np.ARCHIVES["clothing"] = replace(p.ARCHIVES["clothing"], urls=({url!r},), tree="", known=())\n'
             f'try: print(p.fetch_photos("clothing", {str(folder)!r}).name)\nexcept ValueError as e: raise SystemExit(str(e))')
     return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from fashion_lab import photos
 from fashion_lab.data import DataError, ImageError, MissingData, read_image
+from fashion_lab.items import photo_stats
 from fashion_lab.photos import (CachedImages, DecodedCache, batches, cache_usage, clear_cache, decode, decode_mask, left_out, problem_table, scan)
 
 
@@ -90,6 +91,30 @@ def test_scan_finds_images_of_any_case_sorted_and_skips_what_is_hidden(tmp_path)
 def test_scan_names_empty_files_and_what_is_no_file(tmp_path):
     jpeg(tmp_path/'good.jpg'); (tmp_path/'empty.jpg').touch(); os.mkfifo(tmp_path/'pipe.jpg')
     assert dict(zip(*scan(tmp_path)[['path', 'problem']].T.to_numpy())) == {'empty.jpg': 'is empty', 'good.jpg': '', 'pipe.jpg': 'is no ordinary file'}
+
+
+def test_scan_passes_over_system_folders_and_names_what_is_too_large(tmp_path):
+    for folder in ('__MACOSX/train/a', '@eaDir', '$RECYCLE.BIN', '.cache', 'train/a'): jpeg(tmp_path/folder/'x.jpg')
+    with open(tmp_path/'disk.jpg', 'wb') as f: f.truncate(3 << 30)
+    found = scan(tmp_path)
+    assert dict(zip(found.path, found.problem)) == {'disk.jpg': 'has 3.0 GiB, more than the 1 GiB of the largest photos', 'train/a/x.jpg': ''}
+    got = DecodedCache(8, folder=tmp_path/'cache').images(['train/a/x.jpg', 'disk.jpg', 'n' * 300 + '.jpg', 'nul\0.jpg', '~nobody_of_this_name/x.jpg'], tmp_path)
+    assert got.files.tolist() == ['train/a/x.jpg']
+    assert [p.split('(')[-1] for p in got.problems.problem] == ['has 3.0 GiB, more than the 1 GiB of the largest photos)', 'File name too long)',
+                                                                'embedded null byte)', 'is not there']
+
+
+@pytest.mark.parametrize('read', [lambda p: decode(p, 8), decode_mask, lambda p: photo_stats([p])])
+def test_a_pipe_is_never_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path/'pipe.png')
+    try: answer = read(tmp_path/'pipe.png').problem[0]
+    except ImageError as e: answer = str(e)
+    assert 'is no ordinary file' in answer
+
+
+def test_a_large_mask_is_refused_by_its_size(tmp_path):
+    Image.new('1', (9_500, 9_500)).save(tmp_path/'m.png')
+    with pytest.raises(ImageError, match='m.png has 9,500 x 9,500 = 90,250,000 pixels, more than the limit of 89,478,485'): decode_mask(tmp_path/'m.png')
 
 
 def test_scan_refuses_links_that_leave_the_folder(tmp_path):

@@ -12,6 +12,7 @@ from fashion_lab.data import DataError, ImageError
 from fashion_lab.draw_facades import FACADE_CLASSES, FACADE_COLOURS, colour_mask, synthetic_facades
 from fashion_lab.labs import segmentation
 from fashion_lab.masks import given_code, infer_code, load_masked, mask_pairs, named_classes, read_mask
+from fashion_lab.photo_sets import load_facades
 from fashion_lab.photos import decode_mask
 from fashion_lab.runs import Run
 from fashion_lab.segment_metrics import N_BINS, SegmentScores, boundary_counts, histogram_ap, image_table, load_scores, measured, reliability_table, score_bins, segment_metrics
@@ -305,6 +306,76 @@ def test_class_files_are_read_and_checked(drawn, tmp_path):
     with pytest.raises(DataError, match='no number'): load_masked(root)
     (root/'classes.csv').unlink(); (root/'classes.txt').write_text('wall\nwindow')
     with pytest.raises(DataError, match='2 class names were given'): load_masked(root)
+
+
+def own_palette(mask, seed, colours=FACADE_COLOURS):
+    "A palette PNG whose numbers are in an order of its own, as `convert('P', palette=ADAPTIVE)` writes it."
+    order = np.random.default_rng(seed).permutation([k for k in range(5) if (mask == k).any()])
+    numbers = np.zeros(256, np.uint8); numbers[order] = np.arange(len(order))
+    out = Image.fromarray(numbers[mask]).convert('P')
+    out.putpalette([c for k in order for c in colours[k]])
+    return out
+
+
+def test_masks_with_palettes_of_their_own_are_read_by_colour(tmp_path):
+    images, masks, _ = synthetic_facades(12, seed=3, size=64)
+    seeds = iter(range(12))
+    root = write(tmp_path/'set', images, masks, lambda m: own_palette(m, next(seeds)))
+    s = load_masked(root, size=64)
+    by_colour = {f'#{bytes(c).hex()}': k for k, c in enumerate(FACADE_COLOURS)}
+    order = [int(i) for i in s.items.id.str.extract(r'(\d+)$')[0]]
+    got = np.array([by_colour[c] for c in s.classes])[np.asarray(s.masks(64))]
+    assert len(s) == 12 and np.array_equal(got, masks[order])
+    (root/'classes.csv').write_text('name,r,g,b\n' + '\n'.join(f'{n},{r},{g},{b}' for n, (r, g, b) in zip(FACADE_CLASSES, FACADE_COLOURS)))
+    named = load_masked(root, size=64)
+    assert named.classes == list(FACADE_CLASSES) and np.array_equal(named.masks(64), masks[order])
+
+    (root/'classes.csv').write_text('name,value\n' + '\n'.join(f'{n},{k}' for k, n in enumerate(FACADE_CLASSES)))
+    with pytest.raises(DataError, match='palettes of their own.*name,r,g,b instead of name,value'): load_masked(root, size=64)
+    (root/'classes.csv').unlink(); (root/'classes.txt').write_text('\n'.join(FACADE_CLASSES))
+    with pytest.raises(DataError, match='palettes of their own.*give the names in classes.csv'): load_masked(root, size=64)
+    (root/'classes.txt').unlink(); Image.fromarray(masks[order[0]]).save(root/'masks'/f'{order[0]}.png')
+    assert load_masked(root, size=64).problems.problem.str.contains('where the other masks hold colours').tolist() == [True]
+
+
+def test_one_palette_may_be_cut_where_a_file_needs_less_of_it(tmp_path):
+    images, masks, _ = synthetic_facades(4, seed=3, size=64)
+    masks = masks.copy(); masks[0][masks[0] > 1] = 0
+    def cut(m):
+        out = Image.fromarray(m).convert('P')
+        out.putpalette([c for rgb in FACADE_COLOURS[:m.max() + 1] for c in rgb])
+        return out
+    s = load_masked(write(tmp_path/'set', images, masks, cut), size=64)
+    assert s.classes == [f'class {k}' for k in range(5)] and np.array_equal(s.masks(64), masks)
+
+
+def test_facades_with_palettes_of_their_own_are_refused(tmp_path):
+    images, masks, _ = synthetic_facades(3, seed=3, size=32)
+    (tmp_path/'train').mkdir()
+    for i, (im, m) in enumerate(zip(images, masks)):
+        Image.fromarray(im).save(tmp_path/'train'/f'{i}.jpg'); own_palette(m, i).save(tmp_path/'train'/f'{i}.png')
+    with pytest.raises(DataError, match='palettes of their own'): load_facades(tmp_path, size=32)
+
+
+def test_masks_outside_of_the_splits_are_left_out_and_named(drawn, tmp_path):
+    images, masks, _ = drawn
+    for split in ('train', 'Dev', 'test'): write(tmp_path/'set'/split, images[:2], masks[:2], DIALECTS['grey'])
+    write(tmp_path/'set'/'more', images[:1], masks[:1], DIALECTS['grey'])
+    s = load_masked(tmp_path/'set', size=32)
+    assert s.items.split.value_counts().to_dict() == dict(train=2, valid=2, test=2)
+    assert s.problems.to_numpy().tolist() == [['more/images/0.jpg', 'lies in no folder train, valid or test, as others do']]
+
+
+@pytest.mark.parametrize('text,message', [('name,value\n', 'names the columns name, value, but no class'), ('', 'is empty'), ('name,value\nwall,1,2', 'has 3 cells in line 2'),
+                                          ('name,value\n"wall,1', 'cannot be read as CSV'), ('name,value\nwall,one', 'holds something that is no number')])
+def test_lists_of_classes_that_nobody_understands(tmp_path, text, message):
+    (tmp_path/'classes.csv').write_text(text)
+    with pytest.raises(DataError, match=message): named_classes(tmp_path)
+
+
+def test_names_of_classes_are_no_html():
+    html = given_code(['<script>alert(1)</script>', 'a&b'], [0, 1])._repr_html_()
+    assert '<script>' not in html and '&lt;script&gt;' in html and 'a&amp;b' in html and '<span style=' in html
 
 
 def test_a_mask_of_another_kind_than_the_rest_is_refused(drawn, tmp_path):

@@ -41,6 +41,12 @@ def test_large_files_are_refused_before_they_are_looked_at(monkeypatch):
     with pytest.raises(ValueError, match=r'a.png has 3.0 MB; at most 2 MB'): up.checked_upload(bytes(3_000_000), 'a.png', limit=2e6)
 
 
+@pytest.mark.parametrize('side, message', [(13_000, 'a.png has 13,000 x 13,000 pixels, and the limit is 89,478,485 in all'), (14_000, 'a.png has more than 89,478,485 pixels')])
+def test_files_that_unpack_to_gigabytes_are_refused(side, message):
+    out = io.BytesIO(); Image.new('1', (side, side)).save(out, 'PNG')
+    with pytest.raises(ValueError, match=message): up.checked_upload(out.getvalue(), 'a.png')
+
+
 def test_every_box_says_how_large_a_file_may_be_and_keeps_to_it():
     "A larger message than 10 MiB is dropped by Jupyter's server without a word, so it has to be said beforehand."
     for made in (up.try_photo(lab()), up.match_pair(RUN)): assert 'at most 10 MB' in made.note.value and made.limit == up.LIMIT < 10*2**20
