@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from .archives import Archive, fetch_archive, link_bytes
-from .core import atomic_path, cache_dir, n_cores, one_of, progress, whole_number
+from .core import atomic_path, cache_dir, n_cores, one_of, printable, progress, whole_number
 from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData, _Broken, _host, _places, _stratified
 from .draw_facades import FACADE_CLASSES, FacadeDrawer
 from .draw_garments import CLOTHING_CLASSES, ClothingDrawer
@@ -60,6 +60,8 @@ class LazyImages:
 # %% ../nbs/foundation/02c_photo_sets.ipynb #ffba65ca
 PHOTO_CARDS = {} # name of a published set -> its `Card`; filled below
 
+def _printables(column): return [printable(v) if isinstance(v, str) else v for v in column] # paths stay as they are
+
 @dataclass(eq=False, repr=False)
 class PhotoSet:
     "Photos with what is known about them: one table, and one way to the pixels, read or drawn; a `ValueError` says what does not fit together."
@@ -80,7 +82,10 @@ class PhotoSet:
 
     def __post_init__(self):
         one_of(self.source, ('real', 'synthetic'), 'source'); one_of(self.kind, ('images', 'masks', 'pairs'), 'kind of set')
-        self.classes, self.items = list(self.classes), self.items.reset_index(drop=True).assign(source=self.source)
+        self.name = printable(self.name)
+        self.classes = _printables(self.classes)
+        self.items = self.items.reset_index(drop=True).assign(source=self.source)
+        for column in {'id', 'class', self.group} & {*self.items}: self.items[column] = _printables(self.items[column])
         self.problems = problem_table() if self.problems is None else self.problems.reset_index(drop=True)
         need = dict(images=['path', 'label'], masks=['path', 'mask'], pairs=['image_left', 'image_right', 'label'])[self.kind]
         if lacking := [c for c in ['id', 'split', *need, *([self.group] if self.group else [])] if c not in self.items]: raise ValueError(f"the items of {self.name} lack the columns {', '.join(lacking)}; they have {', '.join(self.items)}")

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from PIL import Image, ImageColor
 
-from .core import cache_dir, n_cores, one_of, progress
+from .core import cache_dir, n_cores, one_of, printable, progress
 from .data import DataError, ImageError, MissingData, _rgb, _upright, read_image
 
 # %% ../nbs/foundation/02a_photos.ipynb #b057fa14
@@ -69,7 +69,8 @@ def problem_table(
     rows=(),       # pairs of (file, problem); the problem is the end of a sentence that begins with the file: 'is empty'
 )->pd.DataFrame:   # columns file, problem; one row per file, in the order in which they came
     "The report of what could not be used, and why."
-    return pd.DataFrame(list(dict.fromkeys(rows)), columns=['file', 'problem'], dtype=object)
+    rows = [(printable(file), printable(problem)) for file, problem in dict.fromkeys(rows)]
+    return pd.DataFrame(rows, columns=['file', 'problem'], dtype=object)
 
 def left_out(
     problems:pd.DataFrame, # as `problem_table` makes it; a `problem` of '' is none
