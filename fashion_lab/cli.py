@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['EPILOG', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'existing', 'page_of', 'fetch_set', 'verify_set',
            'clear_caches', 'cache_table', 'cmd_run', 'chosen_configs', 'names_in', 'run_all', 'cmd_sweep', 'parse_grid',
-           'sweep_table', 'cmd_tour', 'finished', 'cmd_report', 'cmd_publish', 'trained', 'cmd_predict', 'picture_of',
-           'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'cmd_export', 'parser', 'data_arguments',
-           'run_arguments', 'sweep_arguments', 'tour_arguments', 'choice_arguments', 'report_arguments',
-           'publish_arguments', 'predict_arguments', 'compute_arguments', 'export_arguments', 'main', 'plain_warnings',
-           'complain']
+           'sweep_table', 'cmd_tour', 'finished', 'cmd_report', 'cmd_publish', 'trained', 'cmd_predict',
+           'check_predict', 'print_csv', 'print_answers', 'picture_of', 'ranking', 'cmd_compute', 'lab_models',
+           'save_costs', 'cmd_export', 'parser', 'data_arguments', 'run_arguments', 'sweep_arguments', 'tour_arguments',
+           'choice_arguments', 'report_arguments', 'publish_arguments', 'predict_arguments', 'compute_arguments',
+           'export_arguments', 'main', 'plain_warnings', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
 import argparse, ast, contextlib, inspect, os, sys, warnings
 from pathlib import Path
 
 from . import __version__
-from .core import one_of, runs_dir
+from .core import free_paths, one_of, output_file, printable, runs_dir
 from .registry import LABS, headline, lab_module
 
 # %% ../nbs/studio/01_cli.ipynb #6e32dc56
@@ -225,37 +225,67 @@ def trained(lab, args): # a finished `Run`
         small = [r for r in all_runs(args.out, lab.LAB) if 'weights.safetensors' in r.files]
         raise FileNotFoundError(f"{e}{f'. Of drawn data or smoke tests there are {len(small)}; --run {small[-1].path} uses one of these all the same' if small else ''}") from None
 
+# %% ../nbs/studio/01_cli.ipynb #842ae3f6
 def cmd_predict(args)->int:
     "Classify, match or segment photos with a trained network."
     lab = lab_module(args.lab)
-    if not hasattr(lab, 'predict'): raise ValueError(f"the lab {args.lab} makes no predictions for photos")
-    run = trained(lab, args)
-    takes, lacks = inspect.signature(lab.predict).parameters, dict(heat='draws no heat maps', picture='draws no picture of its answers', folder='writes no masks')
-    for option, text in lacks.items():
-        if getattr(args, option) and option not in takes: raise ValueError(f"the lab {args.lab} {text}: leave --{option} out")
-    more = dict(heat=args.heat, folder=args.folder, picture=args.picture or ('picture' in takes and picture_of(args.photos)))
-    answers = lab.predict(args.photos, run, args.device or 'cpu', **{k: v for k, v in more.items() if v})
-    if args.csv: answers.to_csv(sys.stdout, index=False)
-    else:
-        for a in answers.to_dict('records'): print(f"{a['file']}: " + (f"error: {a['error']}" if a['error'] else '\n    '.join(x for x in (f"{a['answer']}" + (f" ({a['probability']:.1%})" if a['probability'] == a['probability'] else ''), a['notes'], ranking(a, answers)) if x)))
-        print(f'network: {run.variant}, {run.name}')
+    check_predict(lab, args)
+    run, takes = trained(lab, args), inspect.signature(lab.predict).parameters
+    options = dict(heat=args.heat, folder=args.folder, picture=args.picture)
+    if 'picture' in takes and not args.picture: options['picture'] = picture_of(args.photos)
+    answers = lab.predict(args.photos, run, args.device or 'cpu', **{k: v for k, v in options.items() if v})
+    if args.csv: print_csv(answers)
+    else: print_answers(answers, run)
     return 1 if (answers.error != '').any() else 0
 
-def picture_of(photos)->str: # '' for two photos, which need none
-    "The file, in the working folder, for a picture of the answers to a heap of photos."
-    first = Path(photos[0])
-    return f'{first.resolve().name}-answers.png' if first.is_dir() else 'answers.png' if len(photos) > 2 else ''
+def check_predict(lab, args):
+    "A `ValueError` for options that the lab does not have, and for places that cannot be written to."
+    if not hasattr(lab, 'predict'): raise ValueError(f"the lab {args.lab} makes no predictions for photos")
+    takes = inspect.signature(lab.predict).parameters
+    lacks = dict(heat='draws no heat maps', picture='draws no picture of its answers', folder='writes no masks')
+    for option, text in lacks.items():
+        if getattr(args, option) and option not in takes: raise ValueError(f"the lab {args.lab} {text}: leave --{option} out")
+    for option in ('heat', 'folder'):
+        given = getattr(args, option)
+        if given and Path(given).exists() and not Path(given).is_dir():
+            raise ValueError(f"--{option} {given} is no folder: name one, which is made where it is missing")
 
-def ranking(a, answers, n=3)->str: # 'coat 61.2 %, pullover 20.3 %, ...'
+def print_csv(answers):
+    "A table of answers for a spreadsheet; `page.plain_cells` reads what stands behind apostrophes."
+    from fashion_lab.page import safe_cells
+    safe_cells(answers).to_csv(sys.stdout, index=False)
+
+def print_answers(answers, run):
+    "A table of answers for people: a line per photo, what was noticed, the most probable classes."
+    for a in answers.to_dict('records'):
+        if a['error']:
+            print(f"{a['file']}: error: {a['error']}")
+            continue
+        sure = f" ({a['probability']:.1%})" if a['probability'] == a['probability'] else ''
+        lines = [f"{a['file']}: {a['answer']}{sure}", a['notes'], ranking(a)]
+        print('\n    '.join(x for x in lines if x))
+    print(f'network: {run.variant}, {run.name}')
+
+def picture_of(photos): # '' for two photos, which need none
+    "A file that is not there yet, in the working folder, for a picture of the answers to a heap of photos."
+    first = Path(photos[0])
+    if first.is_dir(): return free_paths('.', first.resolve().name, 'answers')[0]
+    return free_paths('.', 'heap', 'answers')[0] if len(photos) > 2 else ''
+
+def ranking(answer, n=3)->str: # 'coat 61.2 %, pullover 20.3 %, ...'
     "The most probable classes of one answer."
-    classes = [c for c in answers if c not in ('file', 'answer', 'probability', 'notes', 'error', 'mask', 'overlay')]
-    return ', '.join(f'{c} {a[c]:.1%}' for c in sorted(classes, key=lambda c: -a[c])[:n])
+    from fashion_lab.page import class_values
+    values = class_values(answer)
+    likely = sorted(values, key=lambda c: -values[c])[:n]
+    return ', '.join(f'{c} {values[c]:.1%}' for c in likely)
 
 # %% ../nbs/studio/01_cli.ipynb #8786821f
 def cmd_compute(args)->int:
     "Print what a model costs, layer by layer, with the receptive field and the measured time of each."
     from fashion_lab.compute import in_words, input_of, layer_table, named_model, parse_shape, readable
     from fashion_lab.receptive_field import FollowError, receptive_fields, with_fields
+    for path in filter(None, (args.csv, args.html)): output_file(path)
+    if args.csv and args.csv == args.html: raise ValueError(f"--csv and --html both name {args.csv}: give each a file of its own")
     model = named_model(args.model, lab_models())
     shapes = [parse_shape(text) for text in args.input or []] or [input_of(model)]
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
@@ -276,12 +306,16 @@ def save_costs(table, said, args)->list: # the files, as they were named
     "Write a table of costs where the arguments say."
     from fashion_lab.compute import readable
     from fashion_lab.core import atomic_path
-    from fashion_lab.page import html_page, list_html, table_html
-    texts = {args.csv: lambda: table.to_csv(index=False), args.html: lambda: html_page(f'What {args.model} costs', [list_html(said), table_html(readable(table, list(table.columns)))])}
+    from fashion_lab.page import html_page, list_html, safe_cells, table_html
+    texts = {}
+    if args.csv: texts[args.csv] = safe_cells(table).to_csv(index=False)
+    if args.html:
+        parts = [list_html(said), table_html(readable(table, list(table.columns)))]
+        texts[args.html] = html_page(f'What {args.model} costs', parts)
     for path, text in texts.items():
-        if path:
-            with atomic_path(path) as tmp: tmp.write_text(text(), encoding='utf-8')
-    return [f'written: {p}' for p in texts if p]
+        with atomic_path(path) as tmp: tmp.write_text(text, encoding='utf-8', errors='backslashreplace')
+    return [f'written: {printable(p)}' for p in texts]
+
 
 # %% ../nbs/studio/01_cli.ipynb #385d9360
 def cmd_export(args)->int:
@@ -420,6 +454,8 @@ def main(
 )->int:                  # the exit code
     "Run the command; errors that a user can mend are one sentence, not a traceback."
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):                                        # a terminal may know ASCII only, and a name any byte
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
     if not argv: parser().print_help(); return 2
     args = parser().parse_args(argv)
     try:

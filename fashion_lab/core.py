@@ -192,7 +192,7 @@ def command_line()->str: # never holds a folder's name
     "How this process was started: the command and its arguments, or `notebook`."
     if 'ipykernel' in sys.modules or os.environ.get('IN_TEST'): return 'notebook'
     program = Path(sys.argv[0] if sys.argv else '').name or 'python'
-    return ' '.join([program] + [Path(a).name if os.path.isabs(a) else a for a in sys.argv[1:]])
+    return printable(' '.join([program] + [Path(a).name if os.path.isabs(a) else a for a in sys.argv[1:]]))
 
 # %% ../nbs/foundation/00_core.ipynb #873329cc
 def synchronise(
