@@ -6,7 +6,7 @@
 __all__ = ['EXECUTORS', 'TOGETHER', 'grid', 'Sweep', 'sweep', 'option_names', 'iter_nothing', 'failure']
 
 # %% ../nbs/foundation/10_sweep.ipynb #f92d1688
-import contextlib, copy, dataclasses, inspect, itertools, time, traceback, warnings
+import contextlib, copy, dataclasses, inspect, itertools, math, time, traceback, warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def sweep(
     configs = list({config_digest(c, lab): c for c in configs}.values())
     if not configs: raise ValueError("sweep needs at least one configuration, got an empty list")
     start, failed = time.perf_counter(), {}
-    away = {} if executor == 'sequential' else dict(patience=120.)
+    away = dict(sequential={}, processes=dict(patience=math.inf)).get(executor, dict(patience=120.)) # seconds to wait for who else writes a run
     job = Job(run, lab, Path(runs_dir() if root is None else root).absolute() if away else root, RunStore(str(storage)).check() if storage else None, **away)
     done = _finished_before(job, configs)
     todo, skipped = [(i, c) for i, c in enumerate(configs) if i not in done], len(done)
