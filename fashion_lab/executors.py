@@ -48,7 +48,7 @@ class Job:
                 with once(), mirrored(self.storage, self.lab, config, self.root, self.every): made = self.run(config, root=self.root)
                 break
             except RunBusy:
-                if time.monotonic() > until or self.held_here(config): raise
+                if time.monotonic() > until or math.isinf(self.patience) and self.held_here(config): raise
                 time.sleep(.5)
             except RunError:
                 if found := find_run(self.lab, config, self.root): return found      # finished by another in between
