@@ -367,7 +367,7 @@ def load_csv(
     name:str='',               # default: the table's name
     download:bool=True,        # fetch photos that are given by their address
     **kwargs                   # for `fetch_links`
-)->PhotoSet:                   # items: id (as the table names the photo), path, class, label, split, and the table's other columns
+)->PhotoSet:                   # items: id (as the table names the photo), path, class, label, split, and the table's other columns, but for those of these names
     "Photos that a table lists, as files or links; raises `DataError` for a table that cannot be used, or if no photo is left."
     is_frame = isinstance(csv, pd.DataFrame)
     if not is_frame and not Path(csv).expanduser().exists(): raise MissingData(f"there is no table {csv}; check its name and folder")
@@ -378,7 +378,7 @@ def load_csv(
     root = Path(root or ('.' if is_frame else csv.parent)).expanduser()
     items, problems, root = _listed(table, image, root, download, kwargs)
     if not len(items): raise DataError(f"none of the {len(table):,} photos that {'the table' if is_frame else csv.name} lists can be used: {left_out(problems, len(table))}")
-    items = items.rename(columns={label: 'class'} if label != 'class' else {}).drop(columns=[c for c in ('label',) if c != label and c in items])
+    items = items.drop(columns=[*({'label', 'class'} & {*items} - {label})]).rename(columns={label: 'class'})
     return _own_set(items, root, name or ('own' if is_frame else csv.stem), group, problems, (), (valid_frac, test_frac, seed), size, fit)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #4b6294d0
@@ -394,7 +394,7 @@ def _listed(table, image, root, download, options):
     there = [bool(p) or (root/f).is_file() for f, p in zip(path, problem)]
     problem[~np.array(there)] = 'does not exist'
     bad = problem != ''
-    items = table[~bad].rename(columns={image: 'id'} if image != 'id' else {}).assign(path=path[~bad])
+    items = table[~bad].drop(columns=[*({'id'} & {*table} - {image})]).rename(columns={image: 'id'}).assign(path=path[~bad])
     return items.reset_index(drop=True), problem_table(zip(names[bad], problem[bad])), root
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #ca5e69f7
