@@ -6,16 +6,16 @@
 __all__ = ['RunPart', 'Job', 'parts_lab', 'parts_of', 'finished_parts', 'sequential', 'name_of', 'set_threads', 'processes']
 
 # %% ../nbs/foundation/09c_executors.ipynb #dbaafe48
-import contextlib, os, shutil, sys, time, warnings
+import contextlib, json, math, os, shutil, socket, sys, threading, time, warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastcore.basics import patch
 
-from .core import n_cores, whole_number
+from .core import n_cores, thread_count, whole_number
 from .run_storage import RunStore, mirrored, pull, push
-from .runs import Run, RunBusy, RunError, find_run, once, run_name
+from .runs import Run, RunBusy, RunError, draft_folder, find_run, once, run_name
 
 # %% ../nbs/foundation/09c_executors.ipynb #6fe1aa3d
 @dataclass(frozen=True)
@@ -48,13 +48,24 @@ class Job:
                 with once(), mirrored(self.storage, self.lab, config, self.root, self.every): made = self.run(config, root=self.root)
                 break
             except RunBusy:
-                if time.monotonic() > until: raise
+                if time.monotonic() > until or math.isinf(self.patience) and self.held_here(config): raise
                 time.sleep(.5)
             except RunError:
                 if found := find_run(self.lab, config, self.root): return found      # finished by another in between
                 raise
         if self.storage: push(self.storage, made); self.tidy(config)
         return made
+
+    def wait_for(self, config)->Run:
+        "The run of a config that another process writes, as soon as it is finished; made here if that process is stopped."
+        return replace(self, patience=math.inf)(config)
+
+    def held_here(self, config)->bool:
+        "Whether this process, or the one that started it, writes the run: to wait for it would be to wait for ever."
+        try: note = json.loads((draft_folder(self.lab, config, self.root)/'draft.json').read_text(encoding='utf-8'))
+        except (OSError, ValueError): return False
+        return note.get('host') == socket.gethostname() and note.get('pid') in (os.getpid(), os.getppid())
+
 
 # %% ../nbs/foundation/09c_executors.ipynb #9bbf9016
 def parts_lab(lab:str)->str: return f'{lab}_parts' # the name that parts of a lab's runs are stored under
@@ -100,11 +111,20 @@ def sequential(
     todo:list,    # (index, config) pairs
     bar=None,     # a progress bar, to say what is running
 ):                # yields (index, result or exception) as they come
-    "One run after another in this process."
+    "One run after another in this process; what another process is writing comes last, and is waited for."
+    waiting = []
     for i, c in todo:
         if bar is not None: bar.set_postfix_str(name_of(c))
-        try: yield i, job(c)
-        except Exception as e: yield i, e
+        result = _tried(job, c)
+        if isinstance(result, RunBusy) and hasattr(job, 'wait_for'): waiting.append((i, c))
+        else: yield i, result
+    for i, c in waiting:
+        if not job.held_here(c): warnings.warn(f"{name_of(c)} is being written by another process: waiting for it", stacklevel=2)
+        yield i, _tried(job.wait_for, c)
+
+def _tried(job, config): # a result or an exception
+    try: return job(config)
+    except Exception as e: return e
 
 def name_of(config)->str: # 'variant seed'
     "How a configuration is called in a bar or a message."
@@ -116,7 +136,8 @@ def set_threads(
     n:int, # at least 1
 ):
     "Let numpy, OpenMP and torch use `n` threads in this process, whether torch is loaded already or will be."
-    for name in ('OMP', 'MKL', 'OPENBLAS', 'NUMEXPR'): os.environ[f'{name}_NUM_THREADS'] = str(whole_number(n, 'threads'))
+    n = thread_count(n)
+    for name in ('OMP', 'MKL', 'OPENBLAS', 'NUMEXPR'): os.environ[f'{name}_NUM_THREADS'] = str(n)
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(n)
 
 def processes(
@@ -130,7 +151,8 @@ def processes(
     "Several runs at a time, each in a process of its own on this machine."
     from joblib.externals.loky.process_executor import BrokenProcessPool
     workers, left, broken = whole_number(n_cores() if workers is None else workers, 'workers'), dict(todo), 0
-    whole_number(threads, 'threads'); whole_number(retries, 'retries', 0)
+    thread_count(threads)
+    whole_number(retries, 'retries', 0)
     while left:
         try:
             for i, result in _pool(job, left, bar, min(workers, len(left)), threads):
@@ -145,7 +167,8 @@ def processes(
 def _pool(job, left, bar, workers, threads): # yields (index, result); BrokenProcessPool when a worker dies
     from concurrent.futures import as_completed
     from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
-    pool = ProcessPoolExecutor(workers, initializer=set_threads, initargs=(threads,), env=dict(OMP_NUM_THREADS=str(threads), FASHION_LAB_PROGRESS='0'))
+    env = dict(OMP_NUM_THREADS=str(threads), FASHION_LAB_PROGRESS='0')
+    pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(threads, os.getpid()), env=env)
     kill = True
     try:
         futures = {_sent(pool, job, c): i for i, c in left.items()}
@@ -163,3 +186,12 @@ def _sent(pool, job, config): return pool.submit(job, config)
 def _explained(e): # what cannot be sent says so
     if type(e).__name__ != 'PicklingError': return e
     return ValueError(f"the run cannot be sent to another process: {e}; define it in a module, and let it open files and connections when it is called")
+
+def _begin_worker(threads, parent):
+    set_threads(threads)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+def _end_with(parent): # a sweep that was killed must leave no process that trains on and holds locks (POSIX: its children get another parent)
+    while os.getppid() == parent: time.sleep(.5)
+    os._exit(1)
+

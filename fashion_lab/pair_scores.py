@@ -157,5 +157,5 @@ def plot_matches(
     alone = sorted(set(range(len(images))) - set(matches['first']) - set(matches['second']))
     left = [*matches['first'], *alone]; empty = np.full(images.shape[1:], 255, np.uint8)
     right = [*(images[k] for k in matches['second']), *[empty]*len(alone)]
-    captions = [f"{short(names[i], 30)}\n+ {short(names[j], 30)}\n✓ {p:.0%}" for i, j, p in zip(matches['first'], matches['second'], matches['probability'])] + [f'{names[k]}\n✗ no partner' for k in alone]
+    captions = [f"{short(names[i], 30)}\n+ {short(names[j], 30)}\n✓ {p:.0%}" for i, j, p in zip(matches['first'], matches['second'], matches['probability'])] + [f'{short(names[k], 30)}\n✗ no partner' for k in alone]
     return plot_pairs(images[left], np.stack(right), captions, 'Who belongs with whom', f"{len(matches)} pairs, {len(alone)} single shoes of {len(images)}", source)

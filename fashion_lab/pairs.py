@@ -266,11 +266,14 @@ def _pair_table(table, root):
     return shoes, problems
 
 # %% ../nbs/foundation/02d_pairs.ipynb #f604b4b5
+_CUT_COLUMNS = ['turn', 'floor', 'box_left', 'box_right'] # of pairs that are cut out of one photo
+
 def _pair_source(path, download):
     "(pairs of shoes, problems, the folder, columns to match, what it is) for a path, or for what the usual places hold."
     if isinstance(path, pd.DataFrame) or path is not None and Path(path).suffix.lower() in ('.csv', '.tsv'):
         root = Path('.') if isinstance(path, pd.DataFrame) else local_path(path).parent
         shoes, bad = _pair_table(path, root)
+        shoes = shoes.drop(columns=_CUT_COLUMNS, errors='ignore')                             # a user's words for something else
         return shoes, bad, root, (), 'Pairs from a table.'
     root = find_photos('shoe_pairs', path, download)
     if (base := _course_base(root)) is None: return *_photo_pairs(root), root, ('turn', 'shape'), 'Pairs cut out of photos: the two shoes of a true pair share one exposure.'

@@ -20,9 +20,8 @@ from fastcore.basics import patch
 from PIL import Image
 
 from .archives import Archive, fetch_archive, link_bytes
-from .core import atomic_path, cache_dir, n_cores, one_of, progress, whole_number
-from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData
-from .data import _Broken, _host, _places, _stratified, local_path
+from .core import atomic_path, cache_dir, n_cores, one_of, progress, whole_number, printable
+from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData, _Broken, _host, _places, _stratified, local_path
 from .draw_facades import FACADE_CLASSES, FacadeDrawer
 from .draw_garments import CLOTHING_CLASSES, ClothingDrawer
 from .draw_shoes import CLOSURES, ClosureDrawer
@@ -64,6 +63,8 @@ class LazyImages:
 # %% ../nbs/foundation/02c_photo_sets.ipynb #ffba65ca
 PHOTO_CARDS = {} # name of a published set -> its `Card`; filled below
 
+def _printables(column): return [printable(v) if isinstance(v, str) else v for v in column] # paths stay as they are
+
 @dataclass(eq=False, repr=False)
 class PhotoSet:
     "Photos with what is known about them: one table, and one way to the pixels, read or drawn; a `ValueError` says what does not fit together."
@@ -85,7 +86,10 @@ class PhotoSet:
 
     def __post_init__(self):
         one_of(self.source, ('real', 'synthetic'), 'source'); one_of(self.kind, ('images', 'masks', 'pairs'), 'kind of set')
-        self.classes, self.items = list(self.classes), self.items.reset_index(drop=True).assign(source=self.source)
+        self.name = printable(self.name)
+        self.classes = _printables(self.classes)
+        self.items = self.items.reset_index(drop=True).assign(source=self.source)
+        for column in {'id', 'class', self.group} & {*self.items}: self.items[column] = _printables(self.items[column])
         self.problems = problem_table() if self.problems is None else self.problems.reset_index(drop=True)
         need = dict(images=['path', 'label'], masks=['path', 'mask'], pairs=['image_left', 'image_right', 'label'])[self.kind]
         if lacking := [c for c in ['id', 'split', *need, *([self.group] if self.group else [])] if c not in self.items]: raise ValueError(f"the items of {self.name} lack the columns {', '.join(lacking)}; they have {', '.join(self.items)}")
@@ -486,7 +490,7 @@ def load_csv(
     name:str='',               # default: the table's name
     download:bool=True,        # fetch photos that are given by their address
     **kwargs                   # for `fetch_links`
-)->PhotoSet:                   # items: id (as the table names the photo), path, class, label, split, and the table's other columns
+)->PhotoSet:                   # items: id (as the table names the photo), path, class, label, split, and the table's other columns, but for those of these names
     "Photos that a table lists, as files or links; raises `DataError` for a table that cannot be used, or if no photo is left."
     is_frame = isinstance(csv, pd.DataFrame)
     if not is_frame: csv = local_path(csv)
@@ -502,7 +506,7 @@ def load_csv(
     if not len(items):
         raise DataError(f"none of the {len(table):,} photos that {title} lists can be used: "
                         f"{left_out(problems, len(table))}")
-    items = items.rename(columns={label: 'class'} if label != 'class' else {}).drop(columns=[c for c in ('label',) if c != label and c in items])
+    items = items.drop(columns=[*({'label', 'class'} & {*items} - {label})]).rename(columns={label: 'class'})
     _check_files_once(items, root, title)
     name = name or ('own' if is_frame else csv.stem)
     split = valid_frac, test_frac, seed
@@ -527,7 +531,7 @@ def _listed(table, image, root, download, options):
         problem[is_url] = got.problem[names[is_url]].tolist()
     elif is_url.any(): problem[is_url] = 'is a link, and was not downloaded because of download=False'
     bad = problem != ''
-    items = table[~bad].rename(columns={image: 'id'} if image != 'id' else {}).assign(path=path[~bad])
+    items = table[~bad].drop(columns=[*({'id'} & {*table} - {image})]).rename(columns={image: 'id'}).assign(path=path[~bad])
     return items.reset_index(drop=True), problem_table(zip(names[bad], problem[bad]))
 
 def _check_files_once(items, root, name):

@@ -17,9 +17,8 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from PIL import Image, ImageColor
 
-from .core import cache_dir, n_cores, one_of, progress
-from .data import MAX_BYTES, MAX_PIXELS, DataError, ImageError, MissingData
-from .data import _frames_note, _refusal, _rgb, _upright, check_image_file, local_path, read_image
+from .core import cache_dir, n_cores, one_of, progress, printable
+from .data import MAX_BYTES, MAX_PIXELS, DataError, ImageError, MissingData, _frames_note, _refusal, _rgb, _upright, check_image_file, local_path, read_image
 
 # %% ../nbs/foundation/02a_photos.ipynb #b057fa14
 PATTERNS = tuple('*.' + s for s in 'jpg jpeg jpe jfif png webp gif bmp tif tiff ppm pgm avif heic heif'.split()) # HEIC is found, so that it is named and not overlooked
@@ -80,7 +79,8 @@ def problem_table(
     rows=(),       # pairs of (file, problem); the problem is the end of a sentence that begins with the file: 'is empty'
 )->pd.DataFrame:   # columns file, problem; one row per file, in the order in which they came
     "The report of what could not be used, and why."
-    return pd.DataFrame(list(dict.fromkeys(rows)), columns=['file', 'problem'], dtype=object)
+    rows = [(printable(file), printable(problem)) for file, problem in dict.fromkeys(rows)]
+    return pd.DataFrame(rows, columns=['file', 'problem'], dtype=object)
 
 def left_out(
     problems:pd.DataFrame, # as `problem_table` makes it; a `problem` of '' is none

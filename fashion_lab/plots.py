@@ -9,7 +9,7 @@ __all__ = ['INK', 'GREY', 'PALE', 'WHITE', 'BLUE', 'VERMILLION', 'GREEN', 'PINK'
            'read_curve', 'draw_curves', 'plot_roc', 'plot_pr', 'draw_reliability', 'plot_reliability', 'plot_per_class',
            'draw_tiles', 'plot_samples', 'draw_predictions', 'plot_predictions', 'plot_mistakes', 'conv_weights',
            'mosaic', 'plot_filters', 'scores_of', 'summary', 'plot_comparison', 'pareto_front', 'plot_accuracy_time',
-           'save_figures']
+           'save_figures', 'save_figure']
 
 # %% ../nbs/foundation/09_plots.ipynb #eb39b6bf
 import contextlib, math, textwrap
@@ -848,6 +848,14 @@ def save_figures(
         if not isinstance(fig, Figure): raise ValueError(f"figure {name!r} must be a matplotlib Figure, got {type(fig).__name__}: the plot functions return one")
         if not isinstance(name, str) or not name.strip('. ') or set(name) & set('/\\:*?"<>|\0'): raise ValueError(f"{name!r} cannot be a file name: use letters, digits, dashes and underscores")
     paths = [Path(folder)/f'{name}{end}' for name in figures]
-    for path, fig in zip(paths, figures.values()):
-        with atomic_path(path) as tmp: fig.savefig(tmp, dpi=dpi, format='png', bbox_inches='tight', pad_inches=0.12, metadata={'Software': None})
-    return paths
+    return [save_figure(fig, path, dpi) for path, fig in zip(paths, figures.values())]
+
+def save_figure(
+    fig:Figure,    # a figure
+    path:str|Path, # the file
+    dpi:int=160,   # dots per inch
+)->Path:           # the file
+    "Write one figure as a PNG file, atomically."
+    with atomic_path(path) as tmp:
+        fig.savefig(tmp, dpi=dpi, format='png', bbox_inches='tight', pad_inches=.12, metadata={'Software': None})
+    return Path(path)

@@ -31,7 +31,7 @@ def ray_cluster(
     cpus:int|None=None,    # processors that a cluster of our own offers; default: the cores that this process may use
     gpus:int|None=None,    # GPUs that it offers; default: those there are
 ):                         # the module `ray`, connected
-    "A connection to a cluster for as long as the block runs; a cluster that was started for it is stopped after it."
+    "A connection to a cluster for as long as the block runs; a cluster that was started for it listens on this machine only, and is stopped after it."
     ray = ray_package()
     if ray.is_initialized(): yield ray; return
     if address: _check_reachable(address)
@@ -39,7 +39,7 @@ def ray_cluster(
     quiet = dict(log_to_driver=False, logging_level='ERROR')
     try:
         with _connecting(address):
-            if own: ray.init(address='local', num_cpus=whole_number(n_cores() if cpus is None else cpus, 'cpus'), num_gpus=gpus, include_dashboard=False, _temp_dir=own, **quiet)
+            if own: _start(ray, whole_number(n_cores() if cpus is None else cpus, 'cpus'), gpus, _temp_dir=own, **quiet)
             else: _join(ray, address, **quiet)
         yield ray
     finally:
@@ -47,6 +47,14 @@ def ray_cluster(
         if own: shutil.rmtree(own, ignore_errors=True)
 
 # %% ../nbs/foundation/09d_ray_executor.ipynb #22d137f9
+def _start(ray, cpus, gpus, **options):
+    # Ray listens on all interfaces, and whoever reaches its ports can run code. Where it is told that there are no other
+    # machines, which is its rule on macOS and Windows, it listens on 127.0.0.1 only.
+    constants = ray._private.ray_constants
+    before, constants.ENABLE_RAY_CLUSTER = getattr(constants, 'ENABLE_RAY_CLUSTER', True), False
+    try: ray.init(address='local', num_cpus=cpus, num_gpus=gpus, include_dashboard=False, **options)
+    finally: constants.ENABLE_RAY_CLUSTER = before
+
 def _check_reachable(address): # Ray itself waits for minutes
     where = _last_started() if address == 'auto' else address
     if address == 'auto' and ':' not in where: return

@@ -102,7 +102,7 @@ FORMAT = 1 # of run folders; raised when a folder's content changes its meaning
 
 def _write_json(path, x, where, nan_ok=False):
     text = json.dumps(plain(x, nan_ok, where), indent=1, ensure_ascii=False, allow_nan=False)
-    with atomic_path(path) as tmp: tmp.write_text(text + '\n', encoding='utf-8')
+    with atomic_path(path) as tmp: tmp.write_text(text + '\n', encoding='utf-8', errors='backslashreplace') # lone surrogates as JSON's own escapes
 
 def _read_json(path, missing=None)->dict: # `missing`: the error's text where the file is not there
     try: d = json.loads(Path(path).read_text(encoding='utf-8'))

@@ -7,7 +7,7 @@ __all__ = ['METRIC_NAMES', 'USUAL', 'recorded_labs', 'published', 'headline', 'j
            'plot_published', 'show_scores', 'show_origins']
 
 # %% ../nbs/studio/00_scoreboard.ipynb #3228380d
-import html, importlib
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -119,19 +119,30 @@ def show_scores(
     "Scores for a page: percent, with the sign of every difference; without columns that say the same everywhere, or nothing."
     def percent(v): return '' if pd.isna(v) else f'{100*v:.2f}'
     def signed(v): return '' if pd.isna(v) else f'{100*v:+.2f}'
-    t = table.assign(interval=[f'{100*r.low:.1f} to {100*r.high:.1f}' if pd.notna(r.low) else '' for r in table.itertuples()])
-    only = [c for c in ('data', 'profile', 'split') if t[c].nunique() == 1] + [c for c in ('published', 'difference') if t.published.isna().all()]
-    t = t.drop(columns=['low', 'high', 'metric', *only])[[c for c in ('data', 'profile', 'protocol', 'variant', 'split', 'runs', 'score', 'sd', 'interval', 'published', 'difference') if c not in only]]
-    t = t.rename(columns=dict(score=f'{pretty(table.metric.iloc[0])} (%)', interval='95 % interval', published='published (%)'))
-    return t.style.hide().format({c: f for c, f in {t.columns[list(t.columns).index('sd') - 1]: percent, 'sd': percent, 'published (%)': percent, 'difference': signed}.items() if c in t})
+    def interval(r): return f'{100*r.low:.1f} to {100*r.high:.1f}' if pd.notna(r.low) else ''
+    t = table.assign(interval=[interval(r) for r in table.itertuples()])
+    same = [c for c in ('data', 'profile', 'split') if t[c].nunique() == 1]
+    empty = [c for c in ('published', 'difference') if t.published.isna().all()]
+    columns = 'data profile protocol variant split runs score sd interval published difference'.split()
+    score = f'{pretty(table.metric.iloc[0])} (%)'
+    t = t[[c for c in columns if c not in same + empty]]
+    t = t.rename(columns={'score': score, 'interval': '95 % interval', 'published': 'published (%)'})
+    formats = {score: percent, 'sd': percent, 'published (%)': percent, 'difference': signed}
+    return _styled(t, {c: f for c, f in formats.items() if c in t})
 
 def show_origins(
     table,      # as from `origin_table`
     git_url='', # of the project, to link commits
 ):              # a styled table
     "Origins for a page: readable costs, commits that lead to the code, commands as they were given."
-    def commit(v): return ', '.join(f'<a href="{git_url}/commit/{c}">{c}</a>' if git_url and '+' not in c else c for c in v.split(', '))
+    def link(c): return f'<a href="{git_url}/commit/{c}">{c}</a>' if git_url and '+' not in c else c
+    def links(v): return ', '.join(map(link, v.split(', ')))
     def number(digits): return lambda v: '' if pd.isna(v) else f'{v:,.{digits}f}'
     t = table.assign(macs=table.macs/1e6).drop(columns=[c for c in ('data', 'profile') if table[c].nunique() == 1])
     t = t.rename(columns=dict(params='parameters', macs='MACs (millions)', train_s='training (s)', infer_ms='inference (ms)'))
-    return t.style.hide().format({'parameters': number(0), 'MACs (millions)': number(1), 'training (s)': number(0), 'inference (ms)': number(2), 'commit': commit, 'command': lambda v: f'<code>{html.escape(v)}</code>'})
+    numbers = {'parameters': number(0), 'MACs (millions)': number(1), 'training (s)': number(0), 'inference (ms)': number(2)}
+    return _styled(t, numbers | dict(commit=links, command='<code>{}</code>'.format))
+
+def _styled(t, formats): # names come from files: they are escaped before they are formatted
+    return t.style.hide().format(formats, escape='html').format_index(escape='html', axis='columns')
+

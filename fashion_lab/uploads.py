@@ -20,6 +20,7 @@ from .core import whole_number
 from .data import MAX_PIXELS, read_image
 from .explorer import Explorer
 from .labs import segmentation, shoe_pairs
+from .page import class_values
 from .plots import BLUE, GREY, PALE, VERMILLION, canvas, dress, percent_axis, short
 from .segment_metrics import image_table
 from .segment_plots import OverlayExplorer
@@ -134,7 +135,7 @@ class PhotoTrial(Explorer):
     def probabilities(self)->pd.Series: # class -> probability, the likeliest first
         "What the network said."
         if self.answer is None: raise ValueError('no photo yet: choose one')
-        return self.answer[self.run.predictions('test').classes].astype(float).sort_values(ascending=False)
+        return pd.Series(class_values(self.answer)).astype(float).sort_values(ascending=False)
 
     def figure(self):
         "The photo, what the answer rests on, and the likeliest classes."

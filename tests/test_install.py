@@ -37,6 +37,20 @@ def test_second_time_does_nothing(installed):
     assert did == ['install', 'data']
 
 
+def test_a_linked_environment_is_not_emptied(project, tmp_path_factory, monkeypatch):
+    other = tmp_path_factory.mktemp('other')
+    (other/'precious').touch()
+    install.env_dir(project).symlink_to(other)
+    monkeypatch.setattr(install.subprocess, 'run', lambda *args, **kwargs: pytest.fail('something was started'))
+    with pytest.raises(SystemExit, match='is a link to .*Remove the link'): install.main(project)
+    assert [f.name for f in other.iterdir()] == ['precious']
+
+
+def test_a_file_in_the_place_of_the_environment(project):
+    install.env_dir(project).touch()
+    with pytest.raises(SystemExit, match='.venv is a file'): install.main(project)
+
+
 @pytest.mark.parametrize('name', install.DECIDE)
 def test_installs_again_when_a_deciding_file_changes(installed, name):
     project, did = installed

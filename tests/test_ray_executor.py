@@ -101,6 +101,27 @@ def test_auto_without_a_cluster(mark):
     except ClusterError as e: assert 'no Ray cluster' in str(e) and ' at auto' in str(e)
 
 
+def listening(mark):
+    "The addresses, as in /proc/net/tcp, on which processes with this mark accept connections."
+    inodes = set()
+    for pid in [os.getpid(), *toy_lab.marked(mark)]:
+        for file in Path(f'/proc/{pid}/fd').glob('*'):
+            try: link = os.readlink(file)
+            except OSError: continue
+            if link.startswith('socket:['): inodes.add(link[8:-1])
+    rows = [line.split() for table in ('tcp', 'tcp6') for line in Path('/proc/net', table).read_text().splitlines()[1:]]
+    return {row[1].rpartition(':')[0] for row in rows if row[3] == '0A' and row[9] in inodes}
+
+
+def test_a_cluster_of_our_own_listens_on_this_machine_only(mark):
+    "Before another cluster is started, whose head listens to other machines."
+    loopback = {'0100007F', '0000000000000000FFFF00000100007F', '00000000000000000000000001000000'}     # 127.0.0.1, the same in IPv6, ::1
+    with ray_cluster(cpus=1) as r:
+        assert r.get(r.remote(lambda: 7).remote()) == 7
+        found = listening(mark)
+    assert found and found <= loopback, found
+
+
 def test_auto_finds_the_cluster_of_this_machine(cluster):
     with ray_cluster('auto') as r: assert sum(n['Alive'] for n in r.nodes()) >= 1
     assert not ray.is_initialized()

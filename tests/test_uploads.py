@@ -22,7 +22,7 @@ def lab(error='', notes='turned upright'):
     asked = []
     def predict(paths, run):
         asked.append((paths[0].name, paths[0].exists()))
-        return pd.DataFrame([dict(file=str(paths[0]), answer='' if error else 'sandal', probability=np.nan if error else .75, notes=notes, error=error and f'{paths[0]} {error}', boot=.25, sandal=.75)])
+        return pd.DataFrame([dict(file=str(paths[0]), answer='' if error else 'sandal', probability=np.nan if error else .75, notes=notes, error=error and f'{paths[0]} {error}', **{'p(boot)': .25, 'p(sandal)': .75})])
     run = types.SimpleNamespace(variant='net', config=dict(source='synthetic'), predictions=lambda split: types.SimpleNamespace(classes=CLASSES))
     return types.SimpleNamespace(LAB='shoes', predict=predict, chosen_run=lambda: run, asked=asked)
 

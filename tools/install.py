@@ -50,6 +50,13 @@ def usable(root):
     return out.stdout.split() == [str(v) for v in sys.version_info[:2]]
 
 
+def check_own(root):
+    "Stop where .venv is a link or a file: to make an environment there would empty what the link leads to."
+    env = env_dir(root)
+    if env.is_symlink(): sys.exit('.venv is a link to %s, which may be the environment of another project. Remove the link, then try again.' % os.readlink(env))
+    if env.exists() and not env.is_dir(): sys.exit('.venv is a file, and the environment goes there. Move it away, then try again.')
+
+
 def install(root):
     "Make .venv, if there is no usable one, and install the project into it."
     if not usable(root):
@@ -113,6 +120,7 @@ def get_data(root):
 
 def main(root=ROOT, again=False):
     check_python(root)
+    check_own(root)
     stamp, want = env_dir(root)/'installed.json', key(root)
     try: done = json.loads(stamp.read_text())
     except (OSError, ValueError): done = {}

@@ -26,7 +26,7 @@ from ..core import environment, is_interactive, one_of, pick_device, set_seed
 from ..data import ImageTable, load_fashion_mnist, read_image
 from ..evaluate import Predictions, accuracy, compare, metrics, paired_seeds, per_class
 from ..loaders import Augment, table_loaders
-from ..page import figure_html, html_page, made_with, table_html, write_page
+from ..page import figure_html, html_page, made_with, table_html, write_page, answer_row, no_answer
 from ..runs import Run, as_runs, report_folder, runs_for_answers, start_run, table
 from ..train import fit, lr_range_test, predict_probs
 
@@ -393,7 +393,7 @@ def predict(
     paths,          # a path or PIL image, or a list of them
     run:Run|None=None, # the run whose network answers; default: `chosen_run()`
     device='cpu',   # where to compute
-)->pd.DataFrame:    # one row per photo: file, answer, probability, notes, then one column per class; `error` where a file could not be read
+)->pd.DataFrame:    # one row per photo: file, answer, probability, notes, `error` where a file could not be read, then a column `p(class)` per class
     "Classify photos of single garments; a file that cannot be read is reported in its row and does not stop the rest."
     paths = [paths] if isinstance(paths, (str, Path, Image.Image)) else list(paths)
     if not paths: raise ValueError("predict needs at least one photo, got an empty list")
@@ -407,13 +407,13 @@ def answer(photo, net, classes, run)->dict: # one row of `predict`
     "The probabilities for one photo, or why there are none."
     name = 'image' if isinstance(photo, Image.Image) else str(photo)
     try: pixels, notes = prepare_photo(photo)
-    except (ValueError, OSError) as e: return dict(file=name, answer='', probability=np.nan, notes='', error=str(e))
+    except (ValueError, OSError) as e: return no_answer(name, e)
     mean, std = run.extra['mean'][0], run.extra['std'][0]
     x = (torch.from_numpy(pixels)[None, None].float()/255 - mean)/std
     x = x.to(next(net.parameters()).device)
     probs = (net(x).softmax(1) + net(x.flip(3)).softmax(1)).div(2) if run.config['mirror'] else net(x).softmax(1)
     probs = probs[0].cpu().numpy()
-    return dict(file=name, answer=classes[int(probs.argmax())], probability=float(probs.max()), notes='; '.join(notes), error='', **dict(zip(classes, probs.tolist())))
+    return answer_row(name, classes, probs, notes)
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #755a1ece
 def verdicts(

@@ -15,12 +15,12 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..cards import Cards, verdict_table
-from ..core import atomic_path, one_of, whole_number
+from ..core import atomic_path, one_of, whole_number, free_paths, pick_device
 from ..data import DataError, MissingData
 from ..evaluate import holm, per_class, right_when
 from .data_prep import at_hand, flattery, pictures, plot_balance, plot_set, data_title
 from .photo_folds import PROFILES, PROTOCOLS, Config, Fold, config_of, photos_of_run, prepare, run_fold, run_folds, validation_score
-from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
+from ..page import figure_html, html_page, list_html, made_with, table_html, write_page, answer_row, no_answer
 from ..runs import Run, as_runs, of_one_data_set, report_folder, runs_for_answers, table
 from ..transfer import Recipe, classify, rebuilt
 
@@ -162,32 +162,37 @@ def answers(
     run:Run,      # the run whose network answers
     device='cpu', # where to compute
     heat=None,    # a folder for pictures that show what the answer rests on (Grad-CAM); default: none
-)->pd.DataFrame:  # one row per photo: file, answer, probability, notes, error, then one column per class
+)->pd.DataFrame:  # one row per photo: file, answer, probability, notes, error, then a column `p(class)` per class
     "Classify photographs; a file that cannot be read is reported in its row and does not stop the rest."
     from fashion_lab.photos import decode
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not paths: raise ValueError("predict needs at least one photo, got an empty list")
-    cfg, p, rows = config_of(run), run.predictions('test'), []
-    net = rebuilt(cfg.recipe, p.classes, run.weights())
-    for path in paths:
-        try: pixels, notes = decode(path, cfg.recipe.size, run.extra.get('fit', 'crop'))
-        except (ValueError, OSError) as e: rows.append(dict(file=str(path), answer='', probability=np.nan, notes='', error=str(e))); continue
+    cfg, p = config_of(run), run.predictions('test')
+    net, device = rebuilt(cfg.recipe, p.classes, run.weights()), pick_device(str(device))
+    def answer(path):
+        pixels, notes = decode(path, cfg.recipe.size, run.extra.get('fit', 'crop'))
         probs = classify(net, pixels[None], None, cfg.recipe.mirror, device, cfg.recipe.bf16)[0]
         notes = [*notes, f'of held-out photographs with answers about as sure, {right_when(p, probs.max()):.0%} were right']
-        if heat is not None: notes.append(f'heat map: {_draw_heat(net, pixels, int(probs.argmax()), Path(path), Path(heat))}')
-        rows.append(dict(file=str(path), answer=p.classes[int(probs.argmax())], probability=float(probs.max()), notes='; '.join(notes), error='', **dict(zip(p.classes, probs.tolist()))))
-    return pd.DataFrame(rows)
+        if heat is not None: notes.append(f'heat map: {_draw_heat(net, pixels, int(probs.argmax()), path, heat)}')
+        return answer_row(path, p.classes, probs, notes)
+    return pd.DataFrame([_answer_or_error(answer, Path(path)) for path in paths])
+
+def _answer_or_error(answer, path): # a row
+    try: return answer(path)
+    except (ValueError, OSError) as e: return no_answer(path, e)
 
 def _draw_heat(net, pixels, target, path, folder): # the file that was written
     import torch
     from PIL import Image
     from fashion_lab.explain import grad_cam, overlay
-    folder.mkdir(parents=True, exist_ok=True)
-    out = next(f for f in (folder/f'{path.stem}-heat{k}.png' for k in ('', *(f'-{i}' for i in range(2, 10_000)))) if not f.exists())
+    (out,) = free_paths(folder, path.stem, 'heat')
     x = net.body.prepare(pixels[None])
-    with torch.no_grad(): stage = max(k for k, m in enumerate(net.body.maps(x)) if m.ndim == 4 and m.shape[2]*m.shape[3] > 1)   # the coarsest map that has places
-    with atomic_path(out) as tmp: Image.fromarray(overlay(pixels[None], grad_cam(net, x, target, stage))[0]).save(tmp)
+    with torch.no_grad(): maps = net.body.maps(x)
+    stage = max(k for k, m in enumerate(maps) if m.ndim == 4 and m.shape[2]*m.shape[3] > 1) # the coarsest map that has places
+    picture = overlay(pixels[None], grad_cam(net, x, target, stage))[0]
+    with atomic_path(out) as tmp: Image.fromarray(picture).save(tmp)
     return out
+
 
 # %% ../../nbs/labs/03b_photo_lab.ipynb #0277a536
 SMALL = dict(backbone='custom_cnn', weights=None, size=32, stage='stem', keep=False, head_epochs=0, epochs=1, lr=(5e-3, 5e-3), start_size=None, views=1) # what smoke makes of every recipe

@@ -14,13 +14,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..cards import Cards, Method, verdict_table
-from ..core import atomic_path, environment, one_of, pick_device, whole_number
+from ..core import atomic_path, environment, one_of, pick_device, whole_number, free_paths, printable
 from ..data import DataError, MissingData, read_image
 from .data_prep import at_hand, noted
 from .photo_folds import PROFILES
 from ..masks import load_masked
 from ..models import load_weights, packaged_file
-from ..page import figure_html, html_page, made_with, table_html, write_page
+from ..page import figure_html, html_page, made_with, table_html, write_page, answer_row, no_answer
 from ..photo_sets import PhotoSet, config_of_same_data, identify, load_photos
 from ..runs import Run, RunError, as_runs, of_one_data_set, report_folder, runs_for_answers, start_run, table
 from ..segment_metrics import SegmentScores, class_table, image_table, load_scores, segment_difference, segment_metrics
@@ -225,7 +225,7 @@ def comparison(
         pick = lambda m: g[g.metric == m]
         ap, classes = pick('mean_ap'), [m[3:] for m in g.metric.unique() if m.startswith('ap_')]
         rows.append(dict(data=data, source=source, protocol=protocol, split=split, variant=variant, images=ap.n.iloc[0], seeds=len(ap), mean_ap=ap.value.mean(), sd=ap.value.std(), low=ap.ci_low.mean(), high=ap.ci_high.mean(),
-                         **{c: pick(f'ap_{c}').value.mean() for c in classes}, mean_iou=pick('mean_iou').value.mean(), accuracy=pick('accuracy').value.mean(), boundary_f=pick('mean_boundary_f').value.mean(),
+                         **{f'ap_{c}': pick(f'ap_{c}').value.mean() for c in classes}, mean_iou=pick('mean_iou').value.mean(), accuracy=pick('accuracy').value.mean(), boundary_f=pick('mean_boundary_f').value.mean(),
                          params=ap.params.iloc[0], gmacs=ap.macs.iloc[0]/1e9, train_s=ap.train_s.mean(), infer_ms=ap.infer_ms.median()))
     return pd.DataFrame(rows).sort_values(['data', 'source', 'protocol', 'split', 'mean_ap'], ascending=[True, True, True, True, False], kind='stable', ignore_index=True)
 
@@ -334,27 +334,29 @@ def predict(
     folder='segmented',# where masks and overlays are written
     opacity:float=.5,  # of the overlay, in [0, 1]
     short:int|None=None, # pixels of the short side as the network sees it; default: what it was trained with
-)->pd.DataFrame:       # a row per photograph: file, answer (the largest class), probability (the mean confidence), notes, error, mask and overlay (files), then the share of each class
+)->pd.DataFrame:       # a row per photograph: file, answer (the largest class), probability (the mean confidence), notes, error, mask and overlay (files), then the share of each class, `share(class)`
     "Segment photographs of any size."
     from fashion_lab.segment_plots import class_colours, overlay_mask, save_mask
     from PIL import Image
     paths, run, folder = [paths] if isinstance(paths, (str, Path)) else list(paths), run or chosen_run(), Path(folder)
     if not paths: raise ValueError("predict needs at least one photo, got an empty list")
-    cfg, classes, net, rows = config_of(run), run.extra['classes'], network_of(run), []
-    colours = class_colours(classes, run.extra.get('colours'))
-    for path in map(Path, paths):
-        try: image, notes = read_image(path)
-        except (ValueError, OSError) as e: rows.append(dict(file=str(path), answer='', probability=np.nan, notes='', error=str(e), mask='', overlay='')); continue
+    cfg, classes, net = config_of(run), run.extra['classes'], network_of(run)
+    colours, device = class_colours(classes, run.extra.get('colours')), pick_device(str(device))
+    def answer(path):
+        image, notes = read_image(path)
         pixels = np.asarray(image.convert('RGB'))
+        high, wide = pixels.shape[:2]
         out = segment_photo(net, pixels, short or cfg.size, mirror=cfg.recipe.mirror, device=device, bf16=cfg.recipe.bf16)
-        mask, over = _free(folder, path.stem, 'mask', 'overlay')
+        mask, over = free_paths(folder, path.stem, 'mask', 'overlay')
         save_mask(out.mask, mask, colours)
         with atomic_path(over) as tmp: Image.fromarray(overlay_mask(pixels, out.mask, colours, opacity)).save(tmp)
-        notes = [*notes, f'seen at {out.seen[1]} x {out.seen[0]} of {pixels.shape[1]} x {pixels.shape[0]} pixels', f'written: {mask.name} and {over.name} in {folder.name}']
-        rows.append(dict(file=str(path), answer=classes[int(out.shares.argmax())], probability=float(out.confidence.mean()/255), notes='; '.join(notes), error='', mask=str(mask), overlay=str(over), **dict(zip(classes, out.shares.tolist()))))
-    return pd.DataFrame(rows)
+        notes = [*notes, f'seen at {out.seen[1]} x {out.seen[0]} of {wide} x {high} pixels']
+        notes.append(f'written: {mask.name} and {over.name} in {printable(folder.name)}')
+        files = dict(mask=printable(mask), overlay=printable(over))
+        return answer_row(path, classes, out.shares, notes, float(out.confidence.mean()/255), 'share', **files)
+    return pd.DataFrame([_answer_or_error(answer, Path(path)) for path in paths])
 
-def _free(folder, stem, *what): # names that go together and of which none is taken
-    folder.mkdir(parents=True, exist_ok=True)
-    named = lambda k: [folder/(f'{stem}-{w}.png' if k == 1 else f'{stem}-{w}-{k}.png') for w in what]
-    return next(files for files in map(named, range(1, 10_000)) if not any(f.exists() for f in files))
+def _answer_or_error(answer, path): # a row
+    try: return answer(path)
+    except (ValueError, OSError) as e: return no_answer(path, e, mask='', overlay='')
+

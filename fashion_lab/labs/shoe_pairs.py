@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 
 from ..cards import Cards, Method, verdict_table
-from ..core import environment, one_of, pick_device, set_seed, whole_number
+from ..core import environment, one_of, pick_device, set_seed, whole_number, free_paths, output_file, printable
 from ..data import DataError, MissingData
 from ..evaluate import right_when
 from .data_prep import at_hand, flattery, noted, unusable
 from ..models import backbone, packaged_file
-from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
+from ..page import figure_html, html_page, list_html, made_with, no_answer, table_html, write_page
 from ..pair_checks import exchanged, floor_colours, framed, hidden
 from ..pair_fit import FittedPairs, PairData, PairJudge, fit_head_pair, fit_network, fit_siamese, pair_data
 from ..pair_models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair, with_colours
@@ -32,6 +32,7 @@ from ..pairs import load_shoe_pairs, make_pairs
 from ..photo_sets import config_of_same_data, identify
 from ..photos import decode, scan
 from ..runs import Run, RunError, as_runs, of_one_data_set, report_folder, runs_for_answers, start_run, table
+from ..plots import save_figure
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #bcb43715
 LAB, FLAGSHIP = 'shoe_pairs', 'siamese'
@@ -451,14 +452,20 @@ def chosen_run(
 
 def _read(paths, run): # (pictures, names, rows about files that cannot be used, notes of each picture)
     images, names, bad, notes, known = [], [], [], [], {}
-    for path in paths:
+    for path in map(Path, paths):
         try: x, said = decode(path, run.config['size'], run.extra.get('fit', 'pad'))
-        except (ValueError, OSError) as e: bad.append(dict(file=str(path), answer='', probability=np.nan, notes='', error=str(e))); continue
-        key = x.tobytes()
-        if key in known and len(paths) > 2: bad.append(dict(file=str(path), answer='', probability=np.nan, notes='', error=f'is the same photo as {known[key]}, and is left out')); continue
+        except (ValueError, OSError) as e:
+            bad.append(no_answer(path, e))
+            continue
+        name, key = printable(path.name), x.tobytes()
+        if key in known and len(paths) > 2:
+            bad.append(no_answer(path, f'is the same photo as {known[key]}, and is left out'))
+            continue
         if key in known: said = [*said, 'the two files hold the same photo']
-        known[key] = Path(path).name
-        images.append(x); names.append(Path(path).name); notes.append(said)
+        known[key] = name
+        images.append(x)
+        names.append(name)
+        notes.append(said)
     return np.stack(images) if images else np.zeros((0, 8, 8, 3), np.uint8), names, bad, notes
 
 def predict(
@@ -466,13 +473,14 @@ def predict(
     run:Run|None=None, # the run whose network answers; default: `chosen_run()`
     device='cpu',      # where to compute
     heat=None,         # for two photographs: a folder for a picture that shows what the answer rests on (occlusion); default: none
-    picture=None,      # for a heap: the file for a picture of the result; default: none
+    picture=None,      # for a heap: the PNG file for a picture of the result, none of `paths`; default: none
 )->pd.DataFrame:       # file, answer, probability, notes, error; for two photographs one row, for a heap a row per pair and per single shoe
     "Whether two shoes belong together, or which shoes of a heap do; a file that cannot be read is reported and does not stop the rest."
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     folder = len(paths) == 1 and Path(paths[0]).is_dir()
     if folder: paths = [Path(paths[0])/p for p in scan(paths[0]).query("problem == ''").path]
     if len(paths) < 2: raise ValueError(f"a pair needs two photos, got {len(paths)}: give a left and a right shoe, or a folder with single shoes")
+    if picture is not None: picture = output_file(Path(picture).with_suffix('.png'), inputs=paths)
     run = run or chosen_run()
     judge = judge_of(run, device)
     images, names, bad, notes = _read(paths, run)
@@ -489,7 +497,9 @@ def _two(judge, images, names, notes, run, heat): # one row
     z = float(judge(a[None], b[None])[0, 0]); p = 1/(1 + np.exp(-z))
     sure = max(p, 1 - p)
     said = [*notes[0], *notes[1], *['both names speak of the same foot']*(sides[0] == sides[1] != ''), f"of test pairs with answers about as sure, {right_when(run.predictions('test'), sure):.0%} were right"]
-    if heat is not None: said.append(f"heat map: {_kept(seen(judge, a[None], b[None], source='real', show=False), Path(heat)/f'{Path(names[0]).stem}-{Path(names[1]).stem}.png')}")
+    if heat is not None:
+        (out,) = free_paths(heat, '-'.join(Path(name).stem for name in names), 'heat')
+        said.append(f"heat map: {save_figure(seen(judge, a[None], b[None], source='real', show=False), out)}")
     return [dict(file=f'{names[0]} + {names[1]}', answer='same' if z > 0 else 'different', probability=sure, notes='; '.join(dict.fromkeys(said)), error='')]
 
 def _heap(judge, images, names, notes, run, picture): # a row per pair, then one per single shoe
@@ -504,13 +514,11 @@ def _heap(judge, images, names, notes, run, picture): # a row per pair, then one
     how = 'names say which shoes are left ones' if known else 'any two shoes may be partners'
     rows = [dict(file=f"{names[i]} + {names[j]}", answer='same', probability=p, notes='; '.join([*notes[i], *notes[j], how]), error='') for i, j, p in zip(m['first'], m['second'], m['probability'])]
     rows += [dict(file=names[k], answer='no partner', probability=_alone(z, k, left, right), notes='; '.join([*notes[k], how]), error='') for k in alone]
-    if picture is not None and rows: _kept(plot_matches(images, m, names), Path(picture)); rows[0]['notes'] += f'; picture: {picture}'
+    if picture is not None and rows:
+        save_figure(plot_matches(images, m, names), picture)
+        rows[0]['notes'] += f'; picture: {printable(picture)}'
     return rows
 
 def _alone(z, k, left, right): # how sure: the probability that the best fitting shoe is not its partner
     fits = [*(z[i, right != k].max(initial=-50.) for i in np.flatnonzero(left == k)), *(z[left != k, j].max(initial=-50.) for j in np.flatnonzero(right == k))]
     return float(1/(1 + np.exp(max(fits))))
-
-def _kept(fig, path): # the file that was written
-    from fashion_lab.plots import save_figures
-    return save_figures({path.stem: fig}, path.parent)[0]
