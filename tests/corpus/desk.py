@@ -2,6 +2,7 @@
 import contextlib, io, os, re, sys, traceback, warnings
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 
 @dataclass
@@ -21,6 +22,14 @@ class Seen:
         return f'{self.call}\n      -> {shown[:600]}'
 
 
+class ReadyToTrain(BaseException):
+    "Everything that comes before a training has gone well; nothing is trained. No handler of the command may swallow it."
+
+def stop_here(run, configs, *args, **kwargs):
+    "In the place of `sweep.sweep`."
+    raise ReadyToTrain(configs[0])
+
+
 class Desk:
     "A folder of its own for one case, and trained networks that all cases share."
     def __init__(self, folder, trained):
@@ -31,6 +40,7 @@ class Desk:
     def command(self,
         *args,              # as behind `fashion_lab`
         encoding='utf-8',   # of the terminal
+        train=False,        # whether `run` may train; otherwise the configuration of its first run is the call's `value`
     )->Seen:
         "Run the command in this process, on a terminal that refuses what its encoding cannot say."
         from fashion_lab.cli import main
@@ -39,7 +49,9 @@ class Desk:
         out, err = _terminal(encoding, 'strict'), _terminal(encoding, 'backslashreplace')
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
             warnings.simplefilter('default')
-            try: seen.code = main(args)
+            try:
+                with contextlib.nullcontext() if train else mock.patch('fashion_lab.sweep.sweep', stop_here): seen.code = main(args)
+            except ReadyToTrain as e: seen.value = e.args[0]
             except SystemExit as e: seen.code = e.code if isinstance(e.code, int) else 2
             except Exception: seen.crash = _last_lines()
         seen.out, seen.err = _written(out), _written(err)
