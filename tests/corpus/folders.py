@@ -82,7 +82,7 @@ SOURCES = {
     # layouts that look like something else
     'dev beside train': Source({'train/coat': 4, 'train/hat': 4, 'dev/coat': 2, 'dev/hat': 2}, Photos(dict(coat=6, hat=6), dict(train=8, valid=4), or_refused=('dev',))),
     'DEV beside train': Source({'train/coat': 4, 'train/hat': 4, 'DEV/coat': 2, 'DEV/hat': 2}, Photos(dict(coat=6, hat=6), dict(train=8, valid=4), or_refused=('DEV',))),
-    'holdout beside train': Source({'train/coat': 4, 'train/hat': 4, 'holdout/coat': 2, 'holdout/hat': 2}, Refused(('holdout',))),
+    'holdout beside train': Source({'train/coat': 4, 'train/hat': 4, 'holdout/coat': 2, 'holdout/hat': 2}, Photos(dict(coat=6, hat=6), said=('holdout',), or_refused=('holdout',))),
     'train, test, and unlabelled in batches': Source({'train/coat': 4, 'train/hat': 4, 'test/coat': 2, 'test/hat': 2, 'unlabelled/batch1': 3}, Photos(dict(coat=6, hat=6), dict(train=8, test=4), said=('unlabelled',), or_refused=('unlabelled',))),
     'train, test, and loose photos beside': Source({'train/coat': 4, 'train/hat': 4, 'test/coat': 2, 'test/hat': 2, 'new': 2}, Photos(dict(coat=6, hat=6), dict(train=8, test=4), said=('new',), or_refused=('new',))),
     'what a Mac puts into archives': Source({'train/coat': 4, 'train/hat': 4, '__MACOSX/train/coat': 4, '__MACOSX/train/hat': 4}, Photos(TWO)),
@@ -91,7 +91,7 @@ SOURCES = {
     'a folder around the classes': Source({'dataset/coat': 4, 'dataset/hat': 4}, Photos(TWO, or_refused=('class|folder',))),
     'a folder around train and test': Source({'data/train/coat': 4, 'data/train/hat': 4, 'data/test/coat': 2, 'data/test/hat': 2}, Photos(dict(coat=6, hat=6), dict(train=8, test=4), or_refused=ODD_LAYOUT)),
     'parts inside the classes': Source({'coat/train': 4, 'coat/test': 2, 'hat/train': 4, 'hat/test': 2}, Photos(dict(coat=6, hat=6), dict(train=8, test=4), or_refused=ODD_LAYOUT)),
-    'folds': Source({f'fold{k}/{c}': 3 for k in range(3) for c in TWO}, Refused(('fold|same',))),
+    'folds': Source({f'fold{k}/{c}': 3 for k in range(3) for c in TWO}, Photos(dict(coat=9, hat=9), said=('fold',), or_refused=('fold|same',))),
     'a part and a class side by side': Source({'train/coat': 4, 'train/hat': 4, 'dress': 4}, Photos(TWO, problems={}, said=('dress',), or_refused=('dress',))),
     'val and valid both': Source({'train/coat': 4, 'train/hat': 4, 'val/coat': 2, 'valid/hat': 2}, Photos(dict(coat=6, hat=6), dict(train=8, valid=4))),
     'images and labels, as detectors want them': Source({'images': 6, 'labels/0.txt': b'0 .5 .5 1 1'}, Photos(dict(images=6), run_refuses=('one class|single class|two classes',))),
