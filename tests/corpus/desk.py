@@ -108,3 +108,11 @@ def done(seen, words=()):
     no_crash(seen)
     must(seen.code == 0, seen, 'done (exit code 0)')
     must(says(seen.text, words), seen, f'said: {" and ".join(words)}')
+
+def in_every_way(*ways):
+    "Go all ways, and fail with all that was wrong on them."
+    wrong = []
+    for way in ways:
+        try: way()
+        except AssertionError as e: wrong.append(str(e))
+    if wrong: raise AssertionError('\n  and '.join(wrong))

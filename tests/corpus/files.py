@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from . import Case
-from .desk import must, no_crash, refused, says
+from .desk import in_every_way, must, no_crash, refused, says
 from .pictures import chunk, encoded, heic, jpeg, many_frames, oriented, picture, png, png_of
 
 LABS = ('closures', 'fashion_mnist', 'segmentation', 'shoe_pairs')
@@ -46,9 +46,12 @@ def relative(path)->str:
 def check_file(file, desk):
     "All calls for one file."
     path = put(file, desk.folder)
-    check_decoded(file, desk.call(decode, relative(path)))
-    for lab in LABS: check_predicted(file, desk, lab, relative(path))
-    check_in_folder(file, desk)
+    ask_everybody(file, desk, relative(path), lambda: check_in_folder(file, desk))
+
+def ask_everybody(file, desk, path, *more):
+    "The Python API, and `predict` of every lab."
+    predicted = [functools.partial(check_predicted, file, desk, lab, path) for lab in LABS]
+    in_every_way(lambda: check_decoded(file, desk.call(decode, path)), *predicted, *more)
 
 def decode(path):
     from fashion_lab.photos import decode
@@ -373,8 +376,7 @@ def check_not_there(name, words, desk):
     "A name behind which no photo is: it is reported, and its neighbours are answered."
     good_photos()
     file = File(name, b'', words)
-    check_decoded(file, desk.call(decode, name))
-    for lab in LABS: check_predicted(file, desk, lab, name)
+    ask_everybody(file, desk, name)
 
 
 def slow(name): return 3. if 'frames' in name or 'FIFO' in name or '/dev' in name else 20.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .desk import must, no_crash, refused, says
+from .desk import in_every_way, must, no_crash, refused, says
 from .pictures import encoded, picture
 
 
@@ -63,14 +63,16 @@ def check_source(source, desk):
     from fashion_lab.photo_sets import load_closures
     path = made(source, desk.folder/'own')
     def load_own(): return noted(load_closures, path, size=32, download=False)
-    check_photos(source.right, desk.call(load_own), 'Python')
-    check_page(source.right, desk.command('data', 'closures', '--source', path))
-    seen = desk.command('run', 'closures', '--profile', 'smoke', '--source', path, '--device', 'cpu', '--out', desk.folder/'runs')
-    if seen.value is not None: seen = with_set(seen, desk)
-    check_photos(source.right, seen, 'run')
+    def by_python(): check_photos(source.right, desk.call(load_own), 'Python')
+    def by_data(): check_page(source.right, desk.command('data', 'closures', '--source', path))
+    def by_run():
+        seen = desk.command('run', 'closures', '--profile', 'smoke', '--source', path, '--device', 'cpu', '--out', desk.folder/'runs')
+        check_photos(source.right, with_set(seen, desk), 'run')
+    in_every_way(by_python, by_data, by_run)
 
 def with_set(seen, desk):
     "The photos that `run` would train on, and what it would say of them."
+    if seen.value is None: return seen
     from fashion_lab.labs.photo_folds import _about, dealt, photos_of
     cfg, told = seen.value, desk.call(photos_of, seen.value)
     seen.value, seen.crash = told.value, told.crash
