@@ -2,6 +2,7 @@
 import functools, io, json, os, shutil
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -255,7 +256,7 @@ def check_folder(folder, desk, name='suspect'):
         if seen.code: must(seen.code in (2, 3) and '[Errno' not in seen.err, seen, 'published, or a sentence')
     def exported():
         if not folder.export: return
-        seen = desk.command('export', 'closures', '--run', suspect)
+        with mock.patch('fashion_lab.portable.write_export', place_only): seen = desk.command('export', 'closures', '--run', suspect)
         no_crash(seen)
         must(seen.code in (0, 2, 3) and '[Errno' not in seen.err, seen, 'exported, or a sentence')
     def nothing_elsewhere():
@@ -263,6 +264,11 @@ def check_folder(folder, desk, name='suspect'):
         strange = [p for p in new if not p.startswith(('one/two/three/results/', 'one/two/three/closures-'))]
         if strange: raise AssertionError(f'files elsewhere: {", ".join(sorted(strange)[:3])}')
     in_every_way(named, among_others, in_a_list, published, exported, nothing_elsewhere)
+
+def place_only(net, shape, folder, *args, **kwargs): # in the place of `export.write_export`: where the files would go
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder)/'network.onnx').touch()
+    return [Path(folder)/'network.onnx']
 
 def copied(desk, root, name, seed)->Path: # a whole run under another name, finished later for a larger seed
     run = root/'closures'/name
@@ -326,6 +332,6 @@ def put_photo():
     good_photos()
     return 'good-1.jpg'
 
-CASES = [Case(f'runs/{name}', functools.partial(check_folder, folder), 40. if folder.export else 20.) for name, folder in FOLDERS.items()]
+CASES = [Case(f'runs/{name}', functools.partial(check_folder, folder)) for name, folder in FOLDERS.items()]
 CASES += [Case(f'runs/a folder named with {what}', functools.partial(check_name, name)) for what, name in NAMES.items()]
 CASES += [Case(f'classes/{what}', functools.partial(check_classes, classes)) for what, classes in CLASSES.items()]
