@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
 
-from .evaluate import Predictions, metrics, per_class, roc_curves
+from .evaluate import Predictions, metrics, per_class
 from .plots import BLUE, INK, VERMILLION, canvas, draw_tiles, dress, short, style
 
 # %% ../nbs/foundation/14a_pair_scores.ipynb #83ec224a
@@ -32,10 +32,13 @@ def equal_error_rate(
 )->float:          # in [0, 1]
     "The error where as many right pairs are refused as wrong ones are accepted, over all thresholds."
     if len(set(p.targets.tolist())) < 2: raise ValueError("an equal error rate needs right pairs and wrong ones")
-    c = roc_curves(p)['same']
-    gap = (1 - c.tpr) - c.fpr
-    k = int(np.abs(gap).to_numpy().argmin())
-    return float(((1 - c.tpr) + c.fpr).iloc[k]/2)
+    from sklearn.metrics import roc_curve
+    # a curve without its points on straight lines draws the same picture, but the rates may be equal at one of them
+    accepted_wrong, accepted_right, _ = roc_curve(p.targets, p.probs[:, 1], drop_intermediate=False)
+    refused_right = 1 - accepted_right
+    gap = np.abs(refused_right - accepted_wrong).round(12)
+    nearest = gap.argmin()
+    return float((refused_right[nearest] + accepted_wrong[nearest])/2)
 
 def verification(
     p:Predictions,  # of the classes different and same

@@ -262,6 +262,10 @@ def _drawn_pairs(n): # pairs of shoes of n persons who do not exist, and what dr
                              image_left=items.id + '/left', image_right=items.id + '/right')), _DrawnShoes(drawer)
 
 # %% ../nbs/foundation/02d_pairs.ipynb #9a7566d6
+def _own_name(path, root)->str: # what a set of pairs of one's own is called: as its table, or as its folder
+    if isinstance(path, pd.DataFrame): return 'own'
+    return Path(path).stem if path is not None and not Path(path).expanduser().is_dir() else root.resolve().name
+
 def load_shoe_pairs(
     path=None,                   # a folder in the course layout, the clothing dataset's folder, or your own table with pair, person, image_left, image_right; default: the usual places
     source:str='real',           # 'real', or 'synthetic' for drawn shoes
@@ -279,7 +283,10 @@ def load_shoe_pairs(
     drawer, root, bad = None, None, None
     if source == 'synthetic': (shoes, drawer), match, note = _drawn_pairs(n), ('gender', 'view'), 'Drawn shoes: each has a picture of its own.'
     else: shoes, bad, root, match, note = _pair_source(path, download)
-    both = PhotoSet(shoes.assign(id=shoes.pair, label=1, split=shoes.get('split', '')), SHOE_PAIRS.classes, 'shoe_pairs', source, root, drawer, 'person', 'pairs', size or 224, fit, bad)
+    published, name = 'turn' in shoes, 'shoe_pairs'                                           # cut out of the published photos
+    if source == 'real' and not published: name = _own_name(path, root)
+    items = shoes.assign(id=shoes.pair, label=1, split=shoes.get('split', ''))
+    both = PhotoSet(items, SHOE_PAIRS.classes, name, source, root, drawer, 'person', 'pairs', size or 224, fit, bad, published=published)
     if size and source == 'real': keep, more = _readable_pairs(both); both = replace(both.subset(keep), problems=pd.concat([both.problems, more], ignore_index=True).drop_duplicates())
     shoes = both.items.drop(columns=['id', 'label', 'source'])
     shoes['split'] = _pair_splits(shoes, valid_frac, test_frac, seed)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PHOTO_CARDS', 'CLOTHING', 'CLOSURES_CARD', 'SHOE_PAIRS', 'FACADES', 'ARCHIVES', 'NO_CLASSES', 'TOP10', 'CMP_CLASSES',
-           'CMP_VALUES', 'PHOTO_LOADERS', 'LazyImages', 'PhotoSet', 'Markdown', 'split_items', 'load_folder',
-           'fetch_links', 'load_csv', 'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations',
-           'load_closures', 'mask_problem', 'load_facades', 'load_photos', 'describe']
+           'CMP_VALUES', 'PHOTO_LOADERS', 'PUBLISHED_ITEMS', 'LazyImages', 'PhotoSet', 'Markdown', 'split_items',
+           'load_folder', 'fetch_links', 'load_csv', 'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations',
+           'load_closures', 'mask_problem', 'load_facades', 'load_photos', 'describe', 'data_id_of', 'identify']
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #3b4b4ab0
 import contextlib, copy, hashlib, importlib, importlib.resources, io, math, numbers, os, re, time, urllib.parse, warnings
@@ -77,6 +77,7 @@ class PhotoSet:
     notes:tuple=()                # what was left out on purpose, in sentences
     mask_values:dict|None=None    # value in the mask files -> class index, where the files count otherwise
     colours:tuple|None=None       # (red, green, blue) of each class, where the masks say in which to show it
+    published:bool=False          # read from the published layout of the set called `name`; not so for your own photos, whatever their folder is called
 
     def __post_init__(self):
         one_of(self.source, ('real', 'synthetic'), 'source'); one_of(self.kind, ('images', 'masks', 'pairs'), 'kind of set')
@@ -103,7 +104,7 @@ class PhotoSet:
         there = list(dict.fromkeys(self.items.split)); usual = ['train', 'valid', 'test']
         return [s for s in usual if s in there] + sorted(s for s in there if s not in usual)
     @property
-    def card(self): return PHOTO_CARDS.get(self.name)
+    def card(self): return PHOTO_CARDS.get(self.name) if self.published or self.source == 'synthetic' else None
     def __repr__(self):
         parts = ', '.join(f'{(self.items.split == s).sum():,} {s}' for s in self.splits) or 'no items'
         said = [f"{self.name} ({self.source} {self.kind}): {parts}; {len(self.classes)} classes"]
@@ -574,7 +575,7 @@ def load_clothing(
     classes = TOP10 if top10 else CLOTHING_CLASSES
     items = items[items['class'].isin(classes)].reset_index(drop=True)
     items = items.assign(label=label_codes(items['class'], classes), split=lambda t: split_items(t, valid_frac, test_frac, 'sender_id', 'class', seed))
-    s = PhotoSet(items, classes, 'clothing', source, root, drawer, 'sender_id', problems=problems, notes=notes, size=size or 224, fit=fit)
+    s = PhotoSet(items, classes, 'clothing', source, root, drawer, 'sender_id', problems=problems, notes=notes, size=size or 224, fit=fit, published=root is not None)
     return s.readable() if size else s
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #279142b4
@@ -615,7 +616,7 @@ def load_closures(
         notes = (f"{(items.footwear == 0).sum()} photos without footwear and {((items.closure == 'unclear') & (items.footwear == 1)).sum()} with an unclear closure are left out.",)
         items = items[(items.footwear == 1) & items.closure.isin(CLOSURES)][['id', 'path', 'closure', 'also', 'sender_id', 'kids']].rename(columns=dict(closure='class'))
     items = items.reset_index(drop=True).assign(label=lambda t: label_codes(t['class'], CLOSURES), split=lambda t: split_items(t, valid_frac, test_frac, 'sender_id', 'class', seed))
-    s = PhotoSet(items, CLOSURES, 'closures', source, root, drawer, 'sender_id', problems=problems, notes=notes, size=size or 224, fit=fit)
+    s = PhotoSet(items, CLOSURES, 'closures', source, root, drawer, 'sender_id', problems=problems, notes=notes, size=size or 224, fit=fit, published=root is not None)
     return s.readable() if size else s
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #5a11252f
@@ -725,7 +726,7 @@ def load_facades(
     items = items[good].reset_index(drop=True)
     items['split'] = _facade_splits(items, valid_frac, test_frac, seed)
     notes = ('CMP base layout: twelve labels, mapped to the five classes.',) if is_cmp else ()
-    s = PhotoSet(items, FACADE_CLASSES, 'facades', source, root, kind='masks', problems=problem_table(bad), notes=notes, size=size or 256, fit=fit, mask_values=CMP_VALUES if is_cmp else None)
+    s = PhotoSet(items, FACADE_CLASSES, 'facades', source, root, kind='masks', problems=problem_table(bad), notes=notes, size=size or 256, fit=fit, mask_values=CMP_VALUES if is_cmp else None, published=True)
     return s.readable() if size else s
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #d30600b2
@@ -751,3 +752,91 @@ def describe(
     "A set's page: its card, what was found, and what could not be used; or where it was looked for, if it is nowhere."
     try: return load_photos(name, path=path, source=source, download=download, **kwargs).report(shown)
     except MissingData as e: return Markdown(f'{PHOTO_CARDS[name]._repr_markdown_()}\n\nNot on this machine.\n\n```\n{e}\n```')
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #ccc5b868
+PUBLISHED_ITEMS = dict( # name of a published set -> `_published_digest`
+    clothing='91823f386af1',
+    closures='c426c7c6fda3',
+    shoe_pairs='8a0efeebfe15',
+    facades='720ca901f552',
+)
+
+_FILE_COLUMNS = 'path mask image_left image_right'.split()
+
+def _digest_of(rows)->str: # 12 hexadecimal digits; the order of the rows does not matter
+    lines = sorted('\t'.join(map(ascii, row)) for row in rows)
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:12]
+
+def _identifying_rows(s, with_split)->list: # of lists of text: what the table says of each item, as the files say it and not as they were dealt with
+    items = s.items[s.items.same] if s.kind == 'pairs' and 'same' in s.items else s.items
+    columns = ['id', *(['class'] if 'class' in items else []), *([s.group] if s.group else []), *(['split'] if with_split else [])]
+    return items[columns].astype(str).to_numpy(object).tolist()
+
+def _file_digests(s, columns=_FILE_COLUMNS)->list: # of lists of text: the digests of each item's files
+    items = s.items[s.items.same] if s.kind == 'pairs' and 'same' in s.items else s.items
+    columns = [c for c in columns if c in items]
+    return np.array([DecodedCache(s.size).digests(items[c].tolist(), s.root) for c in columns], object).T.tolist()
+
+def _published_digest(s)->str: # of ids, classes and groups, and of the masks; photos are published at several sizes, so they do not count
+    rows = _identifying_rows(s, False)
+    if s.kind == 'masks': rows = [row + files for row, files in zip(rows, _file_digests(s, ['mask']))]
+    return _digest_of(rows)
+
+@patch
+def data_id(self:PhotoSet)->str: # '' for drawings and for a published set as it was published; else 'name@digest'
+    "Which data these are, by content."
+    if self.source == 'synthetic' or not len(self): return ''
+    if self.published and _published_digest(self) == PUBLISHED_ITEMS.get(self.name): return ''
+    rows = [row + files for row, files in zip(_identifying_rows(self, True), _file_digests(self))]
+    name = ascii(re.sub(r'[\s@]+', ' ', self.name))[1:-1]
+    return f'{name}@{_digest_of([self.classes, *rows])}'
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #c297d914
+_identified = {} # (name, path, FASHION_LAB_DATA) -> (files and folders, their states, data_id)
+
+def _state(path): # what a directory entry says about content; `None` where there is nothing
+    try: s = os.stat(path)
+    except OSError: return None
+    return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino
+
+def _watched(s, path)->list: # the files and folders whose change may change a set
+    if path is not None and not Path(path).is_dir():
+        listed = [n for c in _FILE_COLUMNS if c in s.items for n in s.items[c]] + s.problems.file.tolist()
+        return [path, *(Path(s.root, n) for n in listed)]
+    return [Path(folder, name) for folder, _, files in os.walk(s.root) for name in ('', *files)]
+
+def data_id_of(
+    name:str,                # as for `load_photos`, or a name for what `load` reads
+    path:str|Path|None=None, # a folder or table; default: wherever `find_photos` finds the set
+    load=None,               # path, size=None -> `PhotoSet`; default: the loader of the set
+)->str:                      # as from `PhotoSet.data_id`; '' where no path is given and the set is not on this machine
+    "Which data a loader would read now; nothing is decoded, and nothing is read again while no file or folder changes."
+    path = None if path is None else os.path.abspath(os.path.expanduser(path))
+    key = name, path, os.environ.get('FASHION_LAB_DATA')
+    if key in _identified:
+        watched, states, answer = _identified[key]
+        if [_state(p) for p in watched] == states: return answer
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')                                                       # whoever uses the photos will hear them
+        try: s = load(path, size=None) if load else load_photos(name, path=path, size=None, download=path is not None)
+        except MissingData:
+            if path is None: return ''
+            raise
+    watched = _watched(s, path)
+    states, answer = [_state(p) for p in watched], s.data_id()
+    _identified[key] = watched, states, answer
+    return answer
+
+# %% ../nbs/foundation/02c_photo_sets.ipynb #0153b8e2
+def identify(
+    cfg,       # a frozen dataclass with `source`, `data_path` and `data_id`
+    name:str,  # as for `data_id_of`
+    load=None, # as for `data_id_of`
+):             # the same with its `data_id`
+    "A configuration that says which data it is about; a `DataError` where it said so before, and the data have changed since."
+    if cfg.source != 'real': return cfg
+    found = data_id_of(name, cfg.data_path, load)
+    if cfg.data_id and cfg.data_id != found:
+        where = cfg.data_path or 'the usual places'
+        raise DataError(f"the data in {where} are {found or 'the published set'}, and this configuration is about {cfg.data_id}: restore them, or start a run of the new ones")
+    return replace(cfg, data_id=found)

@@ -643,6 +643,22 @@ def _result(self:DecodedCache, ask, decoded):
     notes = problem_table((n, r[2]) for n, r in zip(names, records) if r[2]).set_axis(['file', 'note'], axis=1)
     return CachedImages(_Files(ask.files.values()), [number[r[0]] for r in records], [r[1] for r in records], self.shape, names, kept, problems, notes, decoded)
 
+# %% ../nbs/foundation/02a_photos.ipynb #1173c90d
+@patch
+def digests(self:DecodedCache,
+    paths,     # files; the same one may stand there several times
+    root=None, # folder in front of relative paths; default: the working folder
+)->list:       # of SHA-256 in hexadecimal digits, in the order of `paths`; '' for a file that cannot be read
+    "What the files hold, by digest; a file that the index knows is not read again."
+    ask = _Request(paths, root, None)
+    try: self.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise _full(self.folder, e) from e
+    with _index(self.folder) as db: self._look_at_files(db, ask)
+    if any(path not in ask.digests for path in ask.stamps):
+        with _alone(self.folder, self.wait), _index(self.folder) as db: self._take_digests(db, ask)
+    known = ask.digests | {path: digest for path, (_, digest) in ask.fresh.items()}
+    return [known.get(path, b'').hex() for path, _ in ask.tasks]
+
 # %% ../nbs/foundation/02a_photos.ipynb #bb203860
 def cache_usage(
     folder=None,       # where records are kept; default: `decoded` in the user's cache

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from .core import has_package
-from .runs import Run, RunError, draft_folder, run_name, runs_dir
+from .runs import Run, RunError, config_digest, draft_folder, run_name, runs_dir
 
 # %% ../nbs/foundation/04a_run_storage.ipynb #e2baf771
 OBJECT_STORES = ('s3', 's3a', 'gs', 'gcs', 'az', 'abfs', 'abfss')
@@ -125,13 +125,22 @@ def pull(
         if not _info(fs, there): return None
         coming = home/'.unfinished'/f'.coming-{name}-{secrets.token_hex(4)}'
         try:
-            for p in fs.find(there): _get(fs, p, coming/p[p.index(f'/{name}/') + len(name) + 2:])
+            for p in fs.find(there): _get(fs, p, coming/_below(name, p))
             (coming/'figures').mkdir(exist_ok=True)
-            try: Run(coming).verify()
+            try: _check_pulled(Run(coming).verify(), lab, config)
             except RunError as e: warnings.warn(f"the copy at {store.url} is left out: {e}", stacklevel=3); return None
             with contextlib.suppress(FileExistsError): os.rename(coming, home/name)
         finally: shutil.rmtree(coming, ignore_errors=True)
     return Run(home/name)
+
+def _below(name, path)->str: # a file's path below the folder of run `name`; `RunError` where it would lead out of it
+    below = path[path.index(f'/{name}/') + len(name) + 2:]
+    if '..' in below.split('/') or below.startswith('/'): raise RunError(f"the storage names a file outside of run {name}: {path}")
+    return below
+
+def _check_pulled(run, lab, config): # `RunError` where the copy is another run than its address says
+    if (run.lab, run.digest) != (lab, config_digest(config, lab)):
+        raise RunError(f"run {run_name(lab, config)} at the address is a run of {run.lab} with the digest {run.digest}; delete it there")
 
 def _get(fs, path, to):
     to.parent.mkdir(parents=True, exist_ok=True); fs.get_file(path, str(to))

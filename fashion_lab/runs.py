@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['UNHASHED', 'FORMAT', 'COSTS', 'CONDITIONS', 'COLUMNS', 'RunError', 'RunBusy', 'plain', 'canonical', 'config_digest',
-           'run_name', 'splits_of', 'check_metrics', 'Run', 'all_runs', 'find_run', 'Abandoned', 'Draft', 'once',
-           'draft_folder', 'start_run', 'save_weights', 'unfinished', 'listening', 'tell', 'table', 'as_runs',
-           'results_dir', 'results_name', 'publish', 'read_results', 'recorded']
+           'run_name', 'splits_of', 'check_metrics', 'Run', 'all_runs', 'find_run', 'knows_its_data',
+           'runs_for_answers', 'of_one_data_set', 'report_folder', 'Abandoned', 'Draft', 'once', 'draft_folder',
+           'start_run', 'save_weights', 'unfinished', 'listening', 'tell', 'table', 'as_runs', 'results_dir',
+           'results_name', 'publish', 'read_results', 'recorded']
 
 # %% ../nbs/foundation/04_runs.ipynb #cb4a3551
 import contextlib, contextvars, dataclasses, enum, errno, hashlib, json, math, numbers, os, re, secrets, shutil, socket, warnings
@@ -59,10 +60,12 @@ def canonical(
         if isinstance(x, dict): return {k: number(v) for k, v in x.items()}
         if isinstance(x, list): return [number(v) for v in x]
         return int(x) if isinstance(x, float) and x.is_integer() else x
-    entries = _entries(config)
-    return json.dumps(number({k: v for k, v in entries.items() if k not in UNHASHED}), sort_keys=True, separators=(',', ':'), ensure_ascii=False)
+    counted = {k: v for k, v in _entries(config).items() if k not in UNHASHED}
+    if not counted.get('data_id'): counted.pop('data_id', None)  # the published data: as before there was this entry
+    return json.dumps(number(counted), sort_keys=True, separators=(',', ':'), ensure_ascii=False)
 
-def _entries(config)->dict: # the configuration as a plain dict
+def _entries(config)->dict: # the configuration as a plain dict, its data identified
+    if hasattr(config, 'identified'): config = config.identified()
     d = plain(config)
     if isinstance(d, dict): return d
     raise ValueError(f"a config is a dataclass instance or a dict, got {type(config).__name__}")
@@ -87,8 +90,10 @@ def run_name(
 def _slug(text)->str: # letters, digits, dots and dashes: safe as a file name everywhere
     return re.sub(r'[^A-Za-z0-9_.+]+', '-', str(text or 'run')).strip('-.')[:60] or 'run'
 
+def _is_lab_name(name)->bool: return isinstance(name, str) and bool(re.fullmatch(r'[A-Za-z0-9_]+', name))
+
 def _lab_folder(root, lab)->Path: # where a lab's runs lie; checks the lab's name
-    if not isinstance(lab, str) or not re.fullmatch(r'[A-Za-z0-9_]+', lab):
+    if not _is_lab_name(lab):
         raise ValueError(f"a lab's name has letters, digits and underscores only, got {lab!r}")
     return Path(runs_dir() if root is None else root)/lab
 
@@ -145,6 +150,25 @@ def check_metrics(
         if k in COSTS and not (v is None or isinstance(v, numbers.Real)): raise ValueError(f"metrics.{k} must be a number, got {v!r}")
     return m
 
+# %% ../nbs/foundation/04_runs.ipynb #70c91610
+def _is_file_record(name, record)->bool: # whether an entry of `files` names a file of the folder itself, with its size and SHA-256
+    if name in ('', '.', '..') or re.search(r'[/\\\0]', name): return False
+    if not isinstance(record, dict): return False
+    size, sha256 = record.get('bytes'), record.get('sha256')
+    return isinstance(size, int) and isinstance(sha256, str)
+
+def _wrong_entry(info)->str: # which entry of run.json is not of its kind; '' where all are
+    if not _is_lab_name(info['lab']): return f"its lab is {info['lab']!r}"
+    for key in ('variant', 'digest', 'finished', 'started', 'token'):
+        if not isinstance(info.get(key, ''), str): return f"{key} is {info[key]!r} and no text"
+    files = info['files']
+    if not isinstance(files, dict): return 'files is no table of files'
+    for name, record in files.items():
+        if not _is_file_record(name, record): return f"files has the entry {name!r}: {record!r}"
+    for name in ('config.json', 'environment.json', 'metrics.json'):
+        if name not in files: return f"files lacks {name}"
+    return ''
+
 # %% ../nbs/foundation/04_runs.ipynb #4107052f
 class Run:
     "A finished run in its folder; read-only. `RunError` where the folder is unfinished, damaged or of another format version."
@@ -159,6 +183,7 @@ class Run:
                            "use the version that wrote it, or run it again")
         if self.info.get('status') != 'finished': raise RunError(f"run {self.path.name} is not finished; start it again with the same config")
         if lost := {'lab', 'variant', 'digest', 'files'} - set(self.info): raise RunError(f"run.json of {self.path.name} is damaged: it lacks {', '.join(sorted(lost))}")
+        if why := _wrong_entry(self.info): raise RunError(f"run.json of {self.path.name} is damaged: {why}; delete that folder and run it again")
         self.lab, self.variant, self.digest, self.files = (self.info[k] for k in ('lab', 'variant', 'digest', 'files'))
         self.name = self.path.name
 
@@ -177,9 +202,16 @@ class Run:
     @property
     def config(self)->dict: return _read_json(self.file('config.json'))
     @property
+    def data_id(self)->str: return str(self.config.get('data_id') or '') # empty for a published data set
+    @property
+    def data(self)->str: return self.data_id or str(self.config.get('data') or '') # what tables call the data set
+    @property
     def environment(self)->dict: return _read_json(self.file('environment.json'))
     @property
-    def metrics(self)->dict: return _read_json(self.file('metrics.json'))
+    def metrics(self)->dict:
+        try: return check_metrics(_read_json(self.file('metrics.json')))
+        except RunError: raise
+        except ValueError as e: raise RunError(f"metrics.json of run {self.name} is damaged: {e}") from None
     @property
     def extra(self)->dict: return _read_json(self.file('extra.json')) if 'extra.json' in self.files else {}
     @property
@@ -240,9 +272,15 @@ def _finished(home, pattern='*')->list: # the finished runs in one lab's folder,
     runs = []
     for p in home.glob(pattern):
         if p.name.startswith('.') or not (p/'run.json').is_file(): continue
-        try: runs.append(Run(p))
-        except RunError as e: warnings.warn(f"left out: {e}", stacklevel=3)
+        try: runs.append(_readable(p, home.name))
+        except (RunError, OSError) as e: warnings.warn(f"left out: {e}", stacklevel=3)
     return sorted(runs, key=_age)
+
+def _readable(path, lab)->Run: # a run whose tables can be read, in the folder of its own lab; `RunError` otherwise
+    run = Run(path)
+    if run.lab != lab: raise RunError(f"run {run.name} lies in the folder of {lab} and says that it is of {run.lab}: move it there, or delete it")
+    for part in (run.config, run.environment, run.metrics): pass
+    return run
 
 def _age(run)->tuple: # older runs first; of two within one second the one numbered lower
     return run.info.get('finished') or '', len(run.name), run.name
@@ -253,8 +291,48 @@ def find_run(
     root=None, # folder of all runs; default: `core.runs_dir()`
 )->Run|None:   # the latest finished run of this config, or None
     "The finished run of a config, if there is one: what makes a sweep resumable."
-    digest = config_digest(config, lab)
-    return next((r for r in reversed(_finished(_lab_folder(root, lab), f'*-{digest}*')) if r.digest == digest), None)
+    entries = _entries(config)
+    digest = config_digest(entries, lab)
+    runs = [r for r in _finished(_lab_folder(root, lab), f'*-{digest}*') if r.digest == digest and knows_its_data(r, entries)]
+    return runs[-1] if runs else None
+
+def knows_its_data(
+    run:Run, # a finished run
+    config,  # a dataclass instance or a dict: a configuration of the same lab
+)->bool:
+    "Whether a run says which data it was made with, where its lab's configurations do: one on an unnamed folder answers for no other."
+    return 'data_id' not in _entries(config) or 'data_id' in run.config or not run.config.get('data_path')
+
+def runs_for_answers(
+    lab:str,      # the lab
+    root=None,    # folder of all runs; default: `core.runs_dir()`
+    data_id=None, # only runs on this data set, as in `Run.data_id`: '' for the published one
+)->list:          # of `Run`, oldest first
+    "The runs whose networks may answer for photos of a user: trained on real data, with a profile other than smoke. A `FileNotFoundError` says how to get one."
+    runs = [r for r in all_runs(root, lab) if r.config.get('source') == 'real' and r.config.get('profile') != 'smoke']
+    if data_id is not None and runs:
+        named = ', '.join(dict.fromkeys(r.data for r in runs))
+        runs = [r for r in runs if r.data_id == data_id]
+        if not runs: raise FileNotFoundError(f"no trained network of {lab} on {data_id or 'the published data'} in {root or runs_dir()}; there are some on {named}")
+    if runs: return runs
+    raise FileNotFoundError(f"no trained network of {lab} in {root or runs_dir()}: run `fashion_lab run {lab} --profile quick` first")
+
+def of_one_data_set(
+    runs, # a list of `Run`
+)->list:  # the same
+    "Runs that may stand in one table or answer in one name; a `ValueError` lists the data sets where there are several."
+    ids = list(dict.fromkeys(r.data_id for r in runs))
+    if len(ids) < 2: return list(runs)
+    named = [i or 'the published data' for i in ids]
+    raise ValueError(f"these runs of {runs[0].lab} were made with several data sets, which are never mixed: {', '.join(named)}; choose with --source, or name a run with --run")
+
+def report_folder(
+    run:Run, # one of the runs that a report is about
+)->Path:     # may not exist
+    "Where a report goes by default: beside the runs, one folder per profile and data set."
+    parts = ['report', _slug(run.config.get('profile')), *([_slug(run.data_id)] if run.data_id else [])]
+    return run.path.parent/'-'.join(parts)
+
 
 # %% ../nbs/foundation/04_runs.ipynb #e7bde27f
 class Abandoned(Exception): "Whoever listens to a run has seen enough of it: it is not to be finished, and its draft is deleted."
@@ -514,6 +592,7 @@ def _rows(run)->list: # one dict per split and metric
     base = {k: c.get(k) for k in CONDITIONS} | dict(lab=run.lab, variant=run.variant) | {k: m.get(k) for k in COSTS}
     base |= {k: e.get(k) for k in ('threads', 'python', 'date', 'command')} | dict(torch=e.get('versions', {}).get('torch'), device=_device(e))
     if os.path.isabs(str(base['data'] or '')): base['data'] = Path(base['data']).name
+    if run.data_id: base['data'] = run.data_id
     base |= dict(commit=f"{e['commit']}+changes" if e.get('commit') and e.get('dirty') else e.get('commit'))
     return [base | dict(split=s, metric=k, n=m.get('n', {}).get(s), **dict(zip(('value', 'ci_low', 'ci_high'), _value(v)))) for s in splits_of(m) for k, v in m[s].items()]
 
@@ -544,7 +623,11 @@ def results_name(
 )->str:    # for instance 'fashion_mnist-synthetic-quick.csv'
     "The name of the results file in which a row belongs."
     for c in by: one_of(c, COLUMNS, 'column')
-    return '-'.join([row['lab']] + ['synthetic'] * (row['source'] == 'synthetic') + [_slug(row[c]) for c in by]) + '.csv'
+    parts = [row['lab']]
+    if row['source'] == 'synthetic': parts.append('synthetic')
+    if '@' in str(row.get('data') or ''): parts.append(_slug(row['data']))  # a data set of one's own stays out of the file of the published one
+    return '-'.join(parts + [_slug(row[c]) for c in by]) + '.csv'
+
 
 # %% ../nbs/foundation/04_runs.ipynb #3b5a166b
 def publish(

@@ -17,7 +17,7 @@ from .core import one_of, progress, runs_dir
 from .executors import Job, RunPart, name_of, parts_lab, parts_of, processes, sequential
 from .ray_executor import on_ray
 from .run_storage import RunStore, pull, push
-from .runs import Run, all_runs, config_digest, run_name, table
+from .runs import Run, all_runs, config_digest, knows_its_data, run_name, table
 
 # %% ../nbs/foundation/10_sweep.ipynb #baaeab41
 def grid(
@@ -113,7 +113,9 @@ def _finished_before(job, configs)->dict: # index -> Run, from one look at the d
     there = job.storage.names(job.lab) if job.storage else set()
     done = {}
     for i, c in enumerate(configs):
-        if found := here.get(config_digest(c, job.lab)):
+        found = here.get(config_digest(c, job.lab))
+        if found and not knows_its_data(found, c): found = None
+        if found:
             if job.storage and found.name not in there: push(job.storage, found)
         elif run_name(job.lab, c) in there: found = pull(job.storage, job.lab, c, job.root)
         if found: done[i] = found

@@ -13,7 +13,7 @@ from fashion_lab.models import backbone
 from fashion_lab.pair_checks import exchanged, framed, hidden, middle
 from fashion_lab.pair_fit import PairJudge, fit_network, fit_siamese, pair_data, within
 from fashion_lab.pair_models import CNN, CNNChannel, HeadPair, PairAugment, PairFeatureLoader, PairLoader, SiamesePair
-from fashion_lab.pair_scores import calibrated, match_shoes, pair_predictions, person_weights, retrieval, side_of, verification
+from fashion_lab.pair_scores import calibrated, equal_error_rate, match_shoes, pair_predictions, person_weights, retrieval, side_of, verification
 from fashion_lab.pairs import load_shoe_pairs
 from fashion_lab.runs import Run
 from shell import shell
@@ -134,6 +134,23 @@ def test_thresholds_count_persons_not_pairs():
 def test_verification_knows_both_errors():
     p = pair_predictions(range(8), [5, 5, 5, -5, -5, -5, -5, 5], [1, 1, 1, 1, 0, 0, 0, 0])
     v = verification(p); assert v['recall_same'] == v['recall_different'] == .75 and v['eer'] == .25 and v['accuracy'] == .75
+
+
+def brute_force_eer(scores, same):
+    "The mean of the two error rates at the threshold where they differ least; of several such, at the highest."
+    errors = []
+    for threshold in [np.inf, *sorted(set(scores.tolist()), reverse=True)]:
+        accepted = scores >= threshold
+        errors.append(((~accepted)[same].mean(), accepted[~same].mean()))
+    refused, wrong = min(errors, key=lambda e: round(abs(e[0] - e[1]), 12))
+    return (refused + wrong)/2
+
+
+@given(st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=2, max_size=40).filter(lambda rows: len({same for _, same in rows}) == 2))
+def test_equal_error_rate_looks_at_every_threshold(rows):
+    scores, same = np.array([s for s, _ in rows], float), np.array([same for _, same in rows])
+    p = pair_predictions(range(len(rows)), scores, same)
+    assert np.isclose(equal_error_rate(p), brute_force_eer(scores, same))
 
 
 @pytest.mark.parametrize('name,side', [('u1_2_left_w.jpg', 'left'), ('RIGHT.png', 'right'), ('right-left.png', ''), ('bright.jpg', ''), ('l.jpg', 'left'), ('shoe 3 r.webp', 'right')])

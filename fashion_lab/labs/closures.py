@@ -48,9 +48,9 @@ METHODS = Cards('closures', [
 QUICK = dict(head=dict(views=2, head_epochs=8), tail=dict(views=2, epochs=6), large=dict(views=1, augment='none'))
 PUBLISHED_ACCURACY = {'resnet50': .8445}
 
-lab = PhotoLab('closures', METHODS, QUICK, PUBLISHED_ACCURACY, 'accuracy')
+lab = PhotoLab('closures', METHODS, QUICK, PUBLISHED_ACCURACY, 'accuracy', flagship='large')
 LAB, Config, configs, prepare, run, comparison, verdicts, report, chosen_run, predict = lab.face()
-FLAGSHIP = 'large'
+FLAGSHIP = lab.flagship
 
 # %% ../../nbs/labs/05_closures.ipynb #df6f4ff8
 def label_review(

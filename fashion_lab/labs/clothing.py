@@ -41,9 +41,9 @@ METHODS = Cards('clothing', [
 QUICK = {'head': dict(views=2, head_epochs=8), 'one-view': {}}
 PUBLISHED_F1 = {'custom-cnn': .66, 'resnet50': .61, 'top10-resnet50': .70, 'convnext-tiny': .88}
 
-lab = PhotoLab('clothing', METHODS, QUICK, PUBLISHED_F1, limits=(170, 600), quick_limit=1000)
+lab = PhotoLab('clothing', METHODS, QUICK, PUBLISHED_F1, limits=(170, 600), quick_limit=1000, flagship='head')
 LAB, Config, configs, prepare, run, comparison, verdicts, report, chosen_run, predict = lab.face()
-FLAGSHIP = 'head'
+FLAGSHIP = lab.flagship
 
 # %% ../../nbs/labs/04_clothing.ipynb #2ce19c46
 SHARES = {m.name: m.config['share'] for m in METHODS if 'share' in m.config} | {'head': 1.}

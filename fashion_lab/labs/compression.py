@@ -32,8 +32,9 @@ from . import fashion_mnist, photo_folds
 from .data_prep import at_hand
 from ..loaders import BatchLoader, table_loaders
 from ..page import figure_html, html_page, made_with, table_html, write_page
+from ..photo_sets import identify
 from ..pruning import KeepZeros, apply_masks, fit_widths, magnitude_masks, prunable, prune_channels, sparsity
-from ..runs import Run, all_runs, as_runs, find_run, save_weights, start_run, table
+from ..runs import Run, as_runs, find_run, report_folder, runs_for_answers, save_weights, start_run, table
 from ..timing import networks_in_turns
 from ..train import fit, predict_probs
 from ..transfer import fit_classifier, rebuilt
@@ -84,6 +85,7 @@ class Config:
     turns:int = 40                 # of timing
     device:str = 'auto'            # as in `pick_device`, for training; what is judged and timed runs on the CPU
     data_path:str|None = None      # a folder with the files; default: the look-up order of `data`
+    data_id:str = ''               # which photographs: empty for the published set, else name@digest; `identified` fills it
 
     def __post_init__(self):
         for name, allowed in dict(profile=PROFILES, protocol=PROTOCOLS, data=DATA, source=('real', 'synthetic')).items(): one_of(getattr(self, name), allowed, name)
@@ -95,6 +97,9 @@ class Config:
         if self.begin is None and not self.epochs: raise ValueError("random weights need training: give epochs of at least 1, or begin with another variant")
         if self.bits and (self.sparsity or self.int8): raise ValueError("shared weights have a file of their own: leave sparsity and int8 out")
         Distillation(self.temperature, self.weight)
+
+    def identified(self)->'Config': # Fashion-MNIST is checked when it is loaded
+        return identify(self, 'clothing') if self.data == 'clothing' else self
 
 # %% ../../nbs/labs/08_compression.ipynb #14cf8d11
 SCRATCH, SMALL, TUNE = dict(epochs=3), dict(epochs=3, lr=6e-3), dict(begin='original', epochs=1, lr=1e-3)
@@ -201,7 +206,7 @@ def _recipe(cfg): return photo_folds.Config(cfg.variant, cfg.seed, cfg.profile, 
                                             options=(('augment', 'none'), ('views', 1), ('head_c', .01), ('head_epochs', 0), *((('size', 64),) if cfg.profile == 'smoke' else ())))
 
 @functools.lru_cache(maxsize=3)
-def _pictures(data, source, limit, data_path, profile, seed):
+def _pictures(data, source, limit, data_path, profile, seed, data_id=''): # `data_id` only tells whether the photographs have changed
     if data == 'clothing': return _photos(_recipe(Config(data=data, source=source, limit=limit, data_path=data_path, profile=profile, seed=seed, epochs=1)))
     t = fashion_mnist.pictures(source, limit, 1/6, data_path)
     train, *others = table_loaders(t, 512, device='cpu').loaders
@@ -220,7 +225,7 @@ def pictures_of(
     cfg:Config,
 )->Pictures:
     "The pictures of a configuration, loaded once per process."
-    return _pictures(cfg.data, cfg.source, cfg.limit, cfg.data_path, cfg.profile, cfg.seed if cfg.data == 'clothing' else 0)
+    return _pictures(cfg.data, cfg.source, cfg.limit, cfg.data_path, cfg.profile, cfg.seed if cfg.data == 'clothing' else 0, cfg.identified().data_id)
 
 def prepare(cfg:Config):
     "Find device and pictures of a configuration before anything is trained; raises what is missing."
@@ -492,7 +497,7 @@ def chosen_run(
     root=None, # folder of all runs; default: `core.runs_dir()`
 )->Run:        # trained on the real data
     "The run that predictions are made with; a `FileNotFoundError` says how to get one."
-    real = [r for r in all_runs(root, LAB) if r.config['source'] == 'real' and r.config['profile'] != 'smoke']
+    real = runs_for_answers(LAB, root)
     if not [r for r in real if r.variant == 'original']: raise FileNotFoundError(f"no compressed network in {root or runs_dir()}: run `fashion_lab run {LAB} --profile quick` first")
     return best_run(real)
 
@@ -517,7 +522,7 @@ def report(
     "Write a page with the variants side by side, the targets, what the cards say, and the figures."
     from fashion_lab import plots
     runs = as_runs(runs); last = runs[-1]
-    folder = Path(folder) if folder else last.path.parent/f"report-{last.config['profile']}"
+    folder = Path(folder) if folder else report_folder(last)
     tables, drawn = dict(comparison=comparison(runs), targets=targets(runs)), {}
     try: tables['verdicts'] = verdicts(runs)
     except ValueError: pass                                                    # a single variant has nothing to be compared with

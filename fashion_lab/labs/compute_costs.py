@@ -29,7 +29,7 @@ from ..page import figure_html, html_page, list_html, made_with, table_html, wri
 from ..pair_models import CNN, CNNChannel
 from ..receptive_field import FollowError, receptive_fields, with_fields
 from ..roofline import Machine, measure_machine, plot_layers, plot_roofline
-from ..runs import Run, as_runs, recorded, start_run, table
+from ..runs import Run, as_runs, recorded, report_folder, start_run, table
 from ..segment_nets import PlainSegNet, UNet
 
 # %% ../../nbs/labs/07_compute.ipynb #f7c5b5f2
@@ -581,7 +581,7 @@ def report(
     "Write a page with the networks side by side, their dearest layers, and the published table corrected."
     from fashion_lab.plots import save_figures
     runs = as_runs(runs)
-    folder = Path(folder) if folder else runs[-1].path.parent/f"report-{runs[-1].config['profile']}"
+    folder = Path(folder) if folder else report_folder(runs[-1])
     drawn, scores = dict(latency=plot_latency(runs)), accuracy_cost()
     for r in sorted(runs, key=lambda r: -r.metrics['macs'])[:whole_number(shown, 'shown', 0)]: drawn |= {f'{k}_{r.variant}': f for k, f in figures(r).items()}
     if len(scores): drawn['accuracy'] = plot_accuracy_cost(scores)

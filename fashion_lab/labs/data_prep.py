@@ -9,8 +9,8 @@ __all__ = ['SETS', 'DRAWN', 'LAB', 'FLAGSHIP', 'PROFILES', 'PROTOCOLS', 'LEAK_SE
            'files_of', 'sizes', 'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders', 'Method',
            'Config', 'configs', 'whole_senders', 'photos', 'photos_of', 'senders', 'features_of', 'prepare', 'deal',
            'exposure', 'out_of_fold', 'measure', 'run', 'crowd_sizes', 'price', 'comparison', 'flattery',
-           'significance', 'chosen', 'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by',
-           'browse']
+           'significance', 'data_title', 'chosen', 'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser',
+           'predicted_by', 'browse']
 
 # %% ../../nbs/labs/01_data_prep.ipynb #29542c2c
 import base64, functools, html, io, warnings
@@ -24,14 +24,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..core import Timer, environment, one_of, pick_device, runs_dir, set_seed
-from ..data import CARDS, PHOTO_SETS, DataError, ImageTable, MissingData, card, load_fashion_mnist
+from ..data import CARDS, DataError, ImageTable, MissingData, card, load_fashion_mnist
 from ..draw_facades import FACADE_CLASSES, FACADE_COLOURS, colour_mask
 from ..evaluate import Predictions, align, bootstrap_replicates, holm, metrics, paired_seeds
 from ..explorer import Explorer
 from ..items import THUMB, duplicates, fingerprints, group_folds, image_stats, label_counts, photo_stats
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
-from ..photo_sets import PhotoSet, find_photos, load_photos
-from ..runs import Run, all_runs, as_runs, start_run, table
+from ..photo_sets import PhotoSet, data_id_of, find_photos, identify, load_photos
+from ..runs import Run, all_runs, as_runs, report_folder, start_run, table
 
 # %% ../../nbs/labs/01_data_prep.ipynb #78858387
 SETS = ('fashion_mnist', 'clothing', 'closures', 'shoe_pairs', 'facades')
@@ -120,7 +120,8 @@ def pictures(
 
 def title_of(s)->str: # of an `ImageTable` or a `PhotoSet`
     "A set's title: that of its card, or the name of the user's own folder."
-    return card(s.name).title if s.name in (*CARDS, *PHOTO_SETS) else s.name
+    if isinstance(s, ImageTable): return card(s.name).title
+    return s.card.title if s.card else s.name
 
 def kind_of(s)->str: # 'images', 'pairs' or 'masks'
     "What an item of a set consists of."
@@ -365,6 +366,7 @@ class Config:
     C:float = .01                      # inverse strength of the penalty, above 0; the same for all variants
     device:str = 'auto'                # as in `pick_device`; for the features only
     data_path:str|None = None          # the folder with the photos; default: the look-up order of `data`
+    data_id:str = ''                   # which data: empty for the published set, else name@digest; `identified` fills it
 
     def __post_init__(self):
         for field, allowed in dict(variant=VARIANTS, profile=PROFILES, protocol=PROTOCOLS, data=LEAK_SETS, source=('real', 'synthetic')).items(): one_of(getattr(self, field), allowed, field)
@@ -372,6 +374,8 @@ class Config:
         if not self.C > 0: raise ValueError(f"C must be above 0, got {self.C!r}")
         if self.size < 16 or self.size % 16: raise ValueError(f"size must be a multiple of 16 pixels, got {self.size!r}")
         if self.limit is not None and self.limit < 10*self.folds: raise ValueError(f"limit must leave at least ten photos for each of {self.folds} folds, got {self.limit!r}")
+
+    def identified(self)->'Config': return identify(self, self.data)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #66c61a37
 PROFILE_CHANGES = dict(
@@ -418,16 +422,21 @@ def whole_senders(
         if total + k <= limit: kept.append(who); total += k
     return np.flatnonzero(pd.Series(senders).isin(kept))
 
-@functools.lru_cache(maxsize=4)
 def photos(data, source, limit, size, data_path, classes='all')->PhotoSet:
-    "The photos of a configuration."
+    "The photos of a configuration, loaded once per process as long as they do not change."
+    data_id = data_id_of(data, data_path) if source == 'real' else ''
+    return _photos(data, source, limit, size, data_path, classes, data_id)
+
+@functools.lru_cache(maxsize=4)
+def _photos(data, source, limit, size, data_path, classes, data_id)->PhotoSet:
     how = dict(top10=True) if classes == 'top10' else {}
     if source == 'synthetic': return noted(load_photos, data, source=source, size=size, **how, **dict(n=limit) if limit else {})
     s = noted(load_photos, data, path=data_path, size=size, **how)
     if limit is None or limit >= len(s): return s
     rows = whole_senders(senders(s, alone=True), limit)
     if len(rows) < limit//2: raise DataError(f"no choice of whole senders of {s.name} comes near {limit} photos; give a higher limit")
-    return s.subset(rows)
+    note = f"{len(rows):,} of {len(s):,} photos are used, of contributors drawn at random: the profile takes at most {limit:,}; full takes all."
+    return replace(s.subset(rows), notes=(*s.notes, note))
 
 def photos_of(cfg:Config)->PhotoSet:
     "The photos of a configuration, loaded once per process."
@@ -445,7 +454,7 @@ def senders(
 
 # %% ../../nbs/labs/01_data_prep.ipynb #3f11b0cf
 @functools.lru_cache(maxsize=8)
-def _features(data, source, limit, size, data_path, protocol, name, device):
+def _features(data, source, limit, size, data_path, protocol, name, device, data_id): # the last only tells whether the photos have changed
     s = photos(data, source, limit, size, data_path)
     x = s.images(size)
     if protocol == 'pixels':
@@ -459,7 +468,8 @@ def features_of(
     cfg:Config, # what is wanted
 )->np.ndarray:  # (N, D) float32
     "What the model sees of every photo: 16 x 16 colours, or the features of a frozen network (computed once and kept)."
-    return _features(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, cfg.protocol, cfg.backbone, cfg.device)
+    data_id = cfg.identified().data_id
+    return _features(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, cfg.protocol, cfg.backbone, cfg.device, data_id)
 
 def prepare(cfg:Config):
     "Find device, photos and weights of a configuration before anything is computed; raises what is missing."
@@ -608,7 +618,7 @@ def significance(
         over_seeds = paired_seeds(g, metric, baseline).to_dict('records') if g.groupby('variant').seed.nunique().min() > 1 else []
         rows += [where | {k: r[k] for k in ('variant', 'n', 'difference', 'low', 'high', 'p_value')} | dict(over='seeds') for r in over_seeds]
         if isinstance(runs, pd.DataFrame): continue
-        mine = [r for r in runs if (r.config['data'], r.config['source'], r.config['protocol']) == (data, source, protocol)]
+        mine = [r for r in runs if (r.data, r.config['source'], r.config['protocol']) == (data, source, protocol)]
         for v in dict.fromkeys(g.variant[g.variant != baseline]):
             rows.append(where | dict(variant=v, n=len(mine[0].predictions('test')), **flattery(*([r for r in mine if r.variant == w] for w in (v, baseline)), metric), over='senders'))
     if not rows: raise ValueError(f"significance needs {baseline} and another variant on the same data" + (", with at least two seeds" if isinstance(runs, pd.DataFrame) else ''))
@@ -618,6 +628,12 @@ def significance(
     return out[['data', 'source', 'protocol', 'variant', 'over', 'n', 'difference', 'low', 'high', 'p_holm', 'verdict']]
 
 # %% ../../nbs/labs/01_data_prep.ipynb #e3766785
+def data_title(
+    data:str, # what a table of runs calls the data set
+)->str:
+    "The title of a published data set, or the name of somebody's own."
+    return data.rpartition('@')[0] if '@' in data else card(data).title
+
 def chosen(
     runs, data, source, protocol, # which of them
 )->pd.DataFrame: # rows of `runs.table`
@@ -637,7 +653,7 @@ def plot_leak(
     "The variants of one data set, a dot per seed."
     from fashion_lab.plots import plot_comparison, pretty
     t = chosen(runs, data, source, protocol)
-    return plot_comparison(t[t.split == 'test'], metric, baseline='sender-folds' if 'sender-folds' in set(t.variant) else None, title=f'{card(data).title}, {protocol}: {pretty(metric)}', source=source)
+    return plot_comparison(t[t.split == 'test'], metric, baseline='sender-folds' if 'sender-folds' in set(t.variant) else None, title=f'{data_title(data)}, {protocol}: {pretty(metric)}', source=source)
 
 def plot_crowds(
     runs, data:str='clothing', source:str='real', protocol:str='frozen-features', # as in `plot_leak`
@@ -654,7 +670,7 @@ def plot_crowds(
         x = np.arange(len(g)) + .16*(i - (len(variants) - 1)/2)
         ax.vlines(x, g.ci_low, g.ci_high, color=COLOURS[i], lw=2); ax.plot(x, g.value, MARKERS[i], color=COLOURS[i], ms=7, label=v)
     ax.set_xticks(range(len(names)), list(names.values())); ax.legend(loc='upper left', bbox_to_anchor=(1.01, 1.02), frameon=False, fontsize=8.5); percent_axis(ax.yaxis)
-    dress(ax, f'{card(data).title}, {protocol}: who profits from a leak?', 'mean over seeds, line: 95% interval over senders', 'Photos that the sender has sent', 'Accuracy', source, 'y')
+    dress(ax, f'{data_title(data)}, {protocol}: who profits from a leak?', 'mean over seeds, line: 95% interval over senders', 'Photos that the sender has sent', 'Accuracy', source, 'y')
     return fig
 
 # %% ../../nbs/labs/01_data_prep.ipynb #9d379924
@@ -664,10 +680,10 @@ def figures(
     "Samples, balance and senders of every data set of the runs, and what the folds say about it; of the first honest run the confusions and mistakes."
     from fashion_lab import plots
     out = {}
-    for data, source in dict.fromkeys((r.config['data'], r.config['source']) for r in runs):
-        mine = [r for r in runs if (r.config['data'], r.config['source']) == (data, source)]
+    for data, source in dict.fromkeys((r.data, r.config['source']) for r in runs):
+        mine = [r for r in runs if (r.data, r.config['source']) == (data, source)]
         one = next((r for r in mine if r.variant == 'sender-folds'), mine[0])
-        cfg, p = Config(**one.config), one.predictions('test')
+        cfg, p = Config(**one.config).identified(), one.predictions('test')
         s, tag = photos_of(cfg), f'{data}_{{}}'
         drawn = dict(samples=plot_set(s, 5 if len(s.classes) < 10 else 2), balance=plot_balance(s), senders=plot_senders(s))
         for protocol in dict.fromkeys(r.config['protocol'] for r in mine): drawn |= {f'leak_{protocol}': plot_leak(mine, data, source, protocol), f'crowds_{protocol}': plot_crowds(mine, data, source, protocol)}
@@ -685,7 +701,7 @@ def report(
     "Write a page with the tables and figures of all data sets that the runs are about."
     from fashion_lab import plots
     runs = as_runs(runs)
-    folder = Path(folder) if folder else runs[0].path.parent/f"report-{runs[0].config['profile']}"
+    folder = Path(folder) if folder else report_folder(runs[0])
     tables = dict(comparison=comparison(runs))
     try: tables['significance'] = significance(runs)
     except ValueError: pass                                       # a single variant has nothing to be compared with
@@ -703,7 +719,7 @@ def page(runs, tables, files)->str: # HTML
     if 'significance' in tables: body += ['## Is the difference real?', table_html(tables['significance'])]
     if said := list(dict.fromkeys(w for r in runs for w in r.extra['warnings'])): body += ['## What the folds could not do', list_html(said)]
     for (data, source), found in files.items():
-        body += [f'## {card(data).title}, {source}']
+        body += [f'## {data_title(data)}, {source}']
         body += [figure_html(found[f'{data}_{k}'], t) for k, t in CAPTIONS.items() if f'{data}_{k}' in found]
     return html_page('Data and leaks' + (' (synthetic stand-ins)' if sources == ['synthetic'] else '') + f': {len(runs)} runs', body)
 

@@ -22,12 +22,12 @@ from PIL import Image
 from torch import nn
 
 from ..cards import Cards, Method, verdict_table
-from ..core import environment, is_interactive, one_of, pick_device, runs_dir, set_seed
+from ..core import environment, is_interactive, one_of, pick_device, set_seed
 from ..data import ImageTable, load_fashion_mnist, read_image
 from ..evaluate import Predictions, accuracy, compare, metrics, paired_seeds, per_class
 from ..loaders import Augment, table_loaders
 from ..page import figure_html, html_page, made_with, table_html, write_page
-from ..runs import Run, all_runs, as_runs, start_run, table
+from ..runs import Run, as_runs, report_folder, runs_for_answers, start_run, table
 from ..train import fit, lr_range_test, predict_probs
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #6920b003
@@ -300,7 +300,7 @@ def report(
     import matplotlib.pyplot as plt
     runs = as_runs(runs)
     best, t = best_run(runs), table(runs)
-    folder = Path(folder) if folder else best.path.parent/f"report-{best.config['profile']}"
+    folder = Path(folder) if folder else report_folder(best)
     acc = t[(t.split == 'test') & (t.metric == 'accuracy')]
     drawn = figures(best) | dict(comparison=plots.plot_comparison(acc, source=best.config['source']))
     files = plots.save_figures(drawn, folder)
@@ -379,9 +379,7 @@ def chosen_run(
     root=None, # folder of all runs; default: `core.runs_dir()`
 )->Run:        # trained on the real data, best on validation
     "The run that predictions are made with; a `FileNotFoundError` says how to get one."
-    real = [r for r in all_runs(root, LAB) if r.config['source'] == 'real' and r.config['profile'] != 'smoke']
-    if not real: raise FileNotFoundError(f"no trained network of {LAB} in {root or runs_dir()}: run `fashion_lab run {LAB} --profile quick` first, or `make lab`")
-    return best_run(real)
+    return best_run(runs_for_answers(LAB, root))
 
 def network(
     run:Run, # a finished run

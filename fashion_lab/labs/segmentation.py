@@ -10,19 +10,19 @@ __all__ = ['LAB', 'PROTOCOLS', 'HEADLINE', 'FLAGSHIP', 'CROPS', 'FULL', 'REDUCED
 
 # %% ../../nbs/labs/06_segmentation.ipynb #9b2afa07
 import functools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..cards import Cards, Method, verdict_table
-from ..core import atomic_path, environment, one_of, pick_device, runs_dir, whole_number
+from ..core import atomic_path, environment, one_of, pick_device, whole_number
 from ..data import DataError, read_image
 from .data_prep import at_hand, noted
 from .photo_folds import PROFILES
 from ..masks import load_masked
 from ..models import load_weights, packaged_file
 from ..page import figure_html, html_page, made_with, table_html, write_page
-from ..photo_sets import PhotoSet, load_photos
-from ..runs import Run, all_runs, as_runs, start_run, table
+from ..photo_sets import PhotoSet, identify, load_photos
+from ..runs import Run, RunError, as_runs, of_one_data_set, report_folder, runs_for_answers, start_run, table
 from ..segment_metrics import SegmentScores, class_table, image_table, load_scores, segment_difference, segment_metrics
 from ..segment_training import SegmentRecipe, check_masks, fit_segmenter, mask_probs, segment_net, segment_scores
 from ..tiles import segment_photo
@@ -48,6 +48,7 @@ class Config:
     options:tuple = ()             # (field, value) pairs that differ from `segment_training.SegmentRecipe`
     device:str = 'auto'            # as in `pick_device`
     data_path:str|None = None      # your own photographs with masks; default: the look-up order of `data`
+    data_id:str = ''               # which photographs: empty for the published set, else name@digest; `identified` fills it
 
     def __post_init__(self):
         for name, allowed in dict(data=('facades', 'own'), profile=PROFILES, protocol=PROTOCOLS, source=('real', 'synthetic')).items(): one_of(getattr(self, name), allowed, name)
@@ -55,17 +56,20 @@ class Config:
         if self.data == 'own' and not self.data_path: raise ValueError("your own photographs need data_path, the folder that holds them and their masks")
         for name, _ in self.options: one_of(name, [f.name for f in fields(SegmentRecipe)], 'field of a recipe')
         self.recipe
+    def identified(self)->'Config': return identify(self, self.data, load_masked if self.data == 'own' else None)
     @property
     def recipe(self)->SegmentRecipe: # the standard one with this run's options
         return SegmentRecipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.options})
 
 # %% ../../nbs/labs/06_segmentation.ipynb #b065d7ff
 @functools.lru_cache(maxsize=4)
-def photos(data, source, limit, size, data_path)->PhotoSet:
-    "The photographs and masks of a configuration."
+def photos(data, source, limit, size, data_path, data_id='')->PhotoSet:
+    "The photographs and masks of a configuration; `data_id` only tells whether they have changed."
     if source == 'synthetic': return noted(load_photos, 'facades', source=source, size=size, **dict(n=limit) if limit else {})
     s = noted(load_masked, data_path, size=size) if data == 'own' else noted(load_photos, data, path=data_path, size=size)
-    return s if limit is None or limit >= len(s) else s.sample(limit)
+    if limit is None or limit >= len(s): return s
+    note = f"{limit:,} of {len(s):,} photos are used, drawn at random from every part: the profile takes at most {limit:,}; full takes all."
+    return replace(s.sample(limit), notes=(*s.notes, note))
 
 def is_facades(
     path, # a folder, or `None` for the usual places
@@ -77,12 +81,13 @@ def is_facades(
 
 def photos_of(cfg:Config)->PhotoSet:
     "The photographs and masks of a configuration, loaded once per process."
-    return photos(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path)
+    data_id = cfg.identified().data_id
+    return photos(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, data_id)
 
 @functools.lru_cache(maxsize=4)
-def pixels(data, source, limit, size, data_path)->tuple: # uint8 photographs (N, size, size, 3), masks (N, size, size)
+def pixels(data, source, limit, size, data_path, data_id='')->tuple: # uint8 photographs (N, size, size, 3), masks (N, size, size)
     "Everything decoded, in memory as uint8."
-    s = photos(data, source, limit, size, data_path)
+    s = photos(data, source, limit, size, data_path, data_id)
     return np.asarray(s.images(size)), np.asarray(s.masks(size))
 
 # %% ../../nbs/labs/06_segmentation.ipynb #b4ed0462
@@ -188,7 +193,7 @@ def run(
     prepare(cfg)
     with start_run(LAB, cfg, root) as draft:
         s, parts = photos_of(cfg), parts_of(cfg)
-        x, m = pixels(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path)
+        x, m = pixels(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, cfg.identified().data_id)
         done = fit_segmenter(x, m, s.classes, cfg.recipe, parts['train'], parts['valid'], cfg.seed, cfg.device, draft.checkpoint, show)
         judged = {name: segment_scores(done.model, x[parts[name]], m[parts[name]], s.ids[parts[name]].tolist(), s.classes, mirror=cfg.recipe.mirror, device=cfg.device, bf16=cfg.recipe.bf16)
                   for name in ('valid', *(['test'] if cfg.test else []))}
@@ -229,7 +234,7 @@ def verdicts(
     measure='mean_ap', # as in `segment_metrics.measured`
 )->pd.DataFrame:     # a row per card: variant, against, hypothesis, cost, n, difference, low, high, p_holm, verdict
     "Every method card with what the validation images say of it: bootstrap over houses, Holm's correction."
-    key = lambda r: (r.config['data'], r.config['source'], r.config['profile'], r.config['size'], r.config['seed'])
+    key = lambda r: (r.data, r.config['source'], r.config['profile'], r.config['size'], r.config['seed'])
     def compare(m):
         mine, others = ({key(r): r for r in runs if r.variant == v} for v in (m.name, m.against))
         both = [k for k in mine if k in others]
@@ -245,12 +250,12 @@ def best_run(
     return max(runs, key=lambda r: (r.config['size'], r.metrics['valid']['mean_ap']['value']))
 
 def chosen_run(
-    root=None, # folder of all runs; default: `core.runs_dir()`
-)->Run:        # on real photographs
+    root=None,    # folder of all runs; default: `core.runs_dir()`
+    data_id=None, # which data set, as in `Run.data_id`; default: the only one that there are runs of
+)->Run:           # on real photographs
     "The run that predictions are made with; a `FileNotFoundError` says how to get one."
-    real = [r for r in all_runs(root, LAB) if r.config['source'] == 'real' and r.config['profile'] != 'smoke']
-    if not real: raise FileNotFoundError(f"no trained network of {LAB} in {root or runs_dir()}: run `fashion_lab run {LAB} --profile quick` first")
-    return best_run(real)
+    return best_run(of_one_data_set(runs_for_answers(LAB, root, data_id)))
+
 
 # %% ../../nbs/labs/06_segmentation.ipynb #37cb7b13
 def network_of(run:Run): # in evaluation mode
@@ -259,14 +264,19 @@ def network_of(run:Run): # in evaluation mode
 
 def config_of(run:Run)->Config:
     "The configuration of a finished run."
-    return Config(**{f.name: run.config[f.name] for f in fields(Config) if f.name in run.config} | dict(options=tuple(tuple(o) for o in run.config['options'])))
+    known = {f.name: run.config[f.name] for f in fields(Config) if f.name in run.config}
+    try: return Config(**known | dict(options=tuple(tuple(o) for o in run.config['options'])))
+    except (KeyError, TypeError, ValueError) as e: raise RunError(f"the configuration of run {run.name} cannot be used: {e}; run it again") from None
 
 def shown(
     run:Run,       # a finished run
     ids,           # names of judged images
 )->tuple:          # uint8 photographs, masks, answers
     "Some photographs with their true classes and the network's."
-    cfg, s = config_of(run), photos_of(config_of(run))
+    cfg = config_of(run)
+    now = cfg.identified().data_id
+    if now != run.data_id: raise DataError(f"run {run.name} was made with {run.data}, and there {now or 'the published set'} lies now: restore the photos, or run again")
+    s = photos_of(cfg)
     rows = pd.Series(np.arange(len(s)), s.ids)[list(ids)].to_numpy()
     x, m = s.images(cfg.size)[rows], s.masks(cfg.size)[rows]
     return x, m, np.concatenate([p.argmax(1).byte().numpy() for _, p in mask_probs(network_of(run), x, cfg.recipe.mirror, cfg.device, cfg.recipe.bf16)])
@@ -295,9 +305,11 @@ def report(
 )->Path:         # the page, `index.html`
     "Write a page with the comparison, the cards, and tables and figures of the best run."
     from fashion_lab import plots
-    runs = as_runs(runs); best = best_run(runs)
+    runs = of_one_data_set(as_runs(runs))
+    best = best_run(runs)
     split, c = 'test' if 'test' in best.splits else 'valid', best.config
-    folder, s = Path(folder) if folder else best.path.parent/f"report-{c['profile']}", judged_on(best, split)
+    folder = Path(folder) if folder else report_folder(best)
+    s = judged_on(best, split)
     tables = dict(comparison=comparison(runs), per_class=class_table(s, ci=True, groups=best.extra['houses'][split]), images=image_table(s).sort_values('accuracy', ignore_index=True))
     try: tables['verdicts'] = verdicts(runs)
     except ValueError: pass                                       # a single variant has nothing to be compared with
@@ -305,7 +317,7 @@ def report(
     body = [made_with(best.environment, f"{c['source']} photographs", f"{best.metrics['n'][split]} {split} images"), '## Variants', table_html(tables['comparison'])]
     if 'verdicts' in tables: body += ['## What the validation images say of each card', table_html(tables['verdicts'])]
     body += [f"## {best.variant}, {c['protocol']}, seed {c['seed']}", table_html(tables['per_class']), *(figure_html(files[k], t) for k, t in CAPTIONS.items() if k in files), '## The twenty worst images', table_html(tables['images'].head(20))]
-    return write_page(folder, html_page('Facade segmentation' + (' (synthetic)' if c['source'] == 'synthetic' else '') + f': {len(runs)} runs', body), tables)
+    return write_page(folder, html_page((f'Segmentation: {best.data}' if best.data_id else 'Facade segmentation') + (' (synthetic)' if c['source'] == 'synthetic' else '') + f': {len(runs)} runs', body), tables)
 
 # %% ../../nbs/labs/06_segmentation.ipynb #09e5a133
 def predict(

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..cards import Cards, Method, verdict_table
-from ..core import environment, one_of, pick_device, runs_dir, set_seed, whole_number
+from ..core import environment, one_of, pick_device, set_seed, whole_number
 from ..data import DataError
 from ..evaluate import right_when
 from .data_prep import at_hand, flattery, noted, unusable
@@ -29,8 +29,9 @@ from ..pair_fit import FittedPairs, PairData, PairJudge, fit_head_pair, fit_netw
 from ..pair_models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair, with_colours
 from ..pair_scores import match_shoes, pair_predictions, plot_matches, plot_pairs, retrieval, side_of, verification
 from ..pairs import load_shoe_pairs, make_pairs
+from ..photo_sets import identify
 from ..photos import decode, scan
-from ..runs import Run, all_runs, as_runs, start_run, table
+from ..runs import Run, RunError, as_runs, of_one_data_set, report_folder, runs_for_answers, start_run, table
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #bcb43715
 LAB, FLAGSHIP = 'shoe_pairs', 'siamese'
@@ -71,11 +72,13 @@ class Config:
     checks:bool = False             # ask again with altered pictures; for CNN and CNNChannel, also rank all right shoes
     device:str = 'auto'             # as in `pick_device`
     data_path:str|None = None       # a folder in the course layout, the clothing photos, or a table of pairs; default: the usual places
+    data_id:str = ''                # which pairs: empty for those cut out of the published photos, else name@digest; `identified` fills it
 
     def __post_init__(self):
         for name, allowed in dict(profile=PROFILES, protocol=PROTOCOLS, source=('real', 'synthetic'), model={**MODELS, **SIAMESE}, mirror=('both', 'right', 'none')).items(): one_of(getattr(self, name), allowed, name)
         whole_number(self.size, 'size', 16, ' pixels'); whole_number(self.epochs, 'epochs', 0 if self.siamese else 1); whole_number(self.views, 'views')
         if not self.siamese and self.mirror == 'both': raise ValueError(f"{self.model} sees every shoe once: mirror must be right or none")
+    def identified(self)->'Config': return identify(self, LAB)
     @property
     def siamese(self)->bool: return self.model in SIAMESE
 
@@ -135,7 +138,7 @@ def configs(
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6a681ea1
 @functools.lru_cache(maxsize=3)
-def loaded(source, limit, size, valid_frac, test_frac, seed, data_path)->tuple: # (`photo_sets.PhotoSet`, `PairData`)
+def loaded(source, limit, size, valid_frac, test_frac, seed, data_path, data_id='')->tuple: # (`photo_sets.PhotoSet`, `PairData`); `data_id` only tells whether the photos have changed
     "The pairs of a configuration, loaded once per process; pairs that cannot be used are left out and named in the set's notes."
     how = dict(valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size)
     s = noted(load_shoe_pairs, source=source, **how, **(dict(n=limit or 60) if source == 'synthetic' else dict(path=data_path)))
@@ -148,7 +151,8 @@ def loaded(source, limit, size, valid_frac, test_frac, seed, data_path)->tuple: 
 
 def shoes_of(cfg:Config)->tuple: # (`PhotoSet`, `PairData`)
     "The pairs of a configuration."
-    return loaded(cfg.source, cfg.limit, cfg.size, cfg.valid_frac, cfg.test_frac, cfg.seed, cfg.data_path)
+    data_id = cfg.identified().data_id
+    return loaded(cfg.source, cfg.limit, cfg.size, cfg.valid_frac, cfg.test_frac, cfg.seed, cfg.data_path, data_id)
 
 def _once(s, d): # without pairs of which both pictures are one photograph; other photographs that come twice are named
     from fashion_lab.models import images_digest
@@ -277,7 +281,9 @@ def run(
 
 def config_of(run:Run)->Config:
     "The configuration of a finished run."
-    return Config(**{f.name: run.config[f.name] for f in fields(Config) if f.name in run.config} | dict(options=tuple(tuple(o) for o in run.config['options'])))
+    known = {f.name: run.config[f.name] for f in fields(Config) if f.name in run.config}
+    try: return Config(**known | dict(options=tuple(tuple(o) for o in run.config['options'])))
+    except (KeyError, TypeError, ValueError) as e: raise RunError(f"the configuration of run {run.name} cannot be used: {e}; run it again") from None
 
 def judge_of(
     run:Run,      # a finished run
@@ -295,14 +301,14 @@ def comparison(
 )->pd.DataFrame: # a row per data source and variant
     "Means over seeds, the spread, the two test parts where there are two, ranks, cost, and what was published on the course's photographs."
     t, rows = table(runs), []
-    for (source, variant), g in t.groupby(['source', 'variant'], sort=False):
+    for (data, source, variant), g in t.groupby(['data', 'source', 'variant'], sort=False):
         pick = lambda split, m: g[(g.split == split) & (g.metric == m)].value
         b = pick('test', 'balanced_accuracy')
         splits = [k for k in ('test_m', 'test_w') if (g.split == k).any()]
-        rows.append(dict(source=source, variant=variant, seeds=len(b), valid=pick('valid', 'balanced_accuracy').mean(), test=b.mean(), sd=b.std(), **{k: pick(k, 'balanced_accuracy').mean() for k in splits},
+        rows.append(dict(data=data, source=source, variant=variant, seeds=len(b), valid=pick('valid', 'balanced_accuracy').mean(), test=b.mean(), sd=b.std(), **{k: pick(k, 'balanced_accuracy').mean() for k in splits},
                          auc=pick('test', 'macro_auc').mean(), easy=pick('test_easy', 'balanced_accuracy').mean(), top1=pick('test', 'top1').mean(), top5=pick('test', 'top5').mean(), mrr=pick('test', 'mrr').mean(),
                          **{f'published_{k}': PUBLISHED.get(variant, {}).get(k, np.nan) for k in splits}, params=g.params.iloc[0], macs=g.macs.iloc[0], train_s=g.train_s.mean(), infer_ms=g.infer_ms.median()))
-    return pd.DataFrame(rows).sort_values(['source', 'test'], ascending=[True, False], kind='stable', ignore_index=True)
+    return pd.DataFrame(rows).sort_values(['data', 'source', 'test'], ascending=[True, True, False], kind='stable', ignore_index=True)
 
 def verdicts(
     runs, # a list of `Run`
@@ -326,8 +332,13 @@ CHECKS = {'test': 'as they are', 'test_easy': 'wrong pairs of two persons', 'tes
 def best_run(
     runs, # a list of `Run`
 )->Run:   # the best on validation; its threshold may come from there, so the AUC decides
-    "The run that is shown in detail, and that predictions are made with."
-    return max(runs, key=lambda r: (r.metrics.get('valid', r.metrics['test'])['macro_auc']['value'], r.variant == 'siamese'))
+    "The run that is shown in detail, and that predictions are made with; where there are no validation pairs, the flagship, never the best on test pairs."
+    def rank(item):
+        position, run = item
+        valid = run.metrics.get('valid')
+        score = valid['macro_auc']['value'] if valid else 0.
+        return score, run.variant == FLAGSHIP, -run.config['seed'], position
+    return max(enumerate(runs), key=rank)[1]
 
 def plot_checks(
     runs, # a list of `Run`, or a table of them
@@ -411,8 +422,11 @@ def report(
 )->Path:         # the page, `index.html`
     "Write a page with the comparison, the tests between variants, and the figures of the best run."
     from fashion_lab import plots
-    runs = as_runs(runs); best = best_run(runs); c = best.config
-    folder, tables = Path(folder) if folder else best.path.parent/f"report-{c['profile']}", dict(comparison=comparison(runs))
+    runs = of_one_data_set(as_runs(runs))
+    best = best_run(runs)
+    c = best.config
+    folder = Path(folder) if folder else report_folder(best)
+    tables = dict(comparison=comparison(runs))
     try: tables['verdicts'] = verdicts(runs)
     except ValueError: pass                                         # a single variant has nothing to be compared with
     t = table(runs); t = t[(t.split == 'test') & (t.metric == 'balanced_accuracy') & (t.source == c['source'])]
@@ -422,16 +436,15 @@ def report(
     body = [made_with(best.environment, f"{c['source']} pairs", f"{best.metrics['n']['test']} judged"), '## Variants', table_html(tables['comparison']), figure_html(files['comparison'], CAPTIONS['comparison']),
             *(['## Is the difference real?', table_html(tables['verdicts'])] if 'verdicts' in tables else []), figure_html(files['checks'], CAPTIONS['checks']), *(['## About the pairs', list_html(said)] if said else []),
             f"## {best.variant}, seed {c['seed']}", *(figure_html(files[k], v) for k, v in CAPTIONS.items() if k in files and k not in ('comparison', 'checks'))]
-    return write_page(folder, html_page('Shoe pairs' + (' (synthetic)' if c['source'] == 'synthetic' else '') + f': {len(runs)} runs', body), tables)
+    return write_page(folder, html_page('Shoe pairs' + (f': {best.data}' if best.data_id else '') + (' (synthetic)' if c['source'] == 'synthetic' else '') + f': {len(runs)} runs', body), tables)
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6b238d98
 def chosen_run(
-    root=None, # folder of all runs; default: `core.runs_dir()`
-)->Run:        # on real photographs, best on validation
+    root=None,    # folder of all runs; default: `core.runs_dir()`
+    data_id=None, # which data set, as in `Run.data_id`; default: the only one that there are runs of
+)->Run:           # on real photographs, best on validation
     "The run that predictions are made with; a `FileNotFoundError` says how to get one."
-    real = [r for r in all_runs(root, LAB) if r.config['source'] == 'real' and r.config['profile'] != 'smoke']
-    if not real: raise FileNotFoundError(f"no trained network of {LAB} in {root or runs_dir()}: run `fashion_lab run {LAB} --profile quick` first")
-    return best_run(real)
+    return best_run(of_one_data_set(runs_for_answers(LAB, root, data_id)))
 
 def _read(paths, run): # (pictures, names, rows about files that cannot be used, notes of each picture)
     images, names, bad, notes, known = [], [], [], [], {}
