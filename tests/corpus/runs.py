@@ -212,8 +212,7 @@ FOLDERS = {
 }
 for field in ('lab', 'variant', 'digest', 'files', 'finished', 'status', 'format'):
     for what, value in OF.items():
-        optional = field == 'finished' and value in (None, ...)
-        FOLDERS[f'{field}: {what}'] = Folder(info(**{field: value}), None if optional else (f'{field}|damaged|finished',), either=field in ('finished', 'digest', 'variant'))
+        FOLDERS[f'{field}: {what}'] = Folder(info(**{field: value}), (f'{field}|damaged|finished',), either=field in ('finished', 'digest', 'variant'))
 
 NAMES = {'a line break': 'head\nrun', 'terminal commands': '\x1b[31mhead', 'markup': '<img src=x>', 'no UTF-8': os.fsdecode(b'h\xe9ad'), 'a formula': '=1+1', 'spaces': ' head ', '200 letters': 'n'*200}
 
