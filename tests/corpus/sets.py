@@ -1,5 +1,5 @@
 """What folders and tables of photos must be read as, and the calls that read them: the Python API, `data`, and `run` up to the training."""
-import functools, os
+import functools, html, os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,11 +120,14 @@ def check_page(right, seen):
     if right.run_refuses and seen.code: return refused(seen, right.run_refuses)
     if right.or_refused is not None and seen.code: return refused(seen, right.or_refused)
     must(seen.code == 0, seen, 'a page (exit code 0)')
-    for name, words in right.problems.items(): must(name in seen.text and says(seen.text, [words]), seen, f'{name} on the page, with {words}')
-    must(says(seen.text, right.said), seen, f'said on the page: {" and ".join(right.said)}')
+    for name, words in right.problems.items(): must(name in plain(seen.text) and says(plain(seen.text), [words]), seen, f'{name} on the page, with {words}')
+    must(says(plain(seen.text), right.said), seen, f'said on the page: {" and ".join(right.said)}')
     if right.run_refuses: must(says(seen.text, right.run_refuses), seen, f'said on the page: {" and ".join(right.run_refuses)}')
     total = sum(right.classes.values())
     must(counted(seen.out) == total, seen, f'{total} photos on the page, not {counted(seen.out)}')
+
+def plain(page)->str: # as a reader of the page sees it
+    return html.unescape(page).replace('\\', '')
 
 def counted(page)->int: # how many photos the page's table of classes counts
     lines = page.splitlines()
