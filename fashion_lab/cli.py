@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['MOST_SEEDS', 'EPILOG', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'existing', 'page_of', 'fetch_set',
            'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'chosen_configs', 'names_in', 'run_all',
-           'check_alone', 'cmd_sweep', 'parse_grid', 'sweep_table', 'cmd_tour', 'finished', 'cmd_report', 'cmd_publish',
-           'trained', 'cmd_predict', 'check_predict', 'print_csv', 'print_answers', 'picture_of', 'ranking',
-           'cmd_compute', 'lab_models', 'save_costs', 'cmd_export', 'parser', 'data_arguments', 'run_arguments',
-           'sweep_arguments', 'tour_arguments', 'choice_arguments', 'report_arguments', 'publish_arguments',
-           'predict_arguments', 'compute_arguments', 'export_arguments', 'main', 'plain_warnings', 'complain']
+           'check_alone', 'cmd_sweep', 'combinations', 'executor_options', 'parse_grid', 'sweep_table', 'cmd_tour',
+           'finished', 'cmd_report', 'cmd_publish', 'trained', 'cmd_predict', 'check_predict', 'print_csv',
+           'print_answers', 'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'cmd_export', 'parser',
+           'data_arguments', 'run_arguments', 'sweep_arguments', 'tour_arguments', 'choice_arguments',
+           'report_arguments', 'publish_arguments', 'predict_arguments', 'compute_arguments', 'export_arguments',
+           'main', 'plain_warnings', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
-import argparse, ast, contextlib, inspect, os, sys, warnings
+import argparse, ast, contextlib, inspect, math, os, sys, warnings
 from pathlib import Path
 
 from . import __version__
@@ -151,18 +152,35 @@ def check_alone():
 # %% ../nbs/studio/01_cli.ipynb #c86548ad
 def cmd_sweep(args)->int:
     "Run every combination of settings, for several seeds, and compare them on validation data."
-    from fashion_lab.sweep import grid, option_names
     lab, settings = lab_module(args.lab), parse_grid(args.grid or [])
-    todo = [c for base in chosen_configs(lab, args) for c in grid(base, **settings)]
+    todo = combinations(chosen_configs(lab, args), settings)
     root = Path(args.out) if args.out else runs_dir()
-    options = {k: v for k, v in dict(workers=args.workers, threads=args.threads, address=args.address, cpus=args.cpus, gpus=args.gpus, memory=args.memory and args.memory*2**30).items() if v is not None}
-    here = None if 'threads' in option_names(args.executor) else options.pop('threads', None)
-    if here and args.executor == 'ray': options.setdefault('cpus', here)
+    here, options = executor_options(args)
     lab.prepare(todo[0])
     done = run_all(lab, todo, root, here, list(settings), executor=args.executor, storage=args.storage, **options)
-    if done.runs: print('\n' + sweep_table(lab, done.runs, list(settings)).to_string(index=False, float_format=lambda v: f'{v:.4g}', na_rep='-'))
+    if done.runs:
+        table = sweep_table(lab, done.runs, list(settings))
+        print('\n' + table.to_string(index=False, float_format=lambda v: f'{v:.4g}', na_rep='-'))
     print(f'\n{done!r}\nruns: {root/args.lab}')
     return 1 if len(done.failures) or not done.runs else 0
+
+def combinations(bases, settings)->list: # of configurations
+    "Every configuration with every combination of settings; a `ValueError` where these are too many."
+    from fashion_lab.sweep import MOST_CONFIGS, grid
+    n = len(bases)*math.prod(map(len, settings.values()))
+    if n > MOST_CONFIGS: raise ValueError(f"these are {n:,} runs, and {MOST_CONFIGS:,} are the most: give fewer seeds, variants or values")
+    return [c for base in bases for c in grid(base, **settings)]
+
+def executor_options(args)->tuple: # (threads for runs in this process, or `None`; options of the executor)
+    "What the arguments of `sweep` say about where runs are computed."
+    from fashion_lab.sweep import option_names
+    memory = args.memory and args.memory*2**30
+    given = dict(workers=args.workers, threads=args.threads, address=args.address, cpus=args.cpus, gpus=args.gpus, memory=memory)
+    options = {k: v for k, v in given.items() if v is not None}
+    if 'threads' in option_names(args.executor): return None, options
+    here = options.pop('threads', None)
+    if here and args.executor == 'ray': options.setdefault('cpus', here)
+    return here, options
 
 def parse_grid(
     texts:list, # such as `['lr=.001,.01', 'model=FashionCNN']`
