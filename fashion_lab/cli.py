@@ -119,7 +119,8 @@ MOST_SEEDS = 10_000
 
 def chosen_configs(lab, args)->list:
     "The configurations that the arguments of `run` and `sweep` choose."
-    if args.seeds is not None and args.seeds > MOST_SEEDS: raise ValueError(f"seeds must be at most {MOST_SEEDS:,}, got {args.seeds:,}: each is a run of every variant")
+    if args.seeds is not None and args.seeds > MOST_SEEDS:
+        raise ValueError(f"seeds must be at most {MOST_SEEDS:,}, got {args.seeds:,}: each is a run per variant")
     own = None if args.source in (None, 'real', 'synthetic') else existing(args.source)
     changes = {k: v for k, v in dict(source='real' if own else args.source, device=args.device, data_path=own or args.data).items() if v is not None}
     return lab.configs(args.profile, args.seeds, names_in(args.variants), args.protocol, **changes)
@@ -143,7 +144,8 @@ def run_all(lab, todo, root, n_threads=None, settings=None, **how): # a `Sweep`;
 def check_alone():
     "A `ValueError` where this process is one of several that torchrun has started."
     n = os.environ.get('WORLD_SIZE', '1').strip() or '1'
-    if not n.isdecimal(): raise ValueError(f"the environment variable WORLD_SIZE must be a whole number, as torchrun sets it, got {n!r}: unset it")
+    if not n.isdecimal():
+        raise ValueError(f"WORLD_SIZE must be a whole number, as torchrun sets it, got {n!r}: unset it")
     if int(n) < 2: return
     raise ValueError(f"{n} processes were started to train one network, but this command makes whole runs, each in one process: "
                      "call it without torchrun and with --executor processes or ray, or start a script of your own that calls train.fit")
@@ -168,7 +170,8 @@ def combinations(bases, settings)->list: # of configurations
     "Every configuration with every combination of settings; a `ValueError` where these are too many."
     from fashion_lab.sweep import MOST_CONFIGS, grid
     n = len(bases)*math.prod(map(len, settings.values()))
-    if n > MOST_CONFIGS: raise ValueError(f"these are {n:,} runs, and {MOST_CONFIGS:,} are the most: give fewer seeds, variants or values")
+    if n > MOST_CONFIGS:
+        raise ValueError(f"these are {n:,} runs, and {MOST_CONFIGS:,} are the most: give fewer seeds, variants or values")
     return [c for base in bases for c in grid(base, **settings)]
 
 def executor_options(args)->tuple: # (threads for runs in this process, or `None`; options of the executor)
@@ -315,7 +318,8 @@ def cmd_compute(args)->int:
     from fashion_lab.compute import in_words, input_of, layer_table, named_model, parse_shape, readable
     from fashion_lab.receptive_field import FollowError, receptive_fields, with_fields
     for path in filter(None, (args.csv, args.html)): output_file(path)
-    if args.csv and args.csv == args.html: raise ValueError(f"--csv and --html both name {args.csv}: give each a file of its own")
+    if args.csv and args.csv == args.html:
+        raise ValueError(f"--csv and --html both name {args.csv}: give each a file of its own")
     model = named_model(args.model, lab_models())
     shapes = [parse_shape(text) for text in args.input or []] or [input_of(model)]
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
@@ -484,7 +488,7 @@ def main(
 )->int:                  # the exit code
     "Run the command; errors that a user can mend are one sentence, not a traceback."
     argv = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):                                        # a terminal may know ASCII only, and a name any byte
+    for stream in (sys.stdout, sys.stderr): # a terminal may know ASCII only, and a name hold any byte
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
     if not argv: parser().print_help(); return 2
     args = parser().parse_args(argv)
