@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['MOST_SEEDS', 'EPILOG', 'cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'existing', 'page_of', 'fetch_set',
            'verify_set', 'clear_caches', 'cache_table', 'cmd_run', 'chosen_configs', 'names_in', 'run_all',
-           'check_alone', 'cmd_sweep', 'parse_grid', 'sweep_table', 'cmd_tour', 'finished', 'of_source', 'data_id_in',
-           'cmd_report', 'cmd_publish', 'trained', 'cmd_predict', 'check_predict', 'print_csv', 'print_answers',
-           'picture_of', 'ranking', 'cmd_compute', 'lab_models', 'save_costs', 'cmd_export', 'parser', 'data_arguments',
-           'run_arguments', 'sweep_arguments', 'tour_arguments', 'choice_arguments', 'report_arguments',
-           'publish_arguments', 'predict_arguments', 'compute_arguments', 'export_arguments', 'main', 'plain_warnings',
-           'complain']
+           'check_alone', 'cmd_sweep', 'combinations', 'executor_options', 'parse_grid', 'sweep_table', 'cmd_tour',
+           'finished', 'of_source', 'data_id_in', 'cmd_report', 'cmd_publish', 'trained', 'cmd_predict',
+           'check_predict', 'print_csv', 'print_answers', 'picture_of', 'ranking', 'cmd_compute', 'lab_models',
+           'save_costs', 'cmd_export', 'parser', 'data_arguments', 'run_arguments', 'sweep_arguments', 'tour_arguments',
+           'choice_arguments', 'report_arguments', 'publish_arguments', 'predict_arguments', 'compute_arguments',
+           'export_arguments', 'main', 'plain_warnings', 'complain']
 
 # %% ../nbs/studio/01_cli.ipynb #c16b7ead
-import argparse, ast, contextlib, inspect, os, sys, warnings
+import argparse, ast, contextlib, inspect, math, os, sys, warnings
 from pathlib import Path
 
 from . import __version__
@@ -127,7 +127,8 @@ MOST_SEEDS = 10_000
 
 def chosen_configs(lab, args)->list:
     "The configurations that the arguments of `run` and `sweep` choose."
-    if args.seeds is not None and args.seeds > MOST_SEEDS: raise ValueError(f"seeds must be at most {MOST_SEEDS:,}, got {args.seeds:,}: each is a run of every variant")
+    if args.seeds is not None and args.seeds > MOST_SEEDS:
+        raise ValueError(f"seeds must be at most {MOST_SEEDS:,}, got {args.seeds:,}: each is a run per variant")
     own = None if args.source in (None, 'real', 'synthetic') else existing(args.source)
     changes = {k: v for k, v in dict(source='real' if own else args.source, device=args.device, data_path=own or args.data).items() if v is not None}
     return lab.configs(args.profile, args.seeds, names_in(args.variants), args.protocol, **changes)
@@ -151,7 +152,8 @@ def run_all(lab, todo, root, n_threads=None, settings=None, **how): # a `Sweep`;
 def check_alone():
     "A `ValueError` where this process is one of several that torchrun has started."
     n = os.environ.get('WORLD_SIZE', '1').strip() or '1'
-    if not n.isdecimal(): raise ValueError(f"the environment variable WORLD_SIZE must be a whole number, as torchrun sets it, got {n!r}: unset it")
+    if not n.isdecimal():
+        raise ValueError(f"WORLD_SIZE must be a whole number, as torchrun sets it, got {n!r}: unset it")
     if int(n) < 2: return
     raise ValueError(f"{n} processes were started to train one network, but this command makes whole runs, each in one process: "
                      "call it without torchrun and with --executor processes or ray, or start a script of your own that calls train.fit")
@@ -160,18 +162,36 @@ def check_alone():
 # %% ../nbs/studio/01_cli.ipynb #c86548ad
 def cmd_sweep(args)->int:
     "Run every combination of settings, for several seeds, and compare them on validation data."
-    from fashion_lab.sweep import grid, option_names
     lab, settings = lab_module(args.lab), parse_grid(args.grid or [])
-    todo = [c for base in chosen_configs(lab, args) for c in grid(base, **settings)]
+    todo = combinations(chosen_configs(lab, args), settings)
     root = Path(args.out) if args.out else runs_dir()
-    options = {k: v for k, v in dict(workers=args.workers, threads=args.threads, address=args.address, cpus=args.cpus, gpus=args.gpus, memory=args.memory and args.memory*2**30).items() if v is not None}
-    here = None if 'threads' in option_names(args.executor) else options.pop('threads', None)
-    if here and args.executor == 'ray': options.setdefault('cpus', here)
+    here, options = executor_options(args)
     lab.prepare(todo[0])
     done = run_all(lab, todo, root, here, list(settings), executor=args.executor, storage=args.storage, **options)
-    if done.runs: print('\n' + sweep_table(lab, done.runs, list(settings)).to_string(index=False, float_format=lambda v: f'{v:.4g}', na_rep='-'))
+    if done.runs:
+        table = sweep_table(lab, done.runs, list(settings))
+        print('\n' + table.to_string(index=False, float_format=lambda v: f'{v:.4g}', na_rep='-'))
     print(f'\n{done!r}\nruns: {root/args.lab}')
     return 1 if len(done.failures) or not done.runs else 0
+
+def combinations(bases, settings)->list: # of configurations
+    "Every configuration with every combination of settings; a `ValueError` where these are too many."
+    from fashion_lab.sweep import MOST_CONFIGS, grid
+    n = len(bases)*math.prod(map(len, settings.values()))
+    if n > MOST_CONFIGS:
+        raise ValueError(f"these are {n:,} runs, and {MOST_CONFIGS:,} are the most: give fewer seeds, variants or values")
+    return [c for base in bases for c in grid(base, **settings)]
+
+def executor_options(args)->tuple: # (threads for runs in this process, or `None`; options of the executor)
+    "What the arguments of `sweep` say about where runs are computed."
+    from fashion_lab.sweep import option_names
+    memory = args.memory and args.memory*2**30
+    given = dict(workers=args.workers, threads=args.threads, address=args.address, cpus=args.cpus, gpus=args.gpus, memory=memory)
+    options = {k: v for k, v in given.items() if v is not None}
+    if 'threads' in option_names(args.executor): return None, options
+    here = options.pop('threads', None)
+    if here and args.executor == 'ray': options.setdefault('cpus', here)
+    return here, options
 
 def parse_grid(
     texts:list, # such as `['lr=.001,.01', 'model=FashionCNN']`
@@ -330,7 +350,8 @@ def cmd_compute(args)->int:
     from fashion_lab.compute import in_words, input_of, layer_table, named_model, parse_shape, readable
     from fashion_lab.receptive_field import FollowError, receptive_fields, with_fields
     for path in filter(None, (args.csv, args.html)): output_file(path)
-    if args.csv and args.csv == args.html: raise ValueError(f"--csv and --html both name {args.csv}: give each a file of its own")
+    if args.csv and args.csv == args.html:
+        raise ValueError(f"--csv and --html both name {args.csv}: give each a file of its own")
     model = named_model(args.model, lab_models())
     shapes = [parse_shape(text) for text in args.input or []] or [input_of(model)]
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
@@ -501,7 +522,7 @@ def main(
 )->int:                  # the exit code
     "Run the command; errors that a user can mend are one sentence, not a traceback."
     argv = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):                                        # a terminal may know ASCII only, and a name any byte
+    for stream in (sys.stdout, sys.stderr): # a terminal may know ASCII only, and a name hold any byte
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
     if not argv: parser().print_help(); return 2
     args = parser().parse_args(argv)

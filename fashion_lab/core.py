@@ -112,7 +112,8 @@ def thread_count(
 )->int: # `n`
     "A number of threads; a `ValueError` where it is none that can be set."
     n = whole_number(n, 'threads')
-    if n > MOST_THREADS: raise ValueError(f"threads must be at most {MOST_THREADS}, got {n}; this machine has {n_cores()} cores")
+    if n > MOST_THREADS:
+        raise ValueError(f"threads must be at most {MOST_THREADS}, got {n}; this machine has {n_cores()} cores")
     return n
 
 @contextlib.contextmanager
@@ -250,10 +251,11 @@ def output_file(
     path = Path(path)
     if not path.exists(): return path
     if path.is_dir(): raise ValueError(f"{printable(path)} is a folder; give the name of a file")
-    if not path.is_file(): raise ValueError(f"{printable(path)} is a device or a pipe, which no file may replace; give the name of a file")
+    if not path.is_file():
+        raise ValueError(f"{printable(path)} is a device or a pipe, which no file may replace; give the name of a file")
     for given in map(Path, inputs):
         if given.exists() and path.samefile(given):
-            raise ValueError(f"{printable(path)} is one of the files that are read, and would be lost; give another name to what is written")
+            raise ValueError(f"{printable(path)} is one of the files that are read; give another name to what is written")
     return path
 
 @contextlib.contextmanager

@@ -119,7 +119,8 @@ def sequential(
         if isinstance(result, RunBusy) and hasattr(job, 'wait_for'): waiting.append((i, c))
         else: yield i, result
     for i, c in waiting:
-        if not job.held_here(c): warnings.warn(f"{name_of(c)} is being written by another process: waiting for it", stacklevel=2)
+        if not job.held_here(c):
+            warnings.warn(f"{name_of(c)} is being written by another process: waiting for it", stacklevel=2)
         yield i, _tried(job.wait_for, c)
 
 def _tried(job, config): # a result or an exception
@@ -191,7 +192,8 @@ def _begin_worker(threads, parent):
     set_threads(threads)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
-def _end_with(parent): # a sweep that was killed must leave no process that trains on and holds locks (POSIX: its children get another parent)
+def _end_with(parent):
+    # A sweep that was killed must leave no process that trains on and holds locks; on POSIX its children get another parent.
     while os.getppid() == parent: time.sleep(.5)
     os._exit(1)
 
