@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['UNHASHED', 'FORMAT', 'COSTS', 'CONDITIONS', 'COLUMNS', 'RunError', 'RunBusy', 'plain', 'canonical', 'config_digest',
-           'run_name', 'splits_of', 'check_metrics', 'Run', 'all_runs', 'find_run', 'knows_its_data',
-           'runs_for_answers', 'of_one_data_set', 'report_folder', 'Abandoned', 'Draft', 'once', 'draft_folder',
-           'start_run', 'save_weights', 'unfinished', 'listening', 'tell', 'table', 'as_runs', 'results_dir',
-           'results_name', 'publish', 'read_results', 'recorded']
+           'run_name', 'splits_of', 'check_metrics', 'Run', 'all_runs', 'find_run', 'knows_its_data', 'Abandoned',
+           'Draft', 'once', 'draft_folder', 'start_run', 'save_weights', 'unfinished', 'listening', 'tell',
+           'runs_for_answers', 'of_one_data_set', 'report_folder', 'table', 'as_runs', 'results_dir', 'results_name',
+           'publish', 'read_results', 'recorded']
 
 # %% ../nbs/foundation/04_runs.ipynb #cb4a3551
 import contextlib, contextvars, dataclasses, enum, errno, hashlib, json, math, numbers, os, re, secrets, shutil, socket, warnings
@@ -303,37 +303,6 @@ def knows_its_data(
     "Whether a run says which data it was made with, where its lab's configurations do: one on an unnamed folder answers for no other."
     return 'data_id' not in _entries(config) or 'data_id' in run.config or not run.config.get('data_path')
 
-def runs_for_answers(
-    lab:str,      # the lab
-    root=None,    # folder of all runs; default: `core.runs_dir()`
-    data_id=None, # only runs on this data set, as in `Run.data_id`: '' for the published one
-)->list:          # of `Run`, oldest first
-    "The runs whose networks may answer for photos of a user: trained on real data, with a profile other than smoke. A `FileNotFoundError` says how to get one."
-    runs = [r for r in all_runs(root, lab) if r.config.get('source') == 'real' and r.config.get('profile') != 'smoke']
-    if data_id is not None and runs:
-        named = ', '.join(dict.fromkeys(r.data for r in runs))
-        runs = [r for r in runs if r.data_id == data_id]
-        if not runs: raise FileNotFoundError(f"no trained network of {lab} on {data_id or 'the published data'} in {root or runs_dir()}; there are some on {named}")
-    if runs: return runs
-    raise FileNotFoundError(f"no trained network of {lab} in {root or runs_dir()}: run `fashion_lab run {lab} --profile quick` first")
-
-def of_one_data_set(
-    runs, # a list of `Run`
-)->list:  # the same
-    "Runs that may stand in one table or answer in one name; a `ValueError` lists the data sets where there are several."
-    ids = list(dict.fromkeys(r.data_id for r in runs))
-    if len(ids) < 2: return list(runs)
-    named = [i or 'the published data' for i in ids]
-    raise ValueError(f"these runs of {runs[0].lab} were made with several data sets, which are never mixed: {', '.join(named)}; choose with --source, or name a run with --run")
-
-def report_folder(
-    run:Run, # one of the runs that a report is about
-)->Path:     # may not exist
-    "Where a report goes by default: beside the runs, one folder per profile and data set."
-    parts = ['report', _slug(run.config.get('profile')), *([_slug(run.data_id)] if run.data_id else [])]
-    return run.path.parent/'-'.join(parts)
-
-
 # %% ../nbs/foundation/04_runs.ipynb #e7bde27f
 class Abandoned(Exception): "Whoever listens to a run has seen enough of it: it is not to be finished, and its draft is deleted."
 
@@ -561,6 +530,38 @@ def tell(
     if seen := [k for k in row if k.startswith('test')]: raise ValueError(f"an epoch was measured on test data ({', '.join(seen)}): measure epochs on validation data only, or choices are made on the test set")
     digest, hear = _listener.get() or (None, None)
     if hear and digest == _making.get(): hear(dict(row))
+
+# %% ../nbs/foundation/04_runs.ipynb #beecbe1b
+def runs_for_answers(
+    lab:str,      # the lab
+    root=None,    # folder of all runs; default: `core.runs_dir()`
+    data_id=None, # only runs on this data set, as in `Run.data_id`: '' for the published one
+)->list:          # of `Run`, oldest first
+    "The runs whose networks may answer for photos of a user: trained on real data, with a profile other than smoke. A `FileNotFoundError` says how to get one."
+    runs = [r for r in all_runs(root, lab) if r.config.get('source') == 'real' and r.config.get('profile') != 'smoke']
+    if data_id is not None and runs:
+        named = ', '.join(dict.fromkeys(r.data for r in runs))
+        runs = [r for r in runs if r.data_id == data_id]
+        if not runs: raise FileNotFoundError(f"no trained network of {lab} on {data_id or 'the published data'} in {root or runs_dir()}; there are some on {named}")
+    if runs: return runs
+    raise FileNotFoundError(f"no trained network of {lab} in {root or runs_dir()}: run `fashion_lab run {lab} --profile quick` first")
+
+def of_one_data_set(
+    runs, # a list of `Run`
+)->list:  # the same
+    "Runs that may stand in one table or answer in one name; a `ValueError` lists the data sets where there are several."
+    ids = list(dict.fromkeys(r.data_id for r in runs))
+    if len(ids) < 2: return list(runs)
+    named = [i or 'the published data' for i in ids]
+    raise ValueError(f"these runs of {runs[0].lab} were made with several data sets, which are never mixed: {', '.join(named)}; choose with --source, or name a run with --run")
+
+# %% ../nbs/foundation/04_runs.ipynb #09ef1d99
+def report_folder(
+    run:Run, # one of the runs that a report is about
+)->Path:     # may not exist
+    "Where a report goes by default: beside the runs, one folder per profile and data set."
+    parts = ['report', _slug(run.config.get('profile')), *([_slug(run.data_id)] if run.data_id else [])]
+    return run.path.parent/'-'.join(parts)
 
 # %% ../nbs/foundation/04_runs.ipynb #00c2e834
 CONDITIONS = 'lab variant data source protocol profile seed fold'.split()

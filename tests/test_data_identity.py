@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import find_fashion_mnist
 from fashion_lab import cli, photo_sets
 from fashion_lab.data import DataError, MissingData
 from fashion_lab.labs import closures, photo_folds, photo_lab, segmentation, shoe_pairs
-from fashion_lab.photo_sets import data_id_of, load_photos
+from fashion_lab.photo_sets import load_photos
 from fashion_lab.registry import LABS, lab_module
-from fashion_lab.runs import RunError, all_runs, config_digest, find_run, of_one_data_set, publish, read_results, report_folder, runs_for_answers
+from fashion_lab.runs import all_runs, config_digest, find_run, publish, read_results, report_folder
 
 # Of each lab's first configuration on the published data, as they were when results were recorded
 RECORDED_DIGESTS = {

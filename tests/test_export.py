@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from fashion_lab import export
-from fashion_lab.export import FORMATS, OnnxNet, agreement, checked_code, as_code, check_exportable, photo_pixels, quantise, quantise_alike, to_onnx, to_torch_export, with_pixels, write_export
+from fashion_lab.export import FORMATS, OnnxNet, agreement, checked_code, as_code, check_exportable, photo_pixels, quantise, quantise_alike, to_onnx, to_torch_export, write_export
 from fashion_lab.photos import FITS, decode
 
 
