@@ -408,7 +408,7 @@ def compute_arguments(s):
 
 def export_arguments(s):
     s.add_argument('lab', metavar='LAB', help='a lab, as `fashion_lab list` names it')
-    s.add_argument('--format', default='onnx', help='onnx, safetensors or torch-export; default: %(default)s')
+    s.add_argument('--format', default='onnx', help='onnx, torch-export, or for the small networks of fashion_mnist and compression safetensors; default: %(default)s')
     s.add_argument('--int8', action='store_true', help='onnx in 8-bit integers, calibrated on training pictures')
     s.add_argument('--run', metavar='FOLDER', help="a finished run's folder; default: the run that answers for photos")
     s.add_argument('--out', metavar='FOLDER', help='where runs are kept; default: FASHION_LAB_RUNS, else runs/')
