@@ -185,14 +185,14 @@ LEVELS = 64
 
 def quantise(
     source,              # an ONNX file, as from `to_onnx`
-    pictures,            # (N, ...) as the file takes them; a few hundred training pictures, for the ranges of activations
+    pictures,            # (N, ...) as the file takes them; some hundred training pictures: ranges of activations
     path,                # the file to write, ending in .onnx
     method:str='minmax', # range of an activation: minmax, or (from the first 128 pictures) entropy or percentile (99.999 % of the values)
     batch:int=64,        # pictures at a time
     floats:int=0,        # convolutions and linear layers at the beginning that stay in 32 bits
     correct:bool=True,   # bias correction (Nagel et al. 2019): biases take back what rounded weights change on average
 )->Path:                 # the file
-    "Write an ONNX file in 8-bit integers: weights signed, of 7 bits, with a scale per output channel, activations unsigned."
+    "Write an ONNX file in 8-bit integers: signed weights of 7 bits, a scale per output channel, unsigned activations."
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
     net = OnnxNet(source)
@@ -303,7 +303,7 @@ REMEDIES = (dict(), dict(method='percentile'), dict(method='percentile', floats=
 
 def quantise_alike(
     source,              # an ONNX file, as from `to_onnx`
-    pictures,            # (N, ...) as the file takes them; a few hundred training pictures, for the ranges of activations
+    pictures,            # (N, ...) as the file takes them; some hundred training pictures: ranges of activations
     path,                # the file to write, ending in .onnx
     unseen=None,         # the same of pictures that neither training nor judgement uses (validation): to compare answers on; `None`: nothing tells how much is enough, so all remedies are used
     at_least:float=.99,  # agreement with `source` that is asked for
@@ -387,7 +387,8 @@ def checked_code(
         again.load_state_dict(net.state_dict())
     except Exception as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0]
-        raise ValueError(f"{type(net).__name__} has no short code ({reason}); use the formats onnx and torch-export") from e
+        name = type(net).__name__
+        raise ValueError(f"{name} has no short code ({reason}); use the formats onnx and torch-export") from e
     _check_answers(again.eval(), net, make_input(net, input_shape, 3, seed=1)[0], 1e-6)
     return code
 
@@ -595,21 +596,21 @@ _LOAD = dict( # what it needs, what it imports, how it loads
 TILE, OVERLAP = 512, 128 # pixels, as `tiles.segment_photo` has them
 
 def write_export(
-    net:nn.Module,       # in evaluation mode; normalised pictures to logits, (K,) or, for every pixel, (K, height, width)
+    net:nn.Module,       # in evaluation mode; normalised pictures to logits, (K,) or (K, height, width)
     input_shape,         # of one picture: (channels, height, width)
     folder,              # where to; made if missing
     format:str='onnx',   # a name in `FORMATS`
     name:str='network',  # of the files, without the ending
     mean=None, std=None, # of each channel; `None`: 0 and 1
     about:dict|None=None,# further facts for the JSON file: classes, run, data, ...
-    calibration=None,    # training pictures, uint8 (N, height, width, channels): ONNX in 8-bit integers, calibrated on them
+    calibration=None,    # training pictures, uint8 (N, H, W, C): ONNX in 8-bit integers, calibrated on them
     unseen=None,         # the same of pictures it was not trained on, see `quantise_alike`
     mirror:bool=False,   # answers are means over a picture and its mirror image
     fit:str='crop',      # how photos get to their size: crop, pad or squash, as for `photos.decode`
-    prepare=(),          # instead of that, functions that are copied into the example; the first: path -> uint8 (height, width, channels)
+    prepare=(),          # instead of that, functions for the example, the first of them path -> uint8 (H, W, C)
     needs:str='',        # what those need beyond numpy and pillow
 )->list:                 # the files: network, facts, example
-    "Export a network from pixels to probabilities, with an example that needs nothing of this package; all files or none."
+    "Export a network, pixels to probabilities, with an example that needs nothing of this package; all files or none."
     end = FORMATS[one_of(format, FORMATS, 'format')]
     if calibration is not None and format != 'onnx':
         raise ValueError(f"8-bit integers are for the format onnx, got {format}: leave one of the two out")
@@ -645,7 +646,7 @@ def _facts(format, input_shape, short, out, mean, std, mirror, fit, prepare):
     channels, height, width = input_shape
     colours = 'RGB' if channels == 3 else 'grey'
     pixels = dict(name='pixels', dtype='uint8', layout='NHWC', shape=['N', height, width, channels], colours=colours)
-    result = dict(name='probabilities', dtype='float32', shape=['N', *out], meaning='sum to 1 over the classes (axis 1)')
+    result = dict(name='probabilities', dtype='float32', shape=['N', *out], meaning='sum to 1 over axis 1')
     photo = dict(
         orientation='EXIF orientation undone',
         transparency='laid on white',
@@ -669,7 +670,8 @@ def _facts(format, input_shape, short, out, mean, std, mirror, fit, prepare):
 def _write_whole(whole, input_shape, file, any_size): # uint8 pictures to probabilities
     channels, height, width = input_shape
     random = torch.Generator().manual_seed(0)
-    two, three = (torch.randint(0, 256, (n, height, width, channels), dtype=torch.uint8, generator=random) for n in (2, 3))
+    shape = (height, width, channels)
+    two, three = (torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=random) for n in (2, 3))
     if file.suffix == '.pt2': _write_torch_export(whole, two, three, file)
     elif any_size: _write_onnx_of_any_size(whole, two, three, file)
     else: _write_onnx(whole, two, three, file)
@@ -717,8 +719,8 @@ def _in_integers(file, pictures, unseen)->dict: # an ONNX file in 8-bit integers
         warnings.warn(f"in 8-bit integers the network gives another answer for {other}", stacklevel=3)
     return dict(
         dtype='int8',
-        scheme=f'activations unsigned of 8 bits, weights signed of 7 bits (-{LEVELS} to {LEVELS}) with a scale per output '
-               'channel: the same answers with and without VNNI instructions',
+        scheme=f'activations unsigned of 8 bits, weights signed of 7 bits (-{LEVELS} to {LEVELS}) with a scale per '
+               'output channel: the same answers with and without VNNI instructions',
         calibrated_on=len(pictures),
         float_layers=done.get('floats', 0),
         agreement=same,

@@ -123,7 +123,7 @@ def export_run(
     format:str='onnx',   # a name in `export.FORMATS`
     int8:bool|None=None, # ONNX in 8-bit integers, calibrated on training pictures; default: as the run was
 )->list:                 # the files: network, facts, example
-    "Export the network of a run, with facts and an example that answers as the lab's `predict` does without this package."
+    "Export the network of a run, with facts and an example that answers as `predict` does, without this package."
     one_of(format, FORMATS, 'format')
     p = portable(run)
     if int8 and format != 'onnx': raise ValueError(f"8-bit integers are for the format onnx, got {format}: leave one of the two out")
