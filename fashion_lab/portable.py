@@ -41,7 +41,8 @@ def garment_pixels(
     "A photo as the Fashion-MNIST labs see it."
     return prepare_photo(path)[0][..., None]
 
-GARMENT = (garment_pixels, fashion_mnist.prepare_photo, fashion_mnist.garment_box, fashion_mnist.shrink) # what the labs' `predict` does with a photo
+# what the labs' `predict` does with a photo
+GARMENT = (garment_pixels, fashion_mnist.prepare_photo, fashion_mnist.garment_box, fashion_mnist.shrink)
 
 def _of_small(run): # of Fashion-MNIST
     c = run.config
@@ -91,12 +92,14 @@ def _of_photos(run): # clothing and closures; the network that judged the first 
         s = photo_folds.photos_of(cfg)
         rows = photo_folds.studied(photo_folds.dealt(s, cfg)[0], 0, cfg)[:n]
         return np.asarray(s.images(size)[rows])
-    return Portable(net, (3, size, size), list(net.body.mean), list(net.body.std), classes, pictures, mirror=cfg.recipe.mirror, fit=run.extra.get('fit', 'crop'))
+    return Portable(net, (3, size, size), list(net.body.mean), list(net.body.std), classes, pictures,
+                    mirror=cfg.recipe.mirror, fit=run.extra.get('fit', 'crop'))
 
 def _of_segments(run): # a class for every pixel
     from fashion_lab.labs import segmentation
     cfg, net = segmentation.config_of(run), segmentation.network_of(run)
-    return Portable(net, (3, cfg.size, cfg.size), list(net.mean), list(net.std), run.extra['classes'], mirror=cfg.recipe.mirror)
+    shape, classes = (3, cfg.size, cfg.size), run.extra['classes']
+    return Portable(net, shape, list(net.mean), list(net.std), classes, mirror=cfg.recipe.mirror)
 
 PORTABLE = dict(fashion_mnist=_of_small, compression=_of_compressed, clothing=_of_photos, closures=_of_photos, segmentation=_of_segments)
 
@@ -120,7 +123,7 @@ def export_run(
     format:str='onnx',   # a name in `export.FORMATS`
     int8:bool|None=None, # ONNX in 8-bit integers, calibrated on training pictures; default: as the run was
 )->list:                 # the files: network, facts, example
-    "Export the network of a run, with the facts about it and an example that answers as the lab's `predict` does, without this package."
+    "Export the network of a run, with facts and an example that answers as `predict` does, without this package."
     one_of(format, FORMATS, 'format')
     p = portable(run)
     if int8 and format != 'onnx': raise ValueError(f"8-bit integers are for the format onnx, got {format}: leave one of the two out")
@@ -141,5 +144,7 @@ def export_run(
     if format == 'onnx' and (p.int8 if int8 is None else int8):
         calibration = p.pictures(512)
         if p.unseen: unseen = p.unseen(1024)
-    folder = Path(folder) if folder else Path(f'{run.lab}-{_slug(run.variant)}')     # a variant's name may come from a run folder made by somebody else
-    return write_export(p.net, p.shape, folder, format, run.lab, p.mean, p.std, about, calibration, unseen, p.mirror, p.fit, p.prepare, p.needs)
+    # a variant's name may come from a run folder made by somebody else
+    folder = Path(folder) if folder else Path(f'{run.lab}-{_slug(run.variant)}')
+    return write_export(p.net, p.shape, folder, format, run.lab, p.mean, p.std, about, calibration, unseen,
+                        p.mirror, p.fit, p.prepare, p.needs)
