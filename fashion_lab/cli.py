@@ -199,7 +199,7 @@ def parse_grid(
     "Settings of a sweep as they are typed; a `ValueError` where one is no setting."
     def value(text):
         try: return ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError): return text.strip()
+        except (ValueError, SyntaxError, RecursionError, MemoryError): return text.strip()   # a word, or too many signs and brackets to be a number
     settings = {}
     for name, _, values in (t.partition('=') for t in texts):
         if not name.strip() or not all(v.strip() for v in values.split(',')): raise ValueError(f"a grid is written as name=value,value such as lr=.001,.01; got {name + _ + values!r}")

@@ -8,7 +8,7 @@ __all__ = ['OPERATIONS', 'TABLE_COLUMNS', 'count_params', 'model_mb', 'conv_macs
            'layer_latency', 'with_latency', 'cost', 'named_model', 'input_of', 'parse_shape', 'in_words', 'readable']
 
 # %% ../nbs/foundation/05_compute.ipynb #c7a96691
-import contextlib, copy, difflib, functools, importlib, inspect, logging, math, numbers, sys, time, warnings
+import contextlib, copy, difflib, functools, importlib, inspect, logging, math, numbers, os, sys, time, warnings
 from collections import Counter
 from pathlib import Path
 
@@ -90,8 +90,16 @@ def make_input(
     g = torch.Generator().manual_seed(seed)
     def one(s):
         if isinstance(s, torch.Tensor): return s.detach().to(like.device).expand(batch, *s.shape)
+        _check_memory((batch, *s))
         return torch.rand(batch, *s, generator=g).to(like.device, like.dtype)
     return tuple(map(one, _shapes(model, input_shape)))
+
+def _check_memory(shape): # of an input of float32 numbers; it and the first layer's output must fit
+    try: memory = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, ValueError, OSError): return                 # a system that does not say
+    needed = 4*math.prod(shape)
+    if needed > memory/2:
+        raise ValueError(f"an input of shape {' x '.join(map(str, shape))} (batch first) takes {needed/1e9:,.1f} GB, and this machine has {memory/1e9:,.1f} GB of memory: give a smaller one")
 
 # %% ../nbs/foundation/05_compute.ipynb #419b7827
 def _shapes(model, given): # the shapes, or tensors, of the inputs, in the order of the arguments of `forward`
@@ -121,7 +129,9 @@ def one_pass(
         except (RuntimeError, IndexError, TypeError, AssertionError, ValueError, KeyError, AttributeError) as e:
             place = _failing_layer(model, x)
             if place is None and isinstance(e, (ValueError, KeyError, AttributeError)): raise # not the model's doing
-            first, shapes = (str(e).strip().splitlines() or [type(e).__name__])[0], ', '.join(str(tuple(t.shape)) for t in x)
+            shapes = ', '.join(str(tuple(t.shape)) for t in x)
+            if "can't allocate memory" in str(e): raise ValueError(f"this machine has not enough memory to run {type(model).__name__} on an input of shape {shapes} (batch first): give a smaller one") from e
+            first = (str(e).strip().splitlines() or [type(e).__name__])[0]
             raise ValueError(f"could not run {type(model).__name__} on an input of shape {shapes} (batch first){place or ''}: {first}; check input_shape{_further(model, x)}") from e
 
 def _further(model, x): # what to do where more inputs are needed, the end of a sentence

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_THREADS', 'STAMPED', 'one_of', 'printable', 'whole_number', 'set_seed', 'rng_state', 'set_rng_state',
-           'pick_device', 'n_cores', 'thread_count', 'threads', 'keep_memory', 'has_bf16', 'git_commit', 'environment',
+           'pick_device', 'n_cores', 'check_threads', 'threads', 'keep_memory', 'has_bf16', 'git_commit', 'environment',
            'has_package', 'cpu_name', 'command_line', 'synchronise', 'Timer', 'is_interactive', 'progress',
            'output_file', 'atomic_path', 'free_paths', 'cache_dir', 'runs_dir']
 
@@ -105,25 +105,24 @@ def n_cores()->int: # at least 1
     "The number of processor cores that this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-MOST_THREADS = 1024 # more than any machine can use; each one takes memory
+MOST_THREADS = 1024
 
-def thread_count(
-    n, # what the user gave
-)->int: # `n`
-    "A number of threads; a `ValueError` where it is none that can be set."
-    n = whole_number(n, 'threads')
-    if n > MOST_THREADS:
-        raise ValueError(f"threads must be at most {MOST_THREADS}, got {n}; this machine has {n_cores()} cores")
-    return n
+def check_threads(
+    n:int, # as it was given
+)->int:    # the same
+    "Return a number of threads; a `ValueError` if it is no whole number from 1 to `MOST_THREADS`."
+    if whole_number(n, 'threads') > MOST_THREADS:
+        raise ValueError(f"threads must be at most {MOST_THREADS}, got {n!r}: give about as many as there are cores, here {n_cores()}")
+    return int(n)
 
 @contextlib.contextmanager
 def threads(
-    n:int|None=None, # torch threads inside the block, 1 to `MOST_THREADS`; `None` leaves them as they are
+    n:int|None=None, # torch threads inside the block, from 1 to `MOST_THREADS`; `None` leaves them as they are
 ):
     "Run a block with `n` torch threads, then restore the former number."
     import torch
     before = torch.get_num_threads()
-    if n is not None: torch.set_num_threads(thread_count(n))
+    if n is not None: torch.set_num_threads(check_threads(n))
     try: yield n or before
     finally: torch.set_num_threads(before)
 

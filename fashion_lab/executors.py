@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from .core import n_cores, thread_count, whole_number
+from .core import check_threads, n_cores, whole_number
 from .run_storage import RunStore, mirrored, pull, push
 from .runs import Run, RunBusy, RunError, draft_folder, find_run, once, run_name
 
@@ -137,7 +137,7 @@ def set_threads(
     n:int, # at least 1
 ):
     "Let numpy, OpenMP and torch use `n` threads in this process, whether torch is loaded already or will be."
-    n = thread_count(n)
+    n = check_threads(n)
     for name in ('OMP', 'MKL', 'OPENBLAS', 'NUMEXPR'): os.environ[f'{name}_NUM_THREADS'] = str(n)
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(n)
 
@@ -152,7 +152,7 @@ def processes(
     "Several runs at a time, each in a process of its own on this machine."
     from joblib.externals.loky.process_executor import BrokenProcessPool
     workers, left, broken = whole_number(n_cores() if workers is None else workers, 'workers'), dict(todo), 0
-    thread_count(threads)
+    check_threads(threads)
     whole_number(retries, 'retries', 0)
     while left:
         try:

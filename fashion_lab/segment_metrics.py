@@ -150,6 +150,7 @@ def _check(ids, probs, masks, k):
     if masks.shape != (len(probs), *probs.shape[2:]): raise ValueError(f"masks must have the shape {(len(probs), *probs.shape[2:])}, as the scores have, got {tuple(masks.shape)}")
     if len(ids) != len(probs): raise ValueError(f"{len(ids)} ids for {len(probs)} images: give one each")
     if masks.numel() and (int(masks.min()) < 0 or int(masks.max()) >= k): raise ValueError(f"masks must hold 0 to {k - 1}, got {int(masks.min())} to {int(masks.max())}")
+    if bool(probs.isnan().any()): raise ValueError("probs hold NaN: did the training diverge? Masks without an answer cannot be scored")
     if not bool(((probs >= 0) & (probs <= 1)).all()): raise ValueError("probs must lie in [0, 1]: give probabilities, not logits")
 
 # %% ../nbs/foundation/15_segment_metrics.ipynb #53ceb47f

@@ -490,9 +490,20 @@ def lr_range_test(
             learn = make_learner(copy.deepcopy(model), dls, start, optimizer, loss_func, bf16, [Recorder()], path=d)
             with warnings.catch_warnings(), keep_memory():
                 warnings.simplefilter('ignore')
-                found = learn.lr_find(start, end, n, show_plot=False)
+                found = _find_rate(learn, start, end, n)
         return RangeTest(pd.DataFrame(dict(lr=learn.recorder.lrs, loss=[float(l) for l in learn.recorder.losses])), float(found.valley))
-    finally: set_rng_state(rng); dls.train.epoch = epoch
+    finally:
+        set_rng_state(rng)
+        dls.train.epoch = epoch
+
+def _find_rate(learn, start, end, n):
+    try: return learn.lr_find(start, end, n, show_plot=False)
+    except IndexError as e: # fastai leaves out what is no number, and then nothing may be left
+        losses, rates = torch.stack(learn.recorder.losses), learn.recorder.lrs
+        bad = (~torch.isfinite(losses)).nonzero()
+        if not len(bad): raise
+        raise Diverged(f"the loss of the range test is {losses[bad[0, 0]].item()} from a learning rate of {rates[bad[0, 0]]:.3g} on: "
+                       "begin with smaller rates, or check the inputs") from e
 
 # %% ../nbs/foundation/08_train.ipynb #001d9f3b
 @torch.no_grad()

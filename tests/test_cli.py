@@ -22,6 +22,19 @@ def test_a_table_for_people_and_for_files(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob('*') if p.is_file()) == ['costs.csv', 'costs.html']      # nothing half-written
 
 
+@pytest.mark.parametrize('args, says', [(('--input', '1,99999999,99999999'), 'takes 39,999,999.2 GB'), (('--input', '1,28,28', '--threads', '99999999999'), 'threads must be at most 1024')])
+def test_too_much_is_one_sentence(args, says):
+    r = compute('FashionCNN', *args)
+    assert r.returncode == 2 and says in r.stderr and len(r.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize('text', ['-'*6000, '('*6000, '['*90 + ']'*90, '1e999', '0x'])
+def test_values_of_a_grid_are_numbers_or_words_whatever_is_typed(text):
+    from fashion_lab.cli import parse_grid
+    (value,) = parse_grid([f'lr={text}'])['lr']
+    assert value == text or not isinstance(value, str)
+
+
 def test_a_model_of_ones_own(tmp_path):
     (tmp_path/'own_net.py').write_text('import torch\nfrom torch import nn\nclass Both(nn.Module):\n    def __init__(self): super().__init__(); self.a = nn.Linear(4, 3)\n'
                                        '    def forward(self, x, y): return dict(out=torch.fft.fft(self.a(x) * y).abs())\n')

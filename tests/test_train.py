@@ -11,7 +11,7 @@ from fashion_lab.core import set_seed
 from fashion_lab.loaders import BatchLoader
 from fashion_lab.segment_training import SegmentLoss
 from fashion_lab.together import fit_together, seeded
-from fashion_lab.train import BestEpoch, batch_weight, fit
+from fashion_lab.train import BestEpoch, Diverged, batch_weight, fit, lr_range_test
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 WEIGHTS = torch.tensor([.2, 1., 3.])
@@ -83,6 +83,12 @@ class NanAtFirst:
         if loss.requires_grad or self.left <= 0: return loss
         self.left -= 1
         return loss*torch.nan
+
+
+def test_a_range_test_without_a_loss_is_one_sentence():
+    broken = net()
+    with torch.no_grad(): broken[1].weight.fill_(torch.nan)
+    with pytest.raises(Diverged, match='the loss of the range test is nan from a learning rate of 1e-06 on: begin with smaller rates'): lr_range_test(broken, loaders(), n=20, bf16=False)
 
 
 # Means of losses
