@@ -27,7 +27,7 @@ class Seen:
 
 
 class ReadyToTrain(BaseException):
-    "Everything that comes before a training has gone well; nothing is trained. No handler of the command may swallow it."
+    "All that comes before a training has gone well, and nothing is trained; no handler may swallow it."
 
 
 def stop_here(run, configs, *args, **kwargs):

@@ -100,7 +100,7 @@ def good_photos():
 
 
 def check_predicted(file, desk, lab, path):
-    "The command: a row for the file, and the answers for its neighbours as if it were not there; a pair has one neighbour."
+    "The command: a row for the file, and the answers for its neighbours as if it were not there."
     good_photos()
     run, pair = desk.trained[lab], lab == 'shoe_pairs'
     alone = {} if pair else answers_alone(run)
@@ -529,7 +529,7 @@ NAMED_FILES |= {
 
 
 def check_named(file, desk):
-    "What is checked of every file, and that no cell of the table is a formula, that people can read the answer, and that a plain terminal can too."
+    "As every file; besides, no cell of the table is a formula, and people on plain terminals can read the answer."
     check_file(file, desk)
     path, run = relative(desk.folder / os.fsdecode(file.name)), desk.trained['closures']
     seen = desk.command('predict', 'closures', path, '--csv', '--run', run)
