@@ -558,6 +558,8 @@ if __name__ == "__main__":
         share = np.bincount(mask.ravel(), minlength=len(names))/mask.size
         for k in share.argsort()[::-1]: print(names[k], f"{share[k]:.3f} of the picture")
 '''
+
+# %% ../nbs/foundation/21_export.ipynb #a6b00336
 _ONNX = '''session = onnxruntime.InferenceSession(str(here/"$file"), providers=["CPUExecutionProvider"])
 
 def answer(pixels):
@@ -642,6 +644,8 @@ def write_export(
     return [folder/f.name for f in (file, json_file, example)]
 
 # the contract: what goes in, what happens, what comes out
+
+# %% ../nbs/foundation/21_export.ipynb #b4dad72e
 def _facts(format, input_shape, short, out, mean, std, mirror, fit, prepare):
     channels, height, width = input_shape
     colours = 'RGB' if channels == 3 else 'grey'
@@ -687,6 +691,7 @@ def _write_onnx_of_any_size(whole, x, unseen, file):
     longer = torch.cat([unseen, unseen.flip(2)], 2)
     for pixels in (unseen, longer): _check_answers(OnnxNet(file), whole, pixels, 1e-4)
 
+# %% ../nbs/foundation/21_export.ipynb #e2672c9b
 def _example(name, end, code, is_mask, prepare, needs): # the text of the program
     requirement, imports, load = _LOAD[end]
     functions = [upright_rgb, exif_orientation, eight_bits]

@@ -44,6 +44,7 @@ def garment_pixels(
 # what the labs' `predict` does with a photo
 GARMENT = (garment_pixels, fashion_mnist.prepare_photo, fashion_mnist.garment_box, fashion_mnist.shrink)
 
+# %% ../nbs/studio/00d_portable.ipynb #a6b30694
 def _of_small(run): # of Fashion-MNIST
     c = run.config
     def part(name):
@@ -101,6 +102,7 @@ def _of_segments(run): # a class for every pixel
     shape, classes = (3, cfg.size, cfg.size), run.extra['classes']
     return Portable(net, shape, list(net.mean), list(net.std), classes, mirror=cfg.recipe.mirror)
 
+# %% ../nbs/studio/00d_portable.ipynb #f7cadaaa
 PORTABLE = dict(fashion_mnist=_of_small, compression=_of_compressed, clothing=_of_photos, closures=_of_photos, segmentation=_of_segments)
 
 def portable(

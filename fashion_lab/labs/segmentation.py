@@ -303,6 +303,7 @@ def figures(
         overlay=sp.plot_overlay(x[0], a[0], title='The answer over the photograph', **how),
     )
 
+# %% ../../nbs/labs/06_segmentation.ipynb #1218fde7
 CAPTIONS = dict(training='Training', classes='Average precision of each class', precision='Precision and recall', reliability='Do the probabilities mean what they say?', typical='Images from difficult to easy',
                 worst='The worst images', overlay='The answer over the photograph')
 

@@ -420,6 +420,7 @@ def figures(
     if cfg.profile != 'smoke': out['seen'] = seen(judge_of(run), d.left[q.left[:2]], d.right[q.right[:2]], **note, show=False)
     return out
 
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #4b602671
 def report(
     runs,        # a `Run` or a list of them
     folder=None, # where to write; default: `report-<profile>` beside the runs
