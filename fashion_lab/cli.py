@@ -64,7 +64,7 @@ def cmd_data(args)->int:
 
 def existing(path)->str: # the same
     "A folder or table that is there; a `FileNotFoundError` otherwise, or a `ValueError` for what looks like no path at all."
-    if Path(path).exists(): return path
+    if path.strip() and os.path.exists(path): return path
     if os.sep in path or Path(path).suffix: raise FileNotFoundError(f"there is no folder or table at {path}: check the path, or use real or synthetic")
     return one_of(path, ('real', 'synthetic', 'a folder or a table that is there'), 'source')
 
