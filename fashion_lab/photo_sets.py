@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['PHOTO_CARDS', 'CLOTHING', 'CLOSURES_CARD', 'SHOE_PAIRS', 'FACADES', 'ARCHIVES', 'NO_CLASSES', 'TOP10', 'CMP_CLASSES',
            'CMP_VALUES', 'PHOTO_LOADERS', 'PUBLISHED_ITEMS', 'LazyImages', 'PhotoSet', 'Markdown', 'plain_markdown',
-           'split_items', 'split_name', 'table_splits', 'with_splits', 'load_folder', 'fetch_links', 'load_csv',
-           'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations', 'load_closures', 'mask_problem',
-           'load_facades', 'load_photos', 'describe', 'data_id_of', 'identify', 'config_of_same_data']
+           'split_items', 'complete_splits', 'split_name', 'table_splits', 'with_splits', 'load_folder', 'fetch_links',
+           'load_csv', 'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations', 'load_closures',
+           'mask_problem', 'load_facades', 'load_photos', 'describe', 'data_id_of', 'identify', 'config_of_same_data']
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #3b4b4ab0
-import contextlib, copy, hashlib, importlib, importlib.resources, math, numbers, os, re, time, unicodedata, warnings
+import contextlib, copy, errno, hashlib, importlib, importlib.resources, math, numbers, os, re, time, unicodedata, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -280,6 +280,21 @@ def split_items(
         rest = np.flatnonzero(split == 'train')
         if frac and round(frac * len(rest)) == 0: warnings.warn(f"{len(items):,} photos are too few for a {name} part of {frac:.0%}: it stays empty")
         elif frac: split[rest] = group_split(items.iloc[rest], frac, group, label, s, names=('train', name)).to_numpy()
+    return split
+
+def complete_splits(
+    split,                   # (N,) a split's name per item, as folders or a table say
+    items:pd.DataFrame,      # one row per item
+    valid_frac:float=.15,    # share of the training items to choose by, where none are called valid
+    test_frac:float=.15,     # share of the training items to judge by, where none are called test
+    seed:int=0,              # for train and valid
+)->np.ndarray:               # (N,) with items of train for the splits that were missing
+    "Take the validation or test part out of train, where the given splits lack it."
+    split = np.array(split, object)
+    train = np.flatnonzero(split == 'train')
+    valid_frac, test_frac = (0 if name in split else frac for name, frac in (('valid', valid_frac), ('test', test_frac)))
+    if len(train) > 1 and valid_frac + test_frac:
+        split[train] = split_items(items.iloc[train], valid_frac, test_frac, None, None, seed)
     return split
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #223427a9
@@ -757,8 +772,18 @@ def _drawn(drawer, classes=None): # the drawer's items as those of a set, and wh
     names = [l if isinstance(l, str) else classes[l] for l in items.label]
     return items.rename(columns=dict(person='sender_id')).assign(**{'class': names}), _Drawings(drawer)
 
+def _check_path_length(path):
+    "Raise `MissingData` for a path that is longer than a file system takes."
+    try: os.stat(local_path(path))
+    except ValueError: return
+    except OSError as e:
+        if e.errno != errno.ENAMETOOLONG: return
+        text = printable(path)
+        raise MissingData(f"there is no folder {text[:60]}...: its path of {len(text):,} letters is too long; check it") from None
+
 def _check_source(source, path):
     one_of(source, ('real', 'synthetic'), 'source')
+    if isinstance(path, (str, Path)): _check_path_length(path)
     if source == 'synthetic' and path is not None: raise ValueError(f"synthetic photos are drawn, not read: leave out path, or ask for source='real'; got path={str(path)!r}")
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #fa2c0ad4
@@ -903,9 +928,7 @@ def _facade_splits(items, valid_frac, test_frac, seed):
     number = items.path.str.extract(r'(\d+)\.\w+$')[0].astype(float)
     split = items.split.where(~((items.split == 'train') & (number >= 800)), 'valid')
     if (split == '').any(): return split_items(items, valid_frac, test_frac, None, None, seed)
-    train = np.flatnonzero(split == 'train')
-    if not (split == 'valid').any() and valid_frac and len(train) > 1: split.iloc[train] = split_items(items.iloc[train], valid_frac, 0, None, None, seed)
-    return split.to_numpy()
+    return complete_splits(split.to_numpy(object), items, valid_frac, test_frac, seed)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #0335c316
 def _check_palettes(files, root):
