@@ -292,7 +292,9 @@ def complete_splits(
     "Take the validation or test part out of train, where the given splits lack it."
     split = np.array(split, object)
     train = np.flatnonzero(split == 'train')
-    valid_frac, test_frac = (0 if name in split else frac for name, frac in (('valid', valid_frac), ('test', test_frac)))
+    least = 2 / len(train) if len(train) >= 8 else 0                                          # one item measures nothing
+    valid_frac, test_frac = (max(frac, least) if frac and name not in split else 0
+                             for name, frac in (('valid', valid_frac), ('test', test_frac)))
     if len(train) > 1 and valid_frac + test_frac:
         split[train] = split_items(items.iloc[train], valid_frac, test_frac, None, None, seed)
     return split
@@ -1017,13 +1019,20 @@ def _digest_of(rows)->str: # 12 hexadecimal digits; the order of the rows does n
 
 def _identifying_rows(s, with_split)->list: # of lists of text: what the table says of each item, as the files say it and not as they were dealt with
     items = s.items[s.items.same] if s.kind == 'pairs' and 'same' in s.items else s.items
-    columns = ['id', *(['class'] if 'class' in items else []), *([s.group] if s.group else []), *(['split'] if with_split else [])]
+    columns = ['id']
+    if 'class' in items: columns.append('class')
+    # folds go by sender_id also where splits cannot
+    if s.group or 'sender_id' in items: columns.append(s.group or 'sender_id')
+    if with_split: columns.append('split')
     return items[columns].astype(str).to_numpy(object).tolist()
 
 def _file_digests(s, columns=_FILE_COLUMNS)->list: # of lists of text: the digests of each item's files
     items = s.items[s.items.same] if s.kind == 'pairs' and 'same' in s.items else s.items
     columns = [c for c in columns if c in items]
-    return np.array([DecodedCache(s.size).digests(items[c].tolist(), s.root) for c in columns], object).T.tolist()
+    digests = np.array([DecodedCache(s.size).digests(items[c].tolist(), s.root) for c in columns], object).T
+    unread = [name for name, digest in zip(items[columns].to_numpy(object).ravel(), digests.ravel()) if not digest]
+    if unread: raise DataError(f"{s.name} cannot be identified: {listed(unread, 3)} cannot be read; restore them, or leave them out")
+    return digests.tolist()
 
 def _published_digest(s)->str: # of ids, classes and groups, and of the masks; photos are published at several sizes, so they do not count
     rows = _identifying_rows(s, False)
@@ -1037,10 +1046,11 @@ def data_id(self:PhotoSet)->str: # '' for drawings and for a published set as it
     if self.published and _published_digest(self) == PUBLISHED_ITEMS.get(self.name): return ''
     rows = [row + files for row, files in zip(_identifying_rows(self, True), _file_digests(self))]
     name = ascii(re.sub(r'[\s@]+', ' ', self.name))[1:-1]
-    return f'{name}@{_digest_of([self.classes, *rows])}'
+    meanings = [[str(value), str(k)] for value, k in (self.mask_values or {}).items()]
+    return f'{name}@{_digest_of([self.classes, *meanings, *rows])}'
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #c297d914
-_identified = {} # (name, path, FASHION_LAB_DATA) -> (files and folders, their states, data_id)
+_identified = {} # (name, path, FASHION_LAB_DATA, the cache) -> (files and folders, their states, data_id)
 
 def _state(path): # what a directory entry says about content; `None` where there is nothing
     try: s = os.stat(path)
@@ -1048,10 +1058,16 @@ def _state(path): # what a directory entry says about content; `None` where ther
     return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino
 
 def _watched(s, path)->list: # the files and folders whose change may change a set
-    if path is not None and not os.path.isdir(path):
-        listed = [n for c in _FILE_COLUMNS if c in s.items for n in s.items[c]] + s.problems.file.tolist()
-        return [path, *(Path(s.root, n) for n in listed)]
-    return [Path(folder, name) for folder, _, files in os.walk(s.root) for name in ('', *files)]
+    names = [n for c in _FILE_COLUMNS if c in s.items for n in s.items[c]] + s.problems.file.tolist()
+    files = [os.path.join(s.root, n) for n in names]
+    if path is not None: files.insert(0, path)
+    if path is not None and not os.path.isdir(path): return files
+    walked = [os.path.join(folder, name) for folder, _, names in os.walk(s.root) for name in ('', *names)]
+    # what a link leads to is not walked
+    return list(dict.fromkeys([*walked, *files, *map(os.path.dirname, files)]))
+
+def _is_settled(states, start): # whether nothing was changed while it was looked at, or so shortly before that the clock may not tell
+    return all(s is None or s[2] < (start - 2) * 1e9 for s in states)
 
 def data_id_of(
     name:str,                # as for `load_photos`, or a name for what `load` reads
@@ -1060,7 +1076,8 @@ def data_id_of(
 )->str:                      # as from `PhotoSet.data_id`; '' where no path is given and the set is not on this machine
     "Which data a loader would read now; nothing is decoded, and nothing is read again while no file or folder changes."
     path = None if path is None else os.path.abspath(os.path.expanduser(path))
-    key = name, path, os.environ.get('FASHION_LAB_DATA')
+    key = name, path, os.environ.get('FASHION_LAB_DATA'), str(cache_dir())
+    start = time.time()
     if key in _identified:
         watched, states, answer = _identified[key]
         if [_state(p) for p in watched] == states: return answer
@@ -1072,7 +1089,8 @@ def data_id_of(
             raise
     watched = _watched(s, path)
     states, answer = [_state(p) for p in watched], s.data_id()
-    _identified[key] = watched, states, answer
+    _identified.pop(key, None)
+    if _is_settled(states, start): _identified[key] = watched, states, answer
     return answer
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #0153b8e2
