@@ -1060,8 +1060,7 @@ def _state(path): # what a directory entry says about content; `None` where ther
 def _watched(s, path)->list: # the files and folders whose change may change a set
     names = [n for c in _FILE_COLUMNS if c in s.items for n in s.items[c]] + s.problems.file.tolist()
     files = [os.path.join(s.root, n) for n in names]
-    if path is not None: files.insert(0, path)
-    if path is not None and not os.path.isdir(path): return files
+    if path is not None and not os.path.isdir(path): return [path, *files]
     walked = [os.path.join(folder, name) for folder, _, names in os.walk(s.root) for name in ('', *names)]
     # what a link leads to is not walked
     return list(dict.fromkeys([*walked, *files, *map(os.path.dirname, files)]))
