@@ -35,7 +35,7 @@ def one_of(
 def printable(
     name, # a path or a string
 )->str:   # the same, where it is UTF-8 without control characters
-    "A name with escapes such as `\\xe9` for bytes that are no UTF-8, and for control characters, which a terminal would obey."
+    "A name with escapes such as `\\xe9` for bytes that are no UTF-8, and for control characters."
     name = str(name)
     try: text = os.fsencode(name).decode('utf-8', 'backslashreplace')
     except UnicodeEncodeError: text = name.encode('utf-8', 'backslashreplace').decode()

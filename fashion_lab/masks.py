@@ -191,7 +191,7 @@ def _parts_of(kind, keys): # (N, 3) red, green and blue of colours; (N, 1) numbe
     return keys >> np.array([16, 8, 0]) & 255 if kind == 'colour' else keys
 
 def _blends(kind, thin, filled):
-    "Which of the values that fill no area lie between two that do, as smoothing makes them; none where it is one at most."
+    "Which of the values that fill no area lie between two that do, as smoothing makes them; never only one."
     ends = _parts_of(kind, filled)
     if len(ends) < 2 or kind == 'index' and np.ptp(ends) < _STRETCHED: return set()
     out = set()

@@ -278,7 +278,8 @@ def split_items(
     split = np.full(len(items), 'train', object)
     for name, frac, s in (('test', test_frac, 0), ('valid', valid_frac / (1 - test_frac), seed)):
         rest = np.flatnonzero(split == 'train')
-        if frac and round(frac * len(rest)) == 0: warnings.warn(f"{len(items):,} photos are too few for a {name} part of {frac:.0%}: it stays empty")
+        if frac and round(frac * len(rest)) == 0:
+            warnings.warn(f"{len(items):,} photos are too few for a {name} part of {frac:.0%}: it stays empty")
         elif frac: split[rest] = group_split(items.iloc[rest], frac, group, label, s, names=('train', name)).to_numpy()
     return split
 
@@ -292,7 +293,8 @@ def complete_splits(
     "Take the validation or test part out of train, where the given splits lack it."
     split = np.array(split, object)
     train = np.flatnonzero(split == 'train')
-    least = 2 / len(train) if len(train) >= 8 else 0                                          # one item measures nothing
+    # one item measures nothing
+    least = 2 / len(train) if len(train) >= 8 else 0
     valid_frac, test_frac = (max(frac, least) if frac and name not in split else 0
                              for name, frac in (('valid', valid_frac), ('test', test_frac)))
     if len(train) > 1 and valid_frac + test_frac:
@@ -381,7 +383,7 @@ def _own_set(items, root, name, group, problems, split, size, fit, classes):
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #15050267
 def _check_folders_of_folders(parts, name):
-    "Raise `DataError` where folders that only differ by a number hold the same folders: fold0/coat, fold1/coat; warn where all hold the same ones."
+    "Raise `DataError` for fold0/coat, fold1/coat, where either may be the classes; warn where all hold the same folders."
     below = {}
     for p in parts:
         if len(p) > 1: below.setdefault(p[0], set()).add(p[1] if len(p) > 2 else '')
@@ -389,12 +391,12 @@ def _check_folders_of_folders(parts, name):
     shared = sorted(set.intersection(*below.values()) - {''}) if below else []
     if len(tops) < 2 or not shared: return
     if len({re.sub(r'\d+', '', t) for t in tops}) == 1:
-        raise DataError(f"{name} holds the folders {listed(tops)} with the same folders in each, {listed(shared)}, so that "
-                        f"either may be the classes; move the photos to {name}/{shared[0]}/photo.jpg, or list them in "
+        raise DataError(f"{name} holds the folders {listed(tops)} with the same folders in each, {listed(shared)}, so "
+                        f"that either may be the classes; move the photos to {name}/{shared[0]}/photo.jpg, or list them in "
                         "a table with the columns file and label")
     if all(folders == set(shared) for folders in below.values()):
-        warnings.warn(f"{name} is read with the classes {listed(tops)}; the folders {listed(shared)}, which each of them "
-                      "holds, say nothing")
+        warnings.warn(f"{name} is read with the classes {listed(tops)}; the folders {listed(shared)}, which each of "
+                      "them holds, say nothing")
 
 def _folders_above_classes(paths, name):
     "How many folders stand above the class folders: 1 where these are splits, else 0; `DataError` where that cannot be told."
@@ -540,8 +542,8 @@ def _names_contributors(table, name):
     if 'sender_id' not in table: return False
     unknown = table.sender_id.isna()
     if unknown.any() and not unknown.all():
-        warnings.warn(f"{name} names no sender_id for {unknown.sum():,} of its {len(table):,} photos, so that splits and "
-                      "folds are random by photo; fill the column in, or leave these photos out")
+        warnings.warn(f"{name} names no sender_id for {unknown.sum():,} of its {len(table):,} photos, so that splits "
+                      "and folds are random by photo; fill the column in, or leave these photos out")
     return not unknown.any() and table.sender_id.nunique() > 2
 
 def load_csv(
@@ -781,7 +783,8 @@ def _check_path_length(path):
     except OSError as e:
         if e.errno != errno.ENAMETOOLONG: return
         text = printable(path)
-        raise MissingData(f"there is no folder {text[:60]}...: its path of {len(text):,} letters is too long; check it") from None
+        why = f'its path of {len(text):,} letters is too long; check it'
+        raise MissingData(f"there is no folder {text[:60]}...: {why}") from None
 
 def _check_source(source, path):
     one_of(source, ('real', 'synthetic'), 'source')
@@ -1031,7 +1034,9 @@ def _file_digests(s, columns=_FILE_COLUMNS)->list: # of lists of text: the diges
     columns = [c for c in columns if c in items]
     digests = np.array([DecodedCache(s.size).digests(items[c].tolist(), s.root) for c in columns], object).T
     unread = [name for name, digest in zip(items[columns].to_numpy(object).ravel(), digests.ravel()) if not digest]
-    if unread: raise DataError(f"{s.name} cannot be identified: {listed(unread, 3)} cannot be read; restore them, or leave them out")
+    if unread:
+        raise DataError(f"{s.name} cannot be identified: {listed(unread, 3)} cannot be read; restore them, or leave "
+                        "them out")
     return digests.tolist()
 
 def _published_digest(s)->str: # of ids, classes and groups, and of the masks; photos are published at several sizes, so they do not count
@@ -1065,7 +1070,7 @@ def _watched(s, path)->list: # the files and folders whose change may change a s
     # what a link leads to is not walked
     return list(dict.fromkeys([*walked, *files, *map(os.path.dirname, files)]))
 
-def _is_settled(states, start): # whether nothing was changed while it was looked at, or so shortly before that the clock may not tell
+def _is_settled(states, start): # whether the last change came so long before that no further one can hide behind it
     return all(s is None or s[2] < (start - 2) * 1e9 for s in states)
 
 def data_id_of(

@@ -102,7 +102,9 @@ def scan(
 )->pd.DataFrame:               # a row per image file, sorted: path (relative, with '/'), bytes, problem ('' where none is known yet)
     "All image files in a folder, without opening one; raises `MissingData` where there is no folder, `DataError` where it holds no usable file."
     root, patterns = local_path(folder), (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    if not os.path.isdir(root): raise MissingData(f"{root} is {'a file, not a folder' if os.path.exists(root) else 'not there'}; give the folder that holds the images")
+    if not os.path.isdir(root):
+        why = 'a file, not a folder' if os.path.exists(root) else 'not there'
+        raise MissingData(f"{root} is {why}; give the folder that holds the images")
     table = pd.DataFrame(sorted(_walk(root, patterns, follow_links)), columns=['path', 'bytes', 'problem']).astype({'bytes': np.int64})
     if (table.problem == '').any(): return table
     there = Counter(p.suffix.lower() or 'no ending' for p in root.rglob('*') if p.is_file()) if not len(table) else {}

@@ -84,7 +84,8 @@ def dealt(
     who, n = senders(s, alone=True), np.bincount(s.labels, minlength=len(s.classes))
     if len(s) < 2*cfg.folds: raise DataError(f"{len(s)} photographs are too few for {cfg.folds} folds; give fewer folds or more photographs")
     if (n > 0).sum() < 2:
-        raise DataError(f"{s.name} has one class only, {s.classes[s.labels[0]]}; a classifier needs photos of two at least")
+        raise DataError(f"{s.name} has one class only, {s.classes[s.labels[0]]}; a classifier needs photos of two at "
+                        "least")
     if (n == 1).any(): raise DataError(f"a class with one photograph cannot be learned and judged: {', '.join(c for c, k in zip(s.classes, n) if k == 1)}; add photographs, or leave the class out")
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
@@ -101,9 +102,12 @@ def dealt(
     return fold, list(dict.fromkeys(said))
 
 def _about(s)->list: # sentences about photographs that were left out, and about labels that were joined; what the set says of its own split plays no part here
-    return [n for n in s.notes if 'left out' in n or 'joined' in n or 'are used' in n or 'same photo' in n] + unusable(s)
+    matter = ('left out', 'joined', 'are used', 'same photo')
+    return [n for n in s.notes if any(words in n for words in matter)] + unusable(s)
 
-def _parts(s, protocol, n, seed): return group_folds(s.items, n, senders(s, alone=True) if protocol == 'sender-folds' else None, np.array(s.classes)[s.labels], seed)
+def _parts(s, protocol, n, seed):
+    groups = senders(s, alone=True) if protocol == 'sender-folds' else None
+    return group_folds(s.items, n, groups, np.array(s.classes)[s.labels], seed)
 
 def studied(
     fold,       # (N,) the fold of every photograph

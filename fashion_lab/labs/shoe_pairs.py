@@ -482,9 +482,9 @@ def predict(
     unusable = []
     if folder:
         found = scan(paths[0])
-        fine = found.problem == ''
-        unusable = [no_answer(Path(paths[0])/p, f'{p} {why}') for p, why in zip(found.path[~fine], found.problem[~fine])]
-        paths = [Path(paths[0])/p for p in found.path[fine]]
+        folder_path = Path(paths[0])
+        unusable = [no_answer(folder_path/p, f'{p} {why}') for p, why in zip(found.path, found.problem) if why]
+        paths = [folder_path/p for p in found.path[found.problem == '']]
     if len(paths) < 2: raise ValueError(f"a pair needs two photos, got {len(paths)}: give a left and a right shoe, or a folder with single shoes")
     if picture is not None: picture = output_file(Path(picture).with_suffix('.png'), inputs=paths)
     run = run or chosen_run()
