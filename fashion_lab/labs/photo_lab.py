@@ -171,7 +171,7 @@ def answers(
     net, device = rebuilt(cfg.recipe, p.classes, run.weights()), pick_device(str(device))
     def answer(path):
         pixels, notes = decode(path, cfg.recipe.size, run.extra.get('fit', 'crop'))
-        probs = classify(net, pixels[None], None, cfg.recipe.mirror, device, cfg.recipe.bf16)[0]
+        probs = classify(net, pixels[None], None, cfg.recipe.mirror, device, bf16=False)[0] # the same on every processor, and in exported files
         notes = [*notes, f'of held-out photographs with answers about as sure, {right_when(p, probs.max()):.0%} were right']
         if heat is not None: notes.append(f'heat map: {_draw_heat(net, pixels, int(probs.argmax()), path, heat)}')
         return answer_row(path, p.classes, probs, notes)

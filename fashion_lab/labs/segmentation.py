@@ -347,7 +347,7 @@ def predict(
         image, notes = read_image(path)
         pixels = np.asarray(image.convert('RGB'))
         high, wide = pixels.shape[:2]
-        out = segment_photo(net, pixels, short or cfg.size, mirror=cfg.recipe.mirror, device=device, bf16=cfg.recipe.bf16)
+        out = segment_photo(net, pixels, short or cfg.size, mirror=cfg.recipe.mirror, device=device, bf16=False) # the same on every processor, and in exported files
         mask, over = free_paths(folder, path.stem, 'mask', 'overlay')
         save_mask(out.mask, mask, colours)
         with atomic_path(over) as tmp: Image.fromarray(overlay_mask(pixels, out.mask, colours, opacity)).save(tmp)
