@@ -64,7 +64,7 @@ def cmd_data(args)->int:
 
 def existing(path)->str: # the same
     "A folder or table that is there; a `FileNotFoundError` otherwise, or a `ValueError` for what looks like no path at all."
-    if Path(path).exists(): return path
+    if path.strip() and os.path.exists(path): return path
     if os.sep in path or Path(path).suffix: raise FileNotFoundError(f"there is no folder or table at {path}: check the path, or use real or synthetic")
     return one_of(path, ('real', 'synthetic', 'a folder or a table that is there'), 'source')
 
@@ -324,12 +324,12 @@ def print_answers(answers, run):
     "A table of answers for people: a line per photo, what was noticed, the most probable classes."
     for a in answers.to_dict('records'):
         if a['error']:
-            print(f"{a['file']}: error: {a['error']}")
+            print(printable(f"{a['file']}: error: {a['error']}"))
             continue
         sure = f" ({a['probability']:.1%})" if a['probability'] == a['probability'] else ''
         lines = [f"{a['file']}: {a['answer']}{sure}", a['notes'], ranking(a)]
-        print('\n    '.join(x for x in lines if x))
-    print(f'network: {run.variant}, {run.name}')
+        print('\n    '.join(printable(x) for x in lines if x))
+    print(printable(f'network: {run.variant}, {run.name}'))
 
 def picture_of(photos): # '' for two photos, which need none
     "A file that is not there yet, in the working folder, for a picture of the answers to a heap of photos."

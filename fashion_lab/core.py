@@ -9,7 +9,7 @@ __all__ = ['MOST_THREADS', 'STAMPED', 'one_of', 'printable', 'whole_number', 'se
            'output_file', 'atomic_path', 'free_paths', 'cache_dir', 'runs_dir']
 
 # %% ../nbs/foundation/00_core.ipynb #ab3cb5d5
-import contextlib, ctypes, difflib, importlib.metadata, itertools, numbers, os, platform, random, subprocess, sys, tempfile, time, warnings
+import contextlib, ctypes, difflib, importlib.metadata, itertools, numbers, os, platform, random, re, subprocess, sys, tempfile, time, warnings
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -34,11 +34,12 @@ def one_of(
 # %% ../nbs/foundation/00_core.ipynb #e0c16722
 def printable(
     name, # a path or a string
-)->str:   # the same, where it can be encoded as UTF-8
-    "A name with escapes such as `\\xe9` for bytes that are no UTF-8."
+)->str:   # the same, where it is UTF-8 without control characters
+    "A name with escapes such as `\\xe9` for bytes that are no UTF-8, and for control characters."
     name = str(name)
-    try: return os.fsencode(name).decode('utf-8', 'backslashreplace')
-    except UnicodeEncodeError: return name.encode('utf-8', 'backslashreplace').decode()
+    try: text = os.fsencode(name).decode('utf-8', 'backslashreplace')
+    except UnicodeEncodeError: text = name.encode('utf-8', 'backslashreplace').decode()
+    return re.sub(r'[\x00-\x1f\x7f-\x9f]', lambda found: found[0].encode('unicode_escape').decode(), text)
 
 # %% ../nbs/foundation/00_core.ipynb #98d72717
 def whole_number(

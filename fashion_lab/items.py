@@ -18,7 +18,7 @@ import numpy as np, pandas as pd
 from PIL import Image
 
 from .core import n_cores, one_of, progress, whole_number
-from .data import MAX_BYTES, DataError, ImageError, MissingData, local_path, read_image, stratified_split
+from .data import MAX_BYTES, DataError, ImageError, MissingData, local_path, open_image, read_image, stratified_split
 
 # %% ../nbs/foundation/02b_items.ipynb #4ce79a7a
 def _text(path):
@@ -71,6 +71,11 @@ def same_letters(
     "A name in the one form in which equal names are equal."
     return unicodedata.normalize('NFC', name) if isinstance(name, str) else name
 
+def _one_line(name):
+    "A name whose words are one space apart, without line breaks; a name of spaces alone stays as it is."
+    if not isinstance(name, str): return name
+    return ' '.join(name.split()) or name
+
 def _key(label):
     "What two spellings of a name share: between letters or digits, '_' and '-' count as spaces."
     words = re.sub(r'(?<=\w)[-_]+(?=\w)', ' ', same_letters(str(label))).split()
@@ -97,7 +102,7 @@ def one_spelling(
     "Labels in one spelling each, without regard to case, spaces, '_' and '-' between words: the allowed one, else the most frequent, with a warning; `DataError` for unknown ones."
     labels = [same_letters(s) for s in labels]
     seen = collections.Counter(labels)
-    known = [s for s, _ in seen.most_common()] if allowed is None else list(allowed)
+    known = list(allowed) if allowed is not None else [_one_line(s) for s, _ in seen.most_common()]
     right = {_key(a): a for a in reversed(known)}
     unknown = {s: n for s, n in seen.items() if s not in known and _key(s) not in right}
     if unknown: raise _unknown_labels(unknown, known, what)
@@ -146,7 +151,7 @@ def read_items(
     "Read and check a table of items; `DataError` says what is wrong with it and in which line, `MissingData` that there is no such file."
     text = [id_col] + [label_col] * (label_col is not None)
     if isinstance(csv, pd.DataFrame): name, (table, where) = 'the data frame', _frame_table(csv, text)
-    elif (path := local_path(csv)).is_file(): name, (table, where) = path.name, _file_table(path, text)
+    elif os.path.isfile(path := local_path(csv)): name, (table, where) = path.name, _file_table(path, text)
     else: raise MissingData(f"there is no file {csv}; check its name and folder")
     _check_columns(list(table), dict.fromkeys([*text, *([required] if isinstance(required, str) else required)]), name)
     if not len(table): raise DataError(f"{name} has columns, but no items")
@@ -603,7 +608,7 @@ def _header(path, name):
         if not stat.S_ISREG(status.st_mode): return row | dict(problem='is no ordinary file')
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')                                                   # Pillow's remarks on size and odd metadata
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 (w, h), row['mode'], row['format'] = image.size, image.mode, image.format
                 try: turn = image.getexif().get(0x0112, 1) if image.format != 'PNG' or 'exif' in image.info else 1 # Pillow decodes a PNG to look behind its pixels
                 except Exception: turn = 1                                                    # EXIF data that cannot be read says nothing

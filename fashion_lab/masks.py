@@ -6,7 +6,7 @@
 __all__ = ['mask_pairs', 'MaskCode', 'infer_code', 'read_mask', 'named_classes', 'given_code', 'load_masked']
 
 # %% ../nbs/foundation/14a_masks.ipynb #74c2ec0b
-import hashlib, html, re
+import hashlib, html, itertools, re
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from .core import atomic_path, cache_dir, n_cores, one_of, progress
 from .data import DataError, ImageError, local_path, read_image
 from .items import _rows
-from .photo_sets import PhotoSet, mask_problem, split_items, split_name
+from .photo_sets import PhotoSet, complete_splits, mask_problem, split_items, split_name
 from .photos import decode_mask, left_out, mask_palette, numbers_are_classes, problem_table, scan
 
 import numpy as np
@@ -107,6 +107,7 @@ class MaskCode:
                                                                      float_format='{:.2%}'.format)
 
 # %% ../nbs/foundation/14a_masks.ipynb #5954c397
+_STRETCHED = 32 # numbers that are so far apart are grey levels, and those between them may come from smoothing
 _FEW = 32 # so many values are classes, also those that fill no area, such as pillars one pixel wide
 
 @dataclass
@@ -185,6 +186,23 @@ def _in_colours(seen, problems):
     return out
 
 # %% ../nbs/foundation/14a_masks.ipynb #924ebbb5
+def _parts_of(kind, keys): # (N, 3) red, green and blue of colours; (N, 1) numbers
+    keys = np.array(sorted(keys), np.int64)[:, None]
+    return keys >> np.array([16, 8, 0]) & 255 if kind == 'colour' else keys
+
+def _blends(kind, thin, filled):
+    "Which of the values that fill no area lie between two that do, as smoothing makes them; never only one."
+    ends = _parts_of(kind, filled)
+    if len(ends) < 2 or kind == 'index' and np.ptp(ends) < _STRETCHED: return set()
+    out = set()
+    for key in thin:
+        point = _parts_of(kind, [key])[0]
+        for a, b in itertools.combinations(ends, 2):
+            at = (point - a) @ (b - a) / ((b - a) @ (b - a))
+            off = np.abs(a + at*(b - a) - point).max()
+            if -.3 < at < 1.3 and off <= 8: out.add(key)                          # sharp filters go beyond both ends
+    return out if len(out) > 1 else set()
+
 def infer_code(
     paths,               # mask files
     names=None,          # class names, in the order of the values; default: what a colour or number is called
@@ -205,7 +223,9 @@ def infer_code(
         for key, (n, full) in s.counts.items():
             total[key] += n
             if full: filled.add(key)
-    keys = sorted(total if len(total) <= _FEW else filled)                    # smoothing makes many colours: where there are few, all are meant
+    keys = set(filled)
+    if len(total) <= _FEW: keys = set(total) - _blends(kind, set(total) - filled, filled)
+    keys = sorted(keys)
     if len(keys) > most: raise DataError(f"{len(keys)} {'colours' if kind == 'colour' else 'values'} fill areas of these pictures, and {most} classes are the most: are they photographs, or saved with losses? Save masks as PNG")
     for p, s in seen.items():
         if stray := [k for k in s.counts if k not in set(keys)]: problems[p] = _strays(stray, s, kind)
@@ -324,7 +344,8 @@ def load_masked(
         good[i] = not problem
     if not good.any(): raise DataError(f"none of the photographs in {root.name} has a usable mask: {left_out(problem_table(bad), len(bad))}")
     items, bad = _one_way_to_split(items[good].reset_index(drop=True), bad)
-    if not items.split.all(): items['split'] = split_items(items, valid_frac, test_frac, None, None, seed)
+    if items.split.any(): items['split'] = complete_splits(items.split, items, valid_frac, test_frac, seed)
+    else: items['split'] = split_items(items, valid_frac, test_frac, None, None, seed)
 
     values = {int(k): i for i, k in enumerate(code.keys)} if not translated else {}
     if all(k == i for k, i in values.items()): values = None

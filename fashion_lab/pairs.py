@@ -167,7 +167,7 @@ def _course_base(folder, deeper=2): # the folder that holds train, test_m, test_
     def fits(f): # one file that is called as in the course, up to one folder deeper
         if not course_split(f'{f.name}/m/u1_1_left_m.jpg'): return False
         return any(course_split(q.relative_to(folder).as_posix()) and course_name(q.name) for p in f.iterdir() for q in (p.iterdir() if p.is_dir() else [p]))
-    below = sorted(f for f in folder.iterdir() if f.is_dir() and f.name[:1] not in '._' and os.access(f, os.R_OK)) if folder.is_dir() else []
+    below = sorted(f for f in folder.iterdir() if f.is_dir() and f.name[:1] not in '._' and os.access(f, os.R_OK)) if os.path.isdir(folder) else []
     if any(map(fits, below)): return folder
     return next((b for f in below if not f.is_symlink() and (b := _course_base(f, deeper - 1))), None) if deeper else None
 
@@ -203,6 +203,8 @@ def read_course(
     found = scan(folder)
     shoes, bad = _course_shoes(found)
     rows = []
+    bad += [(path, f'shows pair {k} of a student, and {pairs} count: it is left out')
+            for (_, _, k, _), (path, _) in shoes.items() if not 1 <= k <= pairs]
     for split, student in dict.fromkeys(k[:2] for k in shoes):
         person = f'{split}-u{student:03d}'
         wanted = [(k, side) for k in range(1, pairs + 1) for side in ('left', 'right')]
@@ -319,7 +321,7 @@ def _without_partner(shoes, items, match):
 # %% ../nbs/foundation/02d_pairs.ipynb #6da52581
 def _own_name(path, root)->str: # what a set of pairs of one's own is called: as its table, or as its folder
     if isinstance(path, pd.DataFrame): return 'own'
-    return Path(path).stem if path is not None and not Path(path).expanduser().is_dir() else root.resolve().name
+    return Path(path).stem if path is not None and not os.path.isdir(local_path(path)) else root.resolve().name
 
 def load_shoe_pairs(
     path=None,                   # a folder in the course layout, the clothing dataset's folder, or your own table with pair, person, image_left, image_right; default: the usual places

@@ -5,30 +5,29 @@
 # %% auto #0
 __all__ = ['PHOTO_CARDS', 'CLOTHING', 'CLOSURES_CARD', 'SHOE_PAIRS', 'FACADES', 'ARCHIVES', 'NO_CLASSES', 'TOP10', 'CMP_CLASSES',
            'CMP_VALUES', 'PHOTO_LOADERS', 'PUBLISHED_ITEMS', 'LazyImages', 'PhotoSet', 'Markdown', 'plain_markdown',
-           'split_items', 'split_name', 'table_splits', 'with_splits', 'load_folder', 'fetch_links', 'load_csv',
-           'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations', 'load_closures', 'mask_problem',
-           'load_facades', 'load_photos', 'describe', 'data_id_of', 'identify', 'config_of_same_data']
+           'split_items', 'complete_splits', 'split_name', 'table_splits', 'with_splits', 'load_folder', 'fetch_links',
+           'load_csv', 'find_photos', 'fetch_photos', 'load_clothing', 'shoe_annotations', 'load_closures',
+           'mask_problem', 'load_facades', 'load_photos', 'describe', 'data_id_of', 'identify', 'config_of_same_data']
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #3b4b4ab0
-import contextlib, copy, hashlib, importlib, importlib.resources, io, math, numbers, os, re, time, unicodedata, warnings
+import contextlib, copy, errno, hashlib, importlib, importlib.resources, math, numbers, os, re, time, unicodedata, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from PIL import Image
 
 from .archives import Archive, fetch_archive, link_bytes
 from .core import atomic_path, cache_dir, n_cores, one_of, progress, whole_number, printable
-from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData, _Broken, _host, _places, _stratified, local_path
+from .data import Card, DataError, FileSpec, ImageError, ImageTable, MissingData, _Broken, _host, _places, _stratified, local_path, open_image
 from .draw_facades import FACADE_CLASSES, FacadeDrawer
 from .draw_garments import CLOTHING_CLASSES, ClothingDrawer
 from .draw_shoes import CLOSURES, ClosureDrawer
 from .items import _listed as listed, _rows, _text
 from .items import group_split, label_codes, one_spelling, read_items, same_letters
-from .photos import DecodedCache, decode_mask, left_out, mask_palette, numbers_are_classes
-from .photos import problem_table, scan
+from .photos import DecodedCache, _is_hidden, _matcher, decode_mask, left_out, mask_palette, numbers_are_classes
+from .photos import PATTERNS, problem_table, scan
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #92d821bc
 class LazyImages:
@@ -279,8 +278,27 @@ def split_items(
     split = np.full(len(items), 'train', object)
     for name, frac, s in (('test', test_frac, 0), ('valid', valid_frac / (1 - test_frac), seed)):
         rest = np.flatnonzero(split == 'train')
-        if frac and round(frac * len(rest)) == 0: warnings.warn(f"{len(items):,} items are too few for a {name} part of {frac:.0%}: it stays empty")
+        if frac and round(frac * len(rest)) == 0:
+            warnings.warn(f"{len(items):,} photos are too few for a {name} part of {frac:.0%}: it stays empty")
         elif frac: split[rest] = group_split(items.iloc[rest], frac, group, label, s, names=('train', name)).to_numpy()
+    return split
+
+def complete_splits(
+    split,                   # (N,) a split's name per item, as folders or a table say
+    items:pd.DataFrame,      # one row per item
+    valid_frac:float=.15,    # share of the training items to choose by, where none are called valid
+    test_frac:float=.15,     # share of the training items to judge by, where none are called test
+    seed:int=0,              # for train and valid
+)->np.ndarray:               # (N,) with items of train for the splits that were missing
+    "Take the validation or test part out of train, where the given splits lack it."
+    split = np.array(split, object)
+    train = np.flatnonzero(split == 'train')
+    # one item measures nothing
+    least = 2 / len(train) if len(train) >= 8 else 0
+    valid_frac, test_frac = (max(frac, least) if frac and name not in split else 0
+                             for name, frac in (('valid', valid_frac), ('test', test_frac)))
+    if len(train) > 1 and valid_frac + test_frac:
+        split[train] = split_items(items.iloc[train], valid_frac, test_frac, None, None, seed)
     return split
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #223427a9
@@ -338,16 +356,48 @@ def _without_lost_classes(s, classes):
     return replace(s, items=s.items.assign(label=label_codes(s.items['class'], here)), classes=here)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #b7d0eaae
+def _warn_of_copies(s):
+    "Name the photos of a set that hold the same bytes: a split may tear them apart, and they may have two classes."
+    copies = s.items.assign(digest=DecodedCache(s.size).digests(s.items.path.tolist(), s.root))
+    copies = copies[copies.duplicated('digest', keep=False)]
+    if not len(copies): return
+    said = []
+    for _, same in copies.groupby('digest', sort=False):
+        text = ' = '.join(same.id[:3])
+        if same['class'].nunique() > 1: text += f" (in the classes {', '.join(same['class'].unique())})"
+        elif same.split.nunique() > 1: text += f" (in {', '.join(same.split.unique())})"
+        said.append(text)
+    warnings.warn(f"{s.name} holds the same photo under several names: {listed(said, 3)}; keep one of each")
+
 def _own_set(items, root, name, group, problems, split, size, fit, classes):
     "What `load_folder` and `load_csv` share; `classes`: all that were named, with or without a photo that can be used."
     valid_frac, test_frac, seed = split
     there = sorted(items['class'].unique())
     items['label'] = label_codes(items['class'], there)
-    if 'split' not in items: items['split'] = split_items(items, valid_frac, test_frac, group, 'label', seed)
+    if 'split' not in items: items['split'] = split_items(items, valid_frac, test_frac, group, 'class', seed)
     s = PhotoSet(items, there, name, 'real', root, group=group, problems=problems, size=size or 224, fit=fit)
-    return _without_lost_classes(s.readable() if size else s, classes)
+    if size:
+        s = s.readable()
+        _warn_of_copies(s)
+    return _without_lost_classes(s, classes)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #15050267
+def _check_folders_of_folders(parts, name):
+    "Raise `DataError` for fold0/coat, fold1/coat, where either may be the classes; warn where all hold the same folders."
+    below = {}
+    for p in parts:
+        if len(p) > 1: below.setdefault(p[0], set()).add(p[1] if len(p) > 2 else '')
+    tops = sorted(below)
+    shared = sorted(set.intersection(*below.values()) - {''}) if below else []
+    if len(tops) < 2 or not shared: return
+    if len({re.sub(r'\d+', '', t) for t in tops}) == 1:
+        raise DataError(f"{name} holds the folders {listed(tops)} with the same folders in each, {listed(shared)}, so "
+                        f"that either may be the classes; move the photos to {name}/{shared[0]}/photo.jpg, or list them in "
+                        "a table with the columns file and label")
+    if all(folders == set(shared) for folders in below.values()):
+        warnings.warn(f"{name} is read with the classes {listed(tops)}; the folders {listed(shared)}, which each of "
+                      "them holds, say nothing")
+
 def _folders_above_classes(paths, name):
     "How many folders stand above the class folders: 1 where these are splits, else 0; `DataError` where that cannot be told."
     parts = [p.split('/') for p in paths]
@@ -369,6 +419,7 @@ def _folders_above_classes(paths, name):
     if not above and len(tops) == 1 and tops[0] in with_folders:
         raise DataError(f"all photos of {name} lie in one folder, {tops[0]}, with folders in it; "
                         f"give {name}/{tops[0]} if those are the classes or splits")
+    if not above: _check_folders_of_folders(parts, name)
     return above
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #54acd454
@@ -384,6 +435,12 @@ def _photos_named_twice(paths, folder):
     for path in linked:
         if os.path.realpath(folder/path) in files: problems[path] = 'is a link to another photo of this folder'
     return problems
+
+def _class_folders(folder, splits):
+    "The names of all class folders, those without photos included: those of a folder, or of the splits in it."
+    bases = [folder/s for s in splits] or [folder]
+    names = [e.name for base in bases for e in os.scandir(base) if e.is_dir(follow_symlinks=False)]
+    return [n for n in dict.fromkeys(names) if not _is_hidden(n)]
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #a04dbf1b
 def load_folder(
@@ -410,7 +467,10 @@ def load_folder(
     if not len(items): raise DataError(f"no photo in {folder} lies in a class folder; expected {folder.name}/class_name/photo.jpg")
 
     housed = parts[parts.str.len() >= above + 2].str[above]
-    classes = pd.Series(one_spelling(housed, None, f'folders of {folder.name}'), housed.index)
+    splits = parts[items.index].str[0].unique() if above else ()
+    empty = [n for n in _class_folders(folder, splits) if n not in set(housed)]
+    names = one_spelling([*housed, *empty], None, f'folders of {folder.name}')
+    classes = pd.Series(names[:len(housed)], housed.index)
     items = pd.DataFrame({'id': items.path.map(same_letters), 'path': items.path, 'class': classes[items.index]})
     if above: items['split'] = parts[items.index].str[0].map(split_name)
     if group: items['owner'] = [str(group(p)) for p in items.path]
@@ -418,7 +478,7 @@ def load_folder(
     name = name or folder.resolve().name
     owner = 'owner' if group else None
     split = valid_frac, test_frac, seed
-    return _own_set(items, folder, name, owner, problems, split, size, fit, sorted(set(classes)))
+    return _own_set(items, folder, name, owner, problems, split, size, fit, sorted(set(names)))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #afe6e353
 def _get_link(url, file, retries, timeout, pause, limit): # what is wrong with a link, '' where its photo is in `file`
@@ -430,7 +490,8 @@ def _get_link(url, file, retries, timeout, pause, limit): # what is wrong with a
             problem = f'could not be downloaded: {e}'
             if e.again: continue
             return problem
-        try: Image.open(io.BytesIO(data)).verify()
+        try:
+            with open_image(data) as photo: photo.verify()
         except Exception: return f"is no image: {'a web page' if b'<html' in data[:2000].lower() else f'{len(data):,} bytes of something else'} came instead"
         with atomic_path(file) as tmp: tmp.write_bytes(data)
         return ''
@@ -476,6 +537,15 @@ def _image_column(csv, image):
 def _is_url(text): return bool(re.match(r'https?://', text, re.I))
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #4c86ccc2
+def _names_contributors(table, name):
+    "Whether a table says in the column sender_id who took each photo; a warning where it says so of some only."
+    if 'sender_id' not in table: return False
+    unknown = table.sender_id.isna()
+    if unknown.any() and not unknown.all():
+        warnings.warn(f"{name} names no sender_id for {unknown.sum():,} of its {len(table):,} photos, so that splits "
+                      "and folds are random by photo; fill the column in, or leave these photos out")
+    return not unknown.any() and table.sender_id.nunique() > 2
+
 def load_csv(
     csv:str|Path|pd.DataFrame, # a table with a row per photo: its file (relative to the table's folder) or address, and its label
     image:str|None=None,       # the column with files or addresses; default: image, path, file, filename, url or link
@@ -499,7 +569,7 @@ def load_csv(
     title = 'the table' if is_frame else csv.name
     image = _image_column(csv, image)
     table = read_items(csv, required=[c for c in [group] if c], id_col=image, label_col=label)
-    if group is None and 'sender_id' in table and table.sender_id.notna().all() and table.sender_id.nunique() > 2: group = 'sender_id'
+    if group is None and _names_contributors(table, title): group = 'sender_id'
     table = with_splits(table, title)
     root = local_path(root or ('.' if is_frame else csv.parent))
     items, problems = _listed(table, image, root, download, kwargs)
@@ -592,7 +662,7 @@ _LAYOUTS = dict(clothing=_lacks_clothing, closures=_lacks_clothing, facades=_lac
 _INSTEAD = {} # name -> (the set that serves where it is not found, a sentence for where neither is)
 
 def _why_not(name, folder):
-    if not folder.is_dir(): return 'is a file, not a folder' if folder.exists() else 'no such folder'
+    if not os.path.isdir(folder): return 'is a file, not a folder' if os.path.exists(folder) else 'no such folder'
     try: return _LAYOUTS[name](folder)
     except OSError as e: return f'cannot be read ({e.strerror or e})'
 
@@ -677,10 +747,12 @@ def _listed_photos(folder):
 # %% ../nbs/foundation/02c_photo_sets.ipynb #628f4377
 def _own_data(path, recognised, **kwargs): # a set of the user's own photos, or None where `path` is a published layout (or not given)
     if path is None: return None
-    if isinstance(path, pd.DataFrame) or Path(path).suffix.lower() in ('.csv', '.tsv', '.txt') and not Path(path).is_dir(): return load_csv(path, **kwargs)
+    if isinstance(path, pd.DataFrame) or Path(path).suffix.lower() in ('.csv', '.tsv', '.txt') and not os.path.isdir(path): return load_csv(path, **kwargs)
     folder = local_path(path)
-    if not folder.is_dir() or recognised(folder): return None
-    return load_folder(folder, **kwargs) if any(p.is_dir() and not p.name.startswith('.') for p in folder.iterdir()) else None
+    if not os.path.isdir(folder) or recognised(folder): return None
+    is_photo = _matcher(PATTERNS)
+    has_photos = any(e.is_dir() or is_photo(e.name) for e in os.scandir(folder) if not _is_hidden(e.name))
+    return load_folder(folder, **kwargs) if has_photos else None
 
 def _published(name, path): return lambda folder: any(not _why_not(name, Path(f)) for _, f in _places(_photo_card(name), folder))
 
@@ -704,8 +776,19 @@ def _drawn(drawer, classes=None): # the drawer's items as those of a set, and wh
     names = [l if isinstance(l, str) else classes[l] for l in items.label]
     return items.rename(columns=dict(person='sender_id')).assign(**{'class': names}), _Drawings(drawer)
 
+def _check_path_length(path):
+    "Raise `MissingData` for a path that is longer than a file system takes."
+    try: os.stat(local_path(path))
+    except ValueError: return
+    except OSError as e:
+        if e.errno != errno.ENAMETOOLONG: return
+        text = printable(path)
+        why = f'its path of {len(text):,} letters is too long; check it'
+        raise MissingData(f"there is no folder {text[:60]}...: {why}") from None
+
 def _check_source(source, path):
     one_of(source, ('real', 'synthetic'), 'source')
+    if isinstance(path, (str, Path)): _check_path_length(path)
     if source == 'synthetic' and path is not None: raise ValueError(f"synthetic photos are drawn, not read: leave out path, or ask for source='real'; got path={str(path)!r}")
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #fa2c0ad4
@@ -791,7 +874,7 @@ def mask_problem(
     except FileNotFoundError: return f'has no mask {mask.name}'
     except ImageError as e: return f'has a mask that cannot be used: {e}'
     try:
-        with Image.open(image) as im: size = im.size[::-1] if im.getexif().get(0x0112) in (5, 6, 7, 8) else im.size
+        with open_image(image) as im: size = im.size[::-1] if im.getexif().get(0x0112) in (5, 6, 7, 8) else im.size
     except Exception: return ''                                                               # what is wrong with the photo is found elsewhere
     if size != found.shape[::-1]: return f'has {size[0]} x {size[1]} pixels, and its mask {mask.name} has {found.shape[1]} x {found.shape[0]}'
     wrong = [v for v in np.flatnonzero(np.bincount(found.ravel(), minlength=256)) if v not in values]
@@ -850,9 +933,7 @@ def _facade_splits(items, valid_frac, test_frac, seed):
     number = items.path.str.extract(r'(\d+)\.\w+$')[0].astype(float)
     split = items.split.where(~((items.split == 'train') & (number >= 800)), 'valid')
     if (split == '').any(): return split_items(items, valid_frac, test_frac, None, None, seed)
-    train = np.flatnonzero(split == 'train')
-    if not (split == 'valid').any() and valid_frac and len(train) > 1: split.iloc[train] = split_items(items.iloc[train], valid_frac, 0, None, None, seed)
-    return split.to_numpy()
+    return complete_splits(split.to_numpy(object), items, valid_frac, test_frac, seed)
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #0335c316
 def _check_palettes(files, root):
@@ -941,13 +1022,22 @@ def _digest_of(rows)->str: # 12 hexadecimal digits; the order of the rows does n
 
 def _identifying_rows(s, with_split)->list: # of lists of text: what the table says of each item, as the files say it and not as they were dealt with
     items = s.items[s.items.same] if s.kind == 'pairs' and 'same' in s.items else s.items
-    columns = ['id', *(['class'] if 'class' in items else []), *([s.group] if s.group else []), *(['split'] if with_split else [])]
+    columns = ['id']
+    if 'class' in items: columns.append('class')
+    # folds go by sender_id also where splits cannot
+    if s.group or 'sender_id' in items: columns.append(s.group or 'sender_id')
+    if with_split: columns.append('split')
     return items[columns].astype(str).to_numpy(object).tolist()
 
 def _file_digests(s, columns=_FILE_COLUMNS)->list: # of lists of text: the digests of each item's files
     items = s.items[s.items.same] if s.kind == 'pairs' and 'same' in s.items else s.items
     columns = [c for c in columns if c in items]
-    return np.array([DecodedCache(s.size).digests(items[c].tolist(), s.root) for c in columns], object).T.tolist()
+    digests = np.array([DecodedCache(s.size).digests(items[c].tolist(), s.root) for c in columns], object).T
+    unread = [name for name, digest in zip(items[columns].to_numpy(object).ravel(), digests.ravel()) if not digest]
+    if unread:
+        raise DataError(f"{s.name} cannot be identified: {listed(unread, 3)} cannot be read; restore them, or leave "
+                        "them out")
+    return digests.tolist()
 
 def _published_digest(s)->str: # of ids, classes and groups, and of the masks; photos are published at several sizes, so they do not count
     rows = _identifying_rows(s, False)
@@ -961,10 +1051,11 @@ def data_id(self:PhotoSet)->str: # '' for drawings and for a published set as it
     if self.published and _published_digest(self) == PUBLISHED_ITEMS.get(self.name): return ''
     rows = [row + files for row, files in zip(_identifying_rows(self, True), _file_digests(self))]
     name = ascii(re.sub(r'[\s@]+', ' ', self.name))[1:-1]
-    return f'{name}@{_digest_of([self.classes, *rows])}'
+    meanings = [[str(value), str(k)] for value, k in (self.mask_values or {}).items()]
+    return f'{name}@{_digest_of([self.classes, *meanings, *rows])}'
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #c297d914
-_identified = {} # (name, path, FASHION_LAB_DATA) -> (files and folders, their states, data_id)
+_identified = {} # (name, path, FASHION_LAB_DATA, the cache) -> (files and folders, their states, data_id)
 
 def _state(path): # what a directory entry says about content; `None` where there is nothing
     try: s = os.stat(path)
@@ -972,10 +1063,15 @@ def _state(path): # what a directory entry says about content; `None` where ther
     return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino
 
 def _watched(s, path)->list: # the files and folders whose change may change a set
-    if path is not None and not Path(path).is_dir():
-        listed = [n for c in _FILE_COLUMNS if c in s.items for n in s.items[c]] + s.problems.file.tolist()
-        return [path, *(Path(s.root, n) for n in listed)]
-    return [Path(folder, name) for folder, _, files in os.walk(s.root) for name in ('', *files)]
+    names = [n for c in _FILE_COLUMNS if c in s.items for n in s.items[c]] + s.problems.file.tolist()
+    files = [os.path.join(s.root, n) for n in names]
+    if path is not None and not os.path.isdir(path): return [path, *files]
+    walked = [os.path.join(folder, name) for folder, _, names in os.walk(s.root) for name in ('', *names)]
+    # what a link leads to is not walked
+    return list(dict.fromkeys([*walked, *files, *map(os.path.dirname, files)]))
+
+def _is_settled(states, start): # whether the last change came so long before that no further one can hide behind it
+    return all(s is None or s[2] < (start - 2) * 1e9 for s in states)
 
 def data_id_of(
     name:str,                # as for `load_photos`, or a name for what `load` reads
@@ -984,7 +1080,8 @@ def data_id_of(
 )->str:                      # as from `PhotoSet.data_id`; '' where no path is given and the set is not on this machine
     "Which data a loader would read now; nothing is decoded, and nothing is read again while no file or folder changes."
     path = None if path is None else os.path.abspath(os.path.expanduser(path))
-    key = name, path, os.environ.get('FASHION_LAB_DATA')
+    key = name, path, os.environ.get('FASHION_LAB_DATA'), str(cache_dir())
+    start = time.time()
     if key in _identified:
         watched, states, answer = _identified[key]
         if [_state(p) for p in watched] == states: return answer
@@ -996,7 +1093,8 @@ def data_id_of(
             raise
     watched = _watched(s, path)
     states, answer = [_state(p) for p in watched], s.data_id()
-    _identified[key] = watched, states, answer
+    _identified.pop(key, None)
+    if _is_settled(states, start): _identified[key] = watched, states, answer
     return answer
 
 # %% ../nbs/foundation/02c_photo_sets.ipynb #0153b8e2

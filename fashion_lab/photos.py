@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageColor
 
 from .core import cache_dir, n_cores, one_of, progress, printable
-from .data import MAX_BYTES, MAX_PIXELS, DataError, ImageError, MissingData, _frames_note, _refusal, _rgb, _upright, check_image_file, local_path, read_image
+from .data import MAX_BYTES, MAX_PIXELS, DataError, ImageError, MissingData, _frames_note, _refusal, _rgb, _upright, check_image_file, local_path, open_image, read_image
 
 # %% ../nbs/foundation/02a_photos.ipynb #b057fa14
 PATTERNS = tuple('*.' + s for s in 'jpg jpeg jpe jfif png webp gif bmp tif tiff ppm pgm avif heic heif'.split()) # HEIC is found, so that it is named and not overlooked
@@ -102,7 +102,9 @@ def scan(
 )->pd.DataFrame:               # a row per image file, sorted: path (relative, with '/'), bytes, problem ('' where none is known yet)
     "All image files in a folder, without opening one; raises `MissingData` where there is no folder, `DataError` where it holds no usable file."
     root, patterns = local_path(folder), (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    if not root.is_dir(): raise MissingData(f"{root} is {'a file, not a folder' if root.exists() else 'not there'}; give the folder that holds the images")
+    if not os.path.isdir(root):
+        why = 'a file, not a folder' if os.path.exists(root) else 'not there'
+        raise MissingData(f"{root} is {why}; give the folder that holds the images")
     table = pd.DataFrame(sorted(_walk(root, patterns, follow_links)), columns=['path', 'bytes', 'problem']).astype({'bytes': np.int64})
     if (table.problem == '').any(): return table
     there = Counter(p.suffix.lower() or 'no ending' for p in root.rglob('*') if p.is_file()) if not len(table) else {}
@@ -166,7 +168,7 @@ def _reduction(source, size, fit, box):
 
 def _reduced(path, size, fit, box):
     "A large JPEG, upright and RGB, decoded at a reduced size, and notes; `None` where the ordinary way has to be taken."
-    with contextlib.suppress(Exception), Image.open(path) as image:                           # what fails here fails again in `read_image`, with a name
+    with contextlib.suppress(Exception), open_image(path) as image:                           # what fails here fails again in `read_image`, with a name
         if image.format not in ('JPEG', 'MPO') or image.mode not in ('RGB', 'L'): return None
         notes = [note] if (note := _frames_note(path, image)) else []
         source = image.size[::-1] if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else image.size
@@ -222,7 +224,7 @@ def decode_mask(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 if image.format in ('JPEG', 'MPO'): raise ImageError(f"{path.name} is a JPEG, which blurs class indices; store masks as PNG")
                 pixels = image.width * image.height
                 if pixels > MAX_PIXELS: raise _refusal(path, MAX_PIXELS, image.size, pixels)
@@ -238,7 +240,7 @@ def mask_palette(
     path, # an image file
 )->list:  # (red, green, blue) of each number; empty for an image without a palette
     "The palette of a mask, from the head of its file."
-    with Image.open(path) as image: flat = image.getpalette('RGB') if image.mode in ('P', 'PA') else None
+    with open_image(path) as image: flat = image.getpalette('RGB') if image.mode in ('P', 'PA') else None
     return list(zip(*[iter(flat)]*3)) if flat else []
 
 def numbers_are_classes(

@@ -1,5 +1,5 @@
 """A result answers for the data that it was made with: other folders, changed folders and the published sets are never taken for one another."""
-import json, shutil
+import json, shutil, time
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from PIL import Image
 from fashion_lab import cli, photo_sets
 from fashion_lab.data import DataError, MissingData
 from fashion_lab.labs import closures, photo_folds, photo_lab, segmentation, shoe_pairs
+from fashion_lab.masks import load_masked
 from fashion_lab.photo_sets import load_photos
 from fashion_lab.registry import LABS, lab_module
 from fashion_lab.runs import all_runs, config_digest, find_run, publish, read_results, report_folder
@@ -180,6 +181,57 @@ def test_masks_that_were_painted_over_are_other_data(tmp_path):
     assert config_digest(cfg, 'segmentation') != run.digest
     again = segmentation.run(cfg, tmp_path/'runs', show=False)
     assert again.data_id != run.data_id
+
+
+def age(folder):
+    "Wait until changes of a folder are old enough for their time to tell them apart."
+    newest = max(p.stat().st_ctime for p in [folder, *folder.rglob('*')])
+    time.sleep(max(0, newest + 2.1 - time.time()))
+
+
+def test_a_change_behind_a_link_is_noticed(tmp_path):
+    "The published layout whose photos lie elsewhere: a folder that is a link is not walked."
+    own = tmp_path/'clothing'
+    own.mkdir()
+    folder_of_photos(tmp_path/'elsewhere', dict(images=(9, 90, 200)))
+    (own/'images').symlink_to(tmp_path/'elsewhere'/'images')
+    rows = [f'{i},{i % 4},{kind},False' for i, kind in enumerate(['Hat', 'Dress'] * 4)]
+    (own/'images.csv').write_text('\n'.join(['image,sender_id,label,kids', *rows]) + '\n')
+    age(own.parent)
+    before = photo_sets.data_id_of('clothing', own)
+    assert photo_sets.data_id_of('clothing', own) == before
+    save_picture(tmp_path/'elsewhere'/'images'/'0.png', (200, 1, 1), 99)
+    assert photo_sets.data_id_of('clothing', own) != before
+
+
+def test_what_a_table_says_of_contributors_is_part_of_the_data(tmp_path):
+    "Folds go by sender_id also where two people, too few for splits, sent all photos."
+    folder_of_photos(tmp_path, SHOES)
+    def identified(senders):
+        rows = [f'{kind}/{i}.png,{kind},{senders[i]}' for kind in SHOES for i in range(8)]
+        (tmp_path/'t.csv').write_text('\n'.join(['file,label,sender_id', *rows]) + '\n')
+        return photo_sets.data_id_of('closures', tmp_path/'t.csv')
+    assert identified('aaaabbbb') != identified('abababab')
+    before = identified('aaaabbbb')
+    (tmp_path/'notes.txt').write_text('a file beside the table')
+    assert identified('aaaabbbb') == before
+    shutil.copytree(tmp_path, tmp_path.parent/'moved')
+    assert photo_sets.data_id_of('closures', tmp_path.parent/'moved'/'t.csv') == before
+
+
+def test_numbers_of_masks_that_mean_something_else_are_other_data(tmp_path):
+    own = masked_photos(tmp_path/'streets')
+    def identified(text):
+        (own/'classes.csv').write_text(text)
+        return photo_sets.data_id_of('own', own, load_masked)
+    assert identified('name,value\nwall,0\nsky,1\n') != identified('name,value\nwall,1\nsky,0\n')
+
+
+def test_data_that_cannot_be_read_are_not_identified(tmp_path):
+    own = folder_of_photos(tmp_path/'mine', SHOES)
+    photos = photo_sets.load_folder(own, size=None)
+    (own/'boots'/'3.png').unlink()
+    with pytest.raises(DataError, match='boots/3.png cannot be read'): photos.data_id()
 
 
 class FakeRun:

@@ -444,11 +444,12 @@ def photos_of(cfg:Config)->PhotoSet:
 
 def senders(
     s:PhotoSet, # photos
-    alone=False,# where the photos do not say: everyone has sent one, instead of a `DataError`
+    alone=False,# where the photos do not tell contributors apart: everyone has sent one, instead of a `DataError`
 )->np.ndarray:  # (N,)
     "Who sent each photo, and whose photos must stay together."
     if s.group: return s.groups
-    if 'sender_id' in s.items and s.items.sender_id.notna().all(): return s.items.sender_id.to_numpy()
+    known = 'sender_id' in s.items and s.items.sender_id.notna().all()
+    if known and not (alone and s.items.sender_id.nunique() == 1): return s.items.sender_id.to_numpy()
     if alone: return np.arange(len(s))
     raise DataError(f"the photos of {s.name} do not say who sent them: give a table with a column sender_id")
 

@@ -83,20 +83,31 @@ def dealt(
     "The fold of every photograph; a `DataError` where the folds would leave a class without training photographs."
     who, n = senders(s, alone=True), np.bincount(s.labels, minlength=len(s.classes))
     if len(s) < 2*cfg.folds: raise DataError(f"{len(s)} photographs are too few for {cfg.folds} folds; give fewer folds or more photographs")
+    if (n > 0).sum() < 2:
+        raise DataError(f"{s.name} has one class only, {s.classes[s.labels[0]]}; a classifier needs photos of two at "
+                        "least")
     if (n == 1).any(): raise DataError(f"a class with one photograph cannot be learned and judged: {', '.join(c for c, k in zip(s.classes, n) if k == 1)}; add photographs, or leave the class out")
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
         fold = _parts(s, cfg.protocol, cfg.folds, cfg.seed)
-    said = [f"{s.name} does not say who took the photographs: folds by sender are folds at random"]*(cfg.protocol == 'sender-folds' and len(np.unique(who)) == len(s)) + [str(w.message) for w in heard]
+    said = [str(w.message) for w in heard]
+    if cfg.protocol == 'sender-folds' and len(np.unique(who)) == len(s):
+        says_nothing = 'does not say who took the photographs'
+        if 'sender_id' in s.items and s.items.sender_id.nunique() == 1 < len(s):
+            says_nothing = 'names one sender for all photographs'
+        said.insert(0, f"{s.name} {says_nothing}: folds by sender are folds at random")
     for k in range(cfg.folds):
         alone = [c for i, c in enumerate(s.classes) if n[i] and not (s.labels[fold != k] == i).any()]
         if alone: said.append(f"fold {k} holds all photographs of {', '.join(alone)}: no network that judges them has ever seen one")
     return fold, list(dict.fromkeys(said))
 
 def _about(s)->list: # sentences about photographs that were left out, and about labels that were joined; what the set says of its own split plays no part here
-    return [n for n in s.notes if 'left out' in n or 'joined' in n or 'are used' in n] + unusable(s)
+    matter = ('left out', 'joined', 'are used', 'same photo')
+    return [n for n in s.notes if any(words in n for words in matter)] + unusable(s)
 
-def _parts(s, protocol, n, seed): return group_folds(s.items, n, senders(s, alone=True) if protocol == 'sender-folds' else None, s.labels, seed)
+def _parts(s, protocol, n, seed):
+    groups = senders(s, alone=True) if protocol == 'sender-folds' else None
+    return group_folds(s.items, n, groups, np.array(s.classes)[s.labels], seed)
 
 def studied(
     fold,       # (N,) the fold of every photograph

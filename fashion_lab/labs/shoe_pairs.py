@@ -479,7 +479,12 @@ def predict(
     "Whether two shoes belong together, or which shoes of a heap do; a file that cannot be read is reported and does not stop the rest."
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     folder = len(paths) == 1 and Path(paths[0]).is_dir()
-    if folder: paths = [Path(paths[0])/p for p in scan(paths[0]).query("problem == ''").path]
+    unusable = []
+    if folder:
+        found = scan(paths[0])
+        folder_path = Path(paths[0])
+        unusable = [no_answer(folder_path/p, f'{p} {why}') for p, why in zip(found.path, found.problem) if why]
+        paths = [folder_path/p for p in found.path[found.problem == '']]
     if len(paths) < 2: raise ValueError(f"a pair needs two photos, got {len(paths)}: give a left and a right shoe, or a folder with single shoes")
     if picture is not None: picture = output_file(Path(picture).with_suffix('.png'), inputs=paths)
     run = run or chosen_run()
@@ -488,7 +493,7 @@ def predict(
     heap = folder or len(paths) > 2
     rows = (_heap if heap else _two)(judge, images, names, notes, run, picture if heap else heat) if len(images) > 1 else []
     if len(images) == 1: rows = [dict(file=names[0], answer='no partner' if heap else '', probability=np.nan, notes='; '.join([*notes[0], 'no other photo can be read']), error='' if heap else 'cannot be compared: the other photo cannot be read')]
-    return pd.DataFrame([*rows, *bad], columns=['file', 'answer', 'probability', 'notes', 'error'])
+    return pd.DataFrame([*rows, *bad, *unusable], columns=['file', 'answer', 'probability', 'notes', 'error'])
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #fa99f496
 def _two(judge, images, names, notes, run, heat): # one row
