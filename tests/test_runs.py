@@ -231,8 +231,10 @@ def test_what_a_crash_after_the_rename_leaves_behind_is_not_resumed(tmp_path, mo
     with start_run('demo', CFG, tmp_path) as d: assert not d.resumed and not d.checkpoint.exists()
 
 def test_a_draft_without_its_note_starts_afresh(tmp_path):
-    with start_run('demo', CFG, tmp_path) as d: d.checkpoint.write_text('whose?'); (d.path/'draft.json').write_text('{"na')
-    with start_run('demo', CFG, tmp_path) as d: assert not d.resumed and not d.checkpoint.exists()
+    for note in ('{"na', '{"name": 5}', '[1]', '['*100_000):
+        with start_run('demo', CFG, tmp_path) as d: d.checkpoint.write_text('whose?'); (d.path/'draft.json').write_text(note)
+        assert unfinished(tmp_path).empty
+        with start_run('demo', CFG, tmp_path) as d: assert not d.resumed and not d.checkpoint.exists()
 
 def test_names_are_unique_and_the_latest_run_is_found(tmp_path):
     made = [finished(tmp_path) for _ in range(11)]
@@ -407,7 +409,10 @@ def test_results_by_lab_name(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match='no published results at'): read_results('closures')
 
 def test_numbers_only(tmp_path):
-    with pytest.raises(ValueError, match="column 'seed' holds whole numbers only"): table(finished(tmp_path, CFG | dict(seed='seven')))
+    with pytest.raises(ValueError, match="config.seed is 'seven' and no whole number"): start_run('demo', CFG | dict(seed='seven'), tmp_path)
+    (file,) = publish(finished(tmp_path), tmp_path/'results')
+    file.write_text(pd.read_csv(file, dtype=str).assign(seed='seven').to_csv(index=False))
+    with pytest.raises(ValueError, match="column 'seed' holds whole numbers only"): read_results(file)
     with pytest.raises(ValueError, match='metrics.n is a dict'): check_metrics(dict(test={}, n=5))
 
 def test_paths_of_this_machine_are_not_published(tmp_path):
