@@ -343,7 +343,7 @@ def _own_set(items, root, name, group, problems, split, size, fit, classes):
     valid_frac, test_frac, seed = split
     there = sorted(items['class'].unique())
     items['label'] = label_codes(items['class'], there)
-    if 'split' not in items: items['split'] = split_items(items, valid_frac, test_frac, group, 'label', seed)
+    if 'split' not in items: items['split'] = split_items(items, valid_frac, test_frac, group, 'class', seed)
     s = PhotoSet(items, there, name, 'real', root, group=group, problems=problems, size=size or 224, fit=fit)
     return _without_lost_classes(s.readable() if size else s, classes)
 
@@ -499,7 +499,10 @@ def load_csv(
     title = 'the table' if is_frame else csv.name
     image = _image_column(csv, image)
     table = read_items(csv, required=[c for c in [group] if c], id_col=image, label_col=label)
-    if group is None and 'sender_id' in table and table.sender_id.notna().all() and table.sender_id.nunique() > 2: group = 'sender_id'
+    if group is None and 'sender_id' in table and table.sender_id.notna().all():
+        people = table.sender_id.nunique()
+        if people > 2: group = 'sender_id'
+        else: warnings.warn(f"{title} names {people} contributor{'s'*(people > 1)} in sender_id, too few to split by: photos are split one by one")
     table = with_splits(table, title)
     root = local_path(root or ('.' if is_frame else csv.parent))
     items, problems = _listed(table, image, root, download, kwargs)
