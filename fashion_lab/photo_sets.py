@@ -330,6 +330,7 @@ def with_splits(
 # %% ../nbs/foundation/02c_photo_sets.ipynb #03d57187
 def _without_lost_classes(s, classes):
     "The set without classes of which no photo is left, and a warning that names them."
+    classes = _printables(classes)
     here = [c for c in s.classes if (s.items['class'] == c).any()]
     if lost := [repr(c) for c in classes if c not in here]:
         warnings.warn(f"{s.name}: the classes {listed(lost)} are left out, because none of their photos can be used")

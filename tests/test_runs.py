@@ -1,5 +1,5 @@
 """Runs under stress: killed, interrupted, started twice, on a full disk, damaged, from another version."""
-import errno, json, math, os, random, shutil, signal, subprocess, sys, time
+import errno, hashlib, json, math, os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -421,3 +421,25 @@ def test_paths_of_this_machine_are_not_published(tmp_path):
 def test_importing_runs_does_not_import_torch():
     code = "import sys, fashion_lab.runs; assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    import torch
+    run = finished(tmp_path, weights=dict(a=torch.tensor([1., float('nan')])))
+    with pytest.raises(RunError, match='values that are not finite in a'): run.weights()
+
+
+def test_what_is_not_of_its_kind_stops_no_listing(tmp_path):
+    good, bad = finished(tmp_path), finished(tmp_path, CFG | dict(seed=9))
+    for name, content in (('config.json', dict(variant=bad.variant, seed='a')), ('config.json', {}),
+                          ('environment.json', dict(versions='new'))):
+        before = (bad.path/'run.json').read_text(), (bad.path/name).read_text()
+        text = json.dumps(content)
+        (bad.path/name).write_text(text)
+        info = json.loads(before[0])
+        info['files'][name] = dict(bytes=len(text), sha256=hashlib.sha256(text.encode()).hexdigest())
+        (bad.path/'run.json').write_text(json.dumps(info))
+        with pytest.warns(UserWarning, match=f'left out: {name} of run'): assert all_runs(tmp_path) == [good]
+        (bad.path/'run.json').write_text(before[0])
+        (bad.path/name).write_text(before[1])
+    assert all_runs(tmp_path) == [good, bad]
