@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..cards import Cards, Method, verdict_table
-from ..core import atomic_path, environment, one_of, pick_device, whole_number, free_paths, printable
+from ..core import atomic_path, environment, number_of_seeds, one_of, pick_device, whole_number, free_paths, printable
 from ..data import DataError, MissingData, read_image
 from .data_prep import at_hand, noted
 from .photo_folds import PROFILES
@@ -171,7 +171,8 @@ def configs(
     **changes,             # fields of `Config` for every run: device, data_path, ...
 )->list:                   # of `Config`, whole seeds one after another
     "The runs that make up a profile."
-    one_of(profile, PROFILES, 'profile'); n = 1 if seeds is None else whole_number(seeds, 'seeds')
+    one_of(profile, PROFILES, 'profile')
+    n = number_of_seeds(seeds)
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
     usual = dict(smoke=['unet', 'plain'], quick=['unet'], full=[m.name for m in METHODS if protocol in (None, m.config.get('protocol', 'reduced'))])[profile]
     own = not is_facades(path := changes.get('data_path'))
