@@ -221,18 +221,6 @@ class Run:
         self.lab, self.variant, self.digest, self.files = (self.info[k] for k in ('lab', 'variant', 'digest', 'files'))
         self.name = self.path.name
 
-    def file(self,
-        name:str,    # for instance 'history.csv'
-        check=True,  # compare the content's SHA-256 with the recorded one
-    )->Path:         # the file, whole
-        "The path of one of the run's files, once its content is known to be what was written."
-        one_of(name, self.files, f'file of run {self.name}')
-        path, was = self.path/name, self.files[name]
-        if not path.is_file(): raise RunError(f"{name} of run {self.name} is missing: the folder is incomplete; run it again")
-        if check and (path.stat().st_size != was['bytes'] or _sha256(path) != was['sha256']):
-            raise RunError(f"{name} of run {self.name} is damaged: its content is not what was written; restore it or run it again")
-        return path
-
     def _entries_of(self, what)->dict: # config.json or environment.json, its entries of their kinds
         name = f'{what}.json'
         entries = _read_json(self.file(name))
@@ -280,6 +268,19 @@ class Run:
         return f"Run {self.lab}/{self.name}: " + (', '.join(f'{s} {kv[0]} {kv[1]:.4f}' for s, kv in first.items() if kv) or 'no metrics')
 
 # %% ../nbs/foundation/04_runs.ipynb #6273c5c7
+@patch
+def file(self:Run,
+    name:str,    # for instance 'history.csv'
+    check=True,  # compare the content's SHA-256 with the recorded one
+)->Path:         # the file, whole
+    "The path of one of the run's files, once its content is known to be what was written."
+    one_of(name, self.files, f'file of run {self.name}')
+    path, was = self.path/name, self.files[name]
+    if not path.is_file(): raise RunError(f"{name} of run {self.name} is missing: the folder is incomplete; run it again")
+    if check and (path.stat().st_size != was['bytes'] or _sha256(path) != was['sha256']):
+        raise RunError(f"{name} of run {self.name} is damaged: its content is not what was written; restore it or run it again")
+    return path
+
 @patch
 def predictions(self:Run,
     split:str='test', # a split whose predictions were kept

@@ -94,6 +94,7 @@ def unusable(
     named = '; '.join(f"{f} {why.split('; ')[0]}" for f, why in zip(p.file[:shown], p.problem))
     return [f"{len(p):,} not used: {named}" + (f'; and {len(p) - shown:,} more.' if len(p) > shown else '.')] if len(p) else []
 
+# %% ../../nbs/labs/01_data_prep.ipynb #0fa6db47
 class Remembered:
     "A drawer that draws every picture once."
     def __init__(self, drawer): self.drawer, self.made = drawer, {}
