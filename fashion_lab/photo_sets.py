@@ -348,6 +348,7 @@ def with_splits(
 # %% ../nbs/foundation/02c_photo_sets.ipynb #03d57187
 def _without_lost_classes(s, classes):
     "The set without classes of which no photo is left, and a warning that names them."
+    classes = _printables(classes)
     here = [c for c in s.classes if (s.items['class'] == c).any()]
     if lost := [repr(c) for c in classes if c not in here]:
         warnings.warn(f"{s.name}: the classes {listed(lost)} are left out, because none of their photos can be used")
@@ -544,7 +545,11 @@ def _names_contributors(table, name):
     if unknown.any() and not unknown.all():
         warnings.warn(f"{name} names no sender_id for {unknown.sum():,} of its {len(table):,} photos, so that splits "
                       "and folds are random by photo; fill the column in, or leave these photos out")
-    return not unknown.any() and table.sender_id.nunique() > 2
+    if unknown.any(): return False
+    people = table.sender_id.nunique()
+    if people > 2: return True
+    warnings.warn(f"{name} names {people} contributor{'s'*(people > 1)} in sender_id, too few to split by: photos are split one by one")
+    return False
 
 def load_csv(
     csv:str|Path|pd.DataFrame, # a table with a row per photo: its file (relative to the table's folder) or address, and its label

@@ -105,10 +105,15 @@ def _write_json(path, x, where, nan_ok=False):
     with atomic_path(path) as tmp: tmp.write_text(text + '\n', encoding='utf-8', errors='backslashreplace') # lone surrogates as JSON's own escapes
 
 def _read_json(path, missing=None)->dict: # `missing`: the error's text where the file is not there
-    try: d = json.loads(Path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError: raise RunError(missing or f"{path} is missing: the run's folder is incomplete; run it again") from None
-    except (ValueError, UnicodeDecodeError) as e: raise RunError(f"{path} is damaged ({e}); delete that folder and run it again") from None
-    if not isinstance(d, dict): raise RunError(f"{path} is damaged (no JSON object); delete that folder and run it again")
+    path, todo = Path(path), 'delete that folder and run it again'
+    if path.exists() and not path.is_file(): # a pipe would be waited for
+        raise RunError(f"{path} is no file but a folder, a pipe or a device; {todo}")
+    try: d = json.loads(path.read_text(encoding='utf-8'))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(missing or f"{path} is missing: the run's folder is incomplete; run it again") from None
+    except RecursionError: raise RunError(f"{path} is damaged (nested too deep); {todo}") from None
+    except ValueError as e: raise RunError(f"{path} is damaged ({e}); {todo}") from None
+    if not isinstance(d, dict): raise RunError(f"{path} is damaged (no JSON object); {todo}")
     return d
 
 def _now()->str: return datetime.now(timezone.utc).isoformat(timespec='seconds')
@@ -169,6 +174,35 @@ def _wrong_entry(info)->str: # which entry of run.json is not of its kind; '' wh
         if name not in files: return f"files lacks {name}"
     return ''
 
+# %% ../nbs/foundation/04_runs.ipynb #726b44bd
+_WORDS = dict(
+    config='variant protocol source profile data_id data_path'.split(),
+    environment='device device_name python commit date command'.split(),
+)
+_WHOLE = dict(config=['seed', 'fold'], environment=['threads'])
+
+def _is_whole(value)->bool: return isinstance(value, int) and not isinstance(value, bool)
+
+def _wrong_kind(
+    entries:dict, # a configuration or an environment, as plain data
+    what:str,     # `config` or `environment`
+)->str:           # '' where all are of their kinds
+    "Which entry, of those that tables and choices of runs read, is not of its kind."
+    for key in _WORDS[what]:
+        value = entries.get(key)
+        if not (value is None or isinstance(value, str)): return f"{what}.{key} is {value!r} and no text"
+    for key in _WHOLE[what]:
+        value = entries.get(key)
+        if not (value is None or _is_whole(value)): return f"{what}.{key} is {value!r} and no whole number"
+    versions = entries.get('versions', {})
+    if what == 'environment' and not isinstance(versions, dict):
+        return f"{what}.versions is {versions!r} and no table of versions"
+    return ''
+
+def _check_kinds(entries, what): # before anything is written
+    if why := _wrong_kind(plain(entries, what == 'environment', what), what): raise ValueError(f"{why}; change it")
+
+
 # %% ../nbs/foundation/04_runs.ipynb #4107052f
 class Run:
     "A finished run in its folder; read-only. `RunError` where the folder is unfinished, damaged or of another format version."
@@ -187,31 +221,35 @@ class Run:
         self.lab, self.variant, self.digest, self.files = (self.info[k] for k in ('lab', 'variant', 'digest', 'files'))
         self.name = self.path.name
 
-    def file(self,
-        name:str,    # for instance 'history.csv'
-        check=True,  # compare the content's SHA-256 with the recorded one
-    )->Path:         # the file, whole
-        "The path of one of the run's files, once its content is known to be what was written."
-        one_of(name, self.files, f'file of run {self.name}')
-        path, was = self.path/name, self.files[name]
-        if not path.is_file(): raise RunError(f"{name} of run {self.name} is missing: the folder is incomplete; run it again")
-        if check and (path.stat().st_size != was['bytes'] or _sha256(path) != was['sha256']):
-            raise RunError(f"{name} of run {self.name} is damaged: its content is not what was written; restore it or run it again")
-        return path
+    def _entries_of(self, what)->dict: # config.json or environment.json, its entries of their kinds
+        name = f'{what}.json'
+        entries = _read_json(self.file(name))
+        if why := _wrong_kind(entries, what):
+            raise RunError(f"{name} of run {self.name} is damaged: {why}; delete that folder and run it again")
+        return entries
 
     @property
-    def config(self)->dict: return _read_json(self.file('config.json'))
+    def config(self)->dict:
+        config = self._entries_of('config')
+        variant = config.get('variant') or ''
+        if variant == self.variant: return config
+        raise RunError(f"config.json of run {self.name} is damaged: its variant is {variant!r}, and run.json says "
+                       f"{self.variant!r}; delete that folder and run it again")
     @property
     def data_id(self)->str: return str(self.config.get('data_id') or '') # empty for a published data set
     @property
     def data(self)->str: return self.data_id or str(self.config.get('data') or '') # what tables call the data set
     @property
-    def environment(self)->dict: return _read_json(self.file('environment.json'))
+    def environment(self)->dict: return self._entries_of('environment')
     @property
     def metrics(self)->dict:
-        try: return check_metrics(_read_json(self.file('metrics.json')))
+        try: m = check_metrics(_read_json(self.file('metrics.json')))
         except RunError: raise
         except ValueError as e: raise RunError(f"metrics.json of run {self.name} is damaged: {e}") from None
+        for split in self.splits: # `finish` counts the predictions of every split
+            if not _is_whole(m['n'].get(split)):
+                raise RunError(f"metrics.json of run {self.name} is damaged: it has no number of predictions on {split}")
+        return m
     @property
     def extra(self)->dict: return _read_json(self.file('extra.json')) if 'extra.json' in self.files else {}
     @property
@@ -231,6 +269,19 @@ class Run:
 
 # %% ../nbs/foundation/04_runs.ipynb #6273c5c7
 @patch
+def file(self:Run,
+    name:str,    # for instance 'history.csv'
+    check=True,  # compare the content's SHA-256 with the recorded one
+)->Path:         # the file, whole
+    "The path of one of the run's files, once its content is known to be what was written."
+    one_of(name, self.files, f'file of run {self.name}')
+    path, was = self.path/name, self.files[name]
+    if not path.is_file(): raise RunError(f"{name} of run {self.name} is missing: the folder is incomplete; run it again")
+    if check and (path.stat().st_size != was['bytes'] or _sha256(path) != was['sha256']):
+        raise RunError(f"{name} of run {self.name} is damaged: its content is not what was written; restore it or run it again")
+    return path
+
+@patch
 def predictions(self:Run,
     split:str='test', # a split whose predictions were kept
 ):                    # `evaluate.Predictions`
@@ -242,10 +293,16 @@ def predictions(self:Run,
 @patch
 def weights(self:Run)->dict: # name -> tensor on the CPU: a state dict
     "The weights, ready for `model.load_state_dict`."
-    import safetensors, safetensors.torch
-    if 'weights.safetensors' not in self.files: raise RunError(f"run {self.name} kept no weights; run it again with weights")
-    try: return safetensors.torch.load_file(self.file('weights.safetensors'))
-    except safetensors.SafetensorError as e: raise RunError(f"weights.safetensors of run {self.name} is damaged ({e}); run it again") from None
+    import safetensors, safetensors.torch, torch
+    name = 'weights.safetensors'
+    if name not in self.files: raise RunError(f"run {self.name} kept no weights; run it again with weights")
+    data = self.file(name).read_bytes() # safetensors opens no file below a folder whose name is no UTF-8
+    try: state = safetensors.torch.load(data)
+    except safetensors.SafetensorError as e:
+        raise RunError(f"{name} of run {self.name} is damaged ({e}); run it again") from None
+    odd = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    if odd: raise RunError(f"{name} of run {self.name} has values that are not finite in {odd[0]}; run it again")
+    return state
 
 @patch
 def verify(self:Run): # the run itself
@@ -256,7 +313,9 @@ def verify(self:Run): # the run itself
 # %% ../nbs/foundation/04_runs.ipynb #46a862f7
 def _read_history(path)->pd.DataFrame: # empty where nothing was recorded
     exact = {} if int(pd.__version__.split('.')[0]) >= 3 else dict(float_precision='round_trip') # pandas 3 is exact by default
-    return pd.read_csv(path, **exact) if Path(path).stat().st_size > 1 else pd.DataFrame()
+    if Path(path).stat().st_size <= 1: return pd.DataFrame()
+    try: return pd.read_csv(path, **exact)
+    except ValueError as e: raise RunError(f"{path} is damaged ({e}); delete that folder and run it again") from None
 
 # %% ../nbs/foundation/04_runs.ipynb #b5995713
 def all_runs(
@@ -368,6 +427,7 @@ def start_run(
 )->Draft:         # use it in a `with` block
     "Begin a run, or go on with an unfinished one of the same config. `RunBusy` where another process is at it."
     config, home = _entries(config), _lab_folder(root, lab)
+    _check_kinds(config, 'config')
     digest, path = config_digest(config, lab), draft_folder(lab, config, root)
     name, again = path.name, not _once.get() if again is None else again
     with _explain(f"could not start a run in {home}"):
@@ -394,12 +454,18 @@ def _lock(path, wait, busy)->FileLock: # acquired; released by the system if the
 
 # %% ../nbs/foundation/04_runs.ipynb #9f65dfe0
 def _owner(path)->str: # who writes a draft, as far as its note says
-    try: note = _read_json(path/'draft.json'); return f" (process {note['pid']} on {note['host']}, since {note['started']})"
-    except (RunError, KeyError, OSError): return ''
+    note = _read_note(path)
+    return f" (process {note['pid']} on {note.get('host')}, since {note['started']})" if 'pid' in note else ''
+
+def _read_note(folder)->dict: # draft.json of a draft; {} where there is none, or none that can be used
+    try: note = _read_json(folder/'draft.json')
+    except (RunError, OSError): return {}
+    words = [note.get(k) for k in ('lab', 'variant', 'digest', 'token', 'started')]
+    usable = all(isinstance(w, str) for w in words) and _is_whole(note.get('attempts'))
+    return note if usable else {}
 
 def _reopen(home, path, fresh=False)->dict: # the note of an earlier attempt, or {}; what cannot be used is removed
-    try: note = _read_json(path/'draft.json')
-    except RunError: note = {}
+    note = _read_note(path)
     if note.get('format', FORMAT) != FORMAT and not fresh:
         raise RunError(f"{path} was left by a version with format {note['format']}, this one has format {FORMAT}; start with fresh=True to forget it")
     if fresh or not note or _moved(home, note): shutil.rmtree(path, ignore_errors=True); return {}
@@ -431,6 +497,7 @@ def finish(self:Draft,
     if self.run is not None: raise RunError(f"run {self.run.name} is finished already; start a new one")
     if not self.lock.is_locked: raise RunError(f"draft {self.note['name']} is closed; start the run again")
     metrics, ready = check_metrics(metrics, predictions), self.path/'ready'
+    _check_kinds(environment or {}, 'environment')
     try:
         with _explain(f"could not save run {self.note['name']}"):
             shutil.rmtree(ready, ignore_errors=True); ready.mkdir()
@@ -497,8 +564,8 @@ def unfinished(
     "The drafts below `root`: started and not finished."
     root, rows = Path(runs_dir() if root is None else root), []
     for path in sorted(root.glob(f"{lab or '*'}/.unfinished/*/draft.json")):
-        try: note = _read_json(path)
-        except RunError: continue
+        note = _read_note(path.parent)
+        if not note: continue
         if not (running := _is_locked(f'{path.parent}.lock')) and _moved(path.parents[2], note): continue
         state = 'running' if running else f"stopped ({note['stopped']})" if note.get('stopped') else 'killed'
         rows.append({k: note.get(k) for k in ('lab', 'variant', 'digest', 'started', 'attempts')} | dict(state=state))

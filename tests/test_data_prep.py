@@ -205,3 +205,13 @@ def test_a_page_shows_a_figure_where_nobody_can_press_a_button(lab, monkeypatch)
     assert set(look._repr_mimebundle_()) == {'image/jpeg', 'text/plain'}
     monkeypatch.setattr('fashion_lab.explorer.is_interactive', lambda: True)
     assert any('widget' in kind for kind in look._repr_mimebundle_())
+
+
+def test_seeds_that_all_say_the_same_are_no_spread():
+    from fashion_lab.labs.data_prep import significance
+    from fashion_lab.runs import COLUMNS
+    rows = [dict(data='clothing', source='real', protocol='pixels', variant=v, seed=seed, split='test',
+                 metric='weighted_f1', value=value, n=100)
+            for v, value in (('sender-folds', .5), ('random-folds', .6)) for seed in range(3)]
+    told = significance(pd.DataFrame(rows, columns=COLUMNS))
+    assert told.verdict.tolist() == ['no spread']

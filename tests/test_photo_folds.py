@@ -1,15 +1,15 @@
 """The labs of photographs: one protocol over folds, from the shell and from Python; bad input is one sentence."""
-import zlib
+import shutil, zlib
 from dataclasses import replace
 
-import numpy as np, pytest
+import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 from fashion_lab.registry import lab_module
 from fashion_lab.data import DataError
-from fashion_lab.labs import closures, clothing
+from fashion_lab.labs import closures, clothing, photo_folds
 from fashion_lab.labs.photo_folds import Config, dealt, photos_of, prepare, run_folds
-from fashion_lab.photo_sets import load_photos
+from fashion_lab.photo_sets import load_csv, load_photos
 from shell import shell
 
 
@@ -90,7 +90,8 @@ def test_what_is_wrong_with_own_photos_is_said_once(tmp_path):
     out = shell('run', 'closures', '--profile', 'smoke', '--variants', 'head', '--source', f, '--device', 'cpu', '--threads', 1, '--out', tmp_path/'runs')
     assert out.returncode == 0 and 'UserWarning' not in out.stderr, out.stderr
     for said in ('note: 2 not used: laces/bad.jpg is not an image', 'HEIC is not supported', 'spellings joined', 'does not say who took the photographs'): assert out.stdout.count(said) == 1, said
-    page = (tmp_path/'runs'/'closures'/'report-smoke'/'index.html').read_text(); assert 'HEIC is not supported' in page and 'spellings joined' in page
+    (report,) = (tmp_path/'runs'/'closures').glob('report-smoke-*/index.html')
+    page = report.read_text(); assert 'HEIC is not supported' in page and 'spellings joined' in page
 
 
 def test_an_empty_folder(tmp_path):
@@ -124,3 +125,30 @@ def test_the_same_configuration_gives_the_same_answers(tmp_path):
     assert all((a.weights()[k] == b.weights()[k]).all() for k in a.weights())
     other = run_folds('clothing', replace(cfg, seed=1), tmp_path/'c')
     assert not set(other.predictions('test').ids) == set(a.predictions('test').ids)
+
+
+@pytest.mark.filterwarnings('ignore:not every class')
+def test_what_cannot_be_told_apart_or_held_out_is_refused_in_words_of_photos(tmp_path):
+    with pytest.raises(DataError, match='one class only, laces: a classifier needs two'):
+        prepare(own(own_photos(tmp_path/'a', laces=8)))
+    folder = own_photos(tmp_path/'b', laces=4, zip=4)
+    photos = [f.relative_to(folder) for f in sorted(folder.rglob('*.png'))]
+    table = pd.DataFrame(dict(file=photos, label=[f.parent.name for f in photos], sender_id='ann'))
+    table.to_csv(folder/'t.csv', index=False)
+    with pytest.warns(UserWarning, match='names 1 contributor in sender_id'): load_csv(folder/'t.csv', size=32)
+    with pytest.raises(DataError, match='photos of 1 contributor, and 3 folds by contributor need 3'):
+        prepare(own(folder/'t.csv'))
+
+
+def test_a_photo_with_two_labels_is_said_in_the_notes(tmp_path):
+    folder = own_photos(tmp_path/'a', laces=4, zip=4)
+    shutil.copy(sorted((folder/'laces').iterdir())[0], folder/'zip'/'copy.png')
+    (said,) = [n for n in photo_folds._about(photos_of(own(folder))) if 'the same photo' in n]
+    assert 'zip/copy.png (two labels: laces, zip)' in said
+
+
+def test_a_fold_on_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
+    def full(*args): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(photo_folds, 'save_weights', full)
+    with pytest.raises(OSError, match='fold 0 cannot be written .*No space left.*free some space'):
+        photo_folds._keep_fold(tmp_path, 0, None, None, {})

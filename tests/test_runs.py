@@ -1,5 +1,5 @@
 """Runs under stress: killed, interrupted, started twice, on a full disk, damaged, from another version."""
-import errno, json, math, os, random, shutil, signal, subprocess, sys, time
+import errno, hashlib, json, math, os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -231,8 +231,10 @@ def test_what_a_crash_after_the_rename_leaves_behind_is_not_resumed(tmp_path, mo
     with start_run('demo', CFG, tmp_path) as d: assert not d.resumed and not d.checkpoint.exists()
 
 def test_a_draft_without_its_note_starts_afresh(tmp_path):
-    with start_run('demo', CFG, tmp_path) as d: d.checkpoint.write_text('whose?'); (d.path/'draft.json').write_text('{"na')
-    with start_run('demo', CFG, tmp_path) as d: assert not d.resumed and not d.checkpoint.exists()
+    for note in ('{"na', '{"name": 5}', '[1]', '['*100_000):
+        with start_run('demo', CFG, tmp_path) as d: d.checkpoint.write_text('whose?'); (d.path/'draft.json').write_text(note)
+        assert unfinished(tmp_path).empty
+        with start_run('demo', CFG, tmp_path) as d: assert not d.resumed and not d.checkpoint.exists()
 
 def test_names_are_unique_and_the_latest_run_is_found(tmp_path):
     made = [finished(tmp_path) for _ in range(11)]
@@ -407,7 +409,10 @@ def test_results_by_lab_name(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match='no published results at'): read_results('closures')
 
 def test_numbers_only(tmp_path):
-    with pytest.raises(ValueError, match="column 'seed' holds whole numbers only"): table(finished(tmp_path, CFG | dict(seed='seven')))
+    with pytest.raises(ValueError, match="config.seed is 'seven' and no whole number"): start_run('demo', CFG | dict(seed='seven'), tmp_path)
+    (file,) = publish(finished(tmp_path), tmp_path/'results')
+    file.write_text(pd.read_csv(file, dtype=str).assign(seed='seven').to_csv(index=False))
+    with pytest.raises(ValueError, match="column 'seed' holds whole numbers only"): read_results(file)
     with pytest.raises(ValueError, match='metrics.n is a dict'): check_metrics(dict(test={}, n=5))
 
 def test_paths_of_this_machine_are_not_published(tmp_path):
@@ -416,3 +421,25 @@ def test_paths_of_this_machine_are_not_published(tmp_path):
 def test_importing_runs_does_not_import_torch():
     code = "import sys, fashion_lab.runs; assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    import torch
+    run = finished(tmp_path, weights=dict(a=torch.tensor([1., float('nan')])))
+    with pytest.raises(RunError, match='values that are not finite in a'): run.weights()
+
+
+def test_what_is_not_of_its_kind_stops_no_listing(tmp_path):
+    good, bad = finished(tmp_path), finished(tmp_path, CFG | dict(seed=9))
+    for name, content in (('config.json', dict(variant=bad.variant, seed='a')), ('config.json', {}),
+                          ('environment.json', dict(versions='new'))):
+        before = (bad.path/'run.json').read_text(), (bad.path/name).read_text()
+        text = json.dumps(content)
+        (bad.path/name).write_text(text)
+        info = json.loads(before[0])
+        info['files'][name] = dict(bytes=len(text), sha256=hashlib.sha256(text.encode()).hexdigest())
+        (bad.path/'run.json').write_text(json.dumps(info))
+        with pytest.warns(UserWarning, match=f'left out: {name} of run'): assert all_runs(tmp_path) == [good]
+        (bad.path/'run.json').write_text(before[0])
+        (bad.path/name).write_text(before[1])
+    assert all_runs(tmp_path) == [good, bad]

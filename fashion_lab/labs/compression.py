@@ -23,7 +23,7 @@ from torch import nn
 from ..cards import Cards, Method, verdict_table
 from ..codebooks import TieWeights, read_books, save_shared, share_weights, with_shared
 from ..compute import count_params, hand_macs
-from ..core import environment, one_of, pick_device, runs_dir, set_seed, whole_number
+from ..core import environment, one_of, pick_device, number_of_seeds, runs_dir, set_seed, whole_number
 from ..distill import Distillation, taught_loaders, teacher_logits
 from ..evaluate import Predictions, metrics, paired_seeds
 from ..export import OnnxNet, quantise_alike, to_onnx
@@ -157,7 +157,7 @@ def configs(
     "The runs that make up a profile."
     one_of(profile, PROFILES, 'profile')
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
-    n = (3 if profile == 'full' else 1) if seeds is None else whole_number(seeds, 'seeds')
+    n = number_of_seeds(seeds, 3 if profile == 'full' else 1)
     chosen = METHODS.chosen(variants, dict(smoke=SMOKE, quick=QUICK, full=METHODS.names)[profile])
     source = source or dict(smoke='synthetic', full='real').get(profile) or ('real' if at_hand('fashion_mnist', changes.get('data_path')) else 'synthetic')
     out = [_config(m, profile, source, s, changes) for s in range(n) for m in chosen]

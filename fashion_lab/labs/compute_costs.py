@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from ..compute import conv_macs, cross_check, latency, layer_table, linear_macs, named_model, totals
-from ..core import environment, one_of, pick_device, progress, set_seed, whole_number
+from ..core import environment, number_of_seeds, one_of, pick_device, progress, set_seed, whole_number
 from ..explorer import Explorer
 from . import closures, clothing, fashion_mnist
 from ..models import CustomCNN, backbone_card
@@ -371,7 +371,7 @@ def configs(
     one_of(profile, PROFILES, 'profile')
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
     chosen = [variants] if isinstance(variants, str) else variants or (SMALL if profile == 'smoke' else NETWORKS)
-    return [Config(**{**dict(variant=network(v).name, seed=s, profile=profile), **_MEASURE[profile], **changes}) for s in range(1 if seeds is None else whole_number(seeds, 'seeds')) for v in chosen]
+    return [Config(**{**dict(variant=network(v).name, seed=s, profile=profile), **_MEASURE[profile], **changes}) for s in range(number_of_seeds(seeds)) for v in chosen]
 
 def prepare(cfg:Config):
     "Find the device and build the network before anything is measured."

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['SETS', 'DRAWN', 'LAB', 'FLAGSHIP', 'PROFILES', 'PROTOCOLS', 'LEAK_SETS', 'METHODS', 'VARIANTS', 'PROFILE_CHANGES',
-           'SEEDS', 'CROWDS', 'MEASURES', 'CAPTIONS', 'open_set', 'noted', 'unusable', 'Remembered', 'at_hand',
-           'reduced', 'pictures', 'title_of', 'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance', 'plot_balance',
-           'files_of', 'sizes', 'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders', 'Method',
-           'Config', 'configs', 'whole_senders', 'photos', 'photos_of', 'senders', 'features_of', 'prepare', 'deal',
-           'exposure', 'out_of_fold', 'measure', 'run', 'crowd_sizes', 'price', 'comparison', 'flattery',
-           'significance', 'data_title', 'chosen', 'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser',
-           'predicted_by', 'browse']
+           'SEEDS', 'CROWDS', 'MEASURES', 'CAPTIONS', 'open_set', 'noted', 'same_photos', 'unusable', 'Remembered',
+           'at_hand', 'reduced', 'pictures', 'title_of', 'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance',
+           'plot_balance', 'files_of', 'sizes', 'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders',
+           'Method', 'Config', 'configs', 'whole_senders', 'photos', 'photos_of', 'senders', 'check_classes',
+           'grouped_folds', 'features_of', 'prepare', 'deal', 'exposure', 'out_of_fold', 'measure', 'run',
+           'crowd_sizes', 'price', 'comparison', 'flattery', 'significance', 'data_title', 'chosen', 'plot_leak',
+           'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse']
 
 # %% ../../nbs/labs/01_data_prep.ipynb #29542c2c
 import base64, functools, html, io, warnings
@@ -23,13 +23,14 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ..core import Timer, environment, one_of, pick_device, runs_dir, set_seed
+from ..core import Timer, environment, number_of_seeds, one_of, pick_device, runs_dir, set_seed
 from ..data import CARDS, DataError, ImageTable, MissingData, card, load_fashion_mnist
 from ..draw_facades import FACADE_CLASSES, FACADE_COLOURS, colour_mask
 from ..evaluate import Predictions, align, bootstrap_replicates, holm, metrics, paired_seeds
 from ..explorer import Explorer
 from ..items import THUMB, duplicates, fingerprints, group_folds, image_stats, label_counts, photo_stats
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
+from ..photos import DecodedCache
 from ..photo_sets import PhotoSet, config_of_same_data, data_id_of, find_photos, identify, load_photos
 from ..runs import Run, all_runs, as_runs, report_folder, start_run, table
 
@@ -61,7 +62,28 @@ def noted(
         warnings.simplefilter('always')
         s = load(*args, **kwargs)
     said = dict.fromkeys(f'{w.message}.' for w in heard if issubclass(w.category, UserWarning))
-    return replace(s, notes=(*s.notes, *said), drawer=s.drawer and Remembered(s.drawer))
+    return replace(s, notes=(*s.notes, *said, *same_photos(s)), drawer=s.drawer and Remembered(s.drawer))
+
+def same_photos(
+    s,           # a `PhotoSet`
+    shown:int=3, # how many of them are named
+)->list:         # of one sentence, or none; nothing is said of a published set, and of drawings
+    "What to say of files with the same content: copies in training and held-out folds flatter, and two labels are one too many."
+    if s.source != 'real' or s.published or 'path' not in s.items: return []
+    t = s.items.assign(digest=DecodedCache(s.size).digests(s.items.path.tolist(), s.root))
+    again = t[(t.digest != '') & t.digest.duplicated(keep=False)]
+    if again.empty: return []
+    copies = [_copies_in_words(g) for _, g in again.groupby('digest', sort=False)]
+    copies.sort(key=lambda text: 'two labels' not in text)
+    named = '; '.join(copies[:shown])
+    if len(copies) > shown: named += f'; and {len(copies) - shown:,} more'
+    return [f"{s.name} has the same photo more than once: {named}. Keep one of each."]
+
+def _copies_in_words(g): # the rows of one photo
+    text = ' and '.join(g.id.head(3))
+    if 'class' in g and g['class'].nunique() > 1: return f"{text} (two labels: {', '.join(g['class'].unique())})"
+    if g.split.nunique() > 1: return f"{text} (in {' and '.join(g.split.unique())})"
+    return text
 
 def unusable(
     s,       # a `PhotoSet`
@@ -72,6 +94,7 @@ def unusable(
     named = '; '.join(f"{f} {why.split('; ')[0]}" for f, why in zip(p.file[:shown], p.problem))
     return [f"{len(p):,} not used: {named}" + (f'; and {len(p) - shown:,} more.' if len(p) > shown else '.')] if len(p) else []
 
+# %% ../../nbs/labs/01_data_prep.ipynb #0fa6db47
 class Remembered:
     "A drawer that draws every picture once."
     def __init__(self, drawer): self.drawer, self.made = drawer, {}
@@ -395,14 +418,13 @@ def configs(
 )->list:                   # of `Config`, whole seeds one after another
     "The runs that make up a profile."
     one_of(profile, PROFILES, 'profile')
-    if seeds is not None and (isinstance(seeds, bool) or int(seeds) != seeds or seeds < 1): raise ValueError(f"seeds must be a whole number of at least 1, got {seeds!r}")
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
     variants = [one_of(v, VARIANTS, f'variant of {LAB}') for v in ([variants] if isinstance(variants, str) else variants or VARIANTS)]
     names = [one_of(d, LEAK_SETS, 'data') for d in ([data] if isinstance(data, str) else data or LEAK_SETS)]
     usual = PROFILE_CHANGES[profile]
     protocols = [protocol] if protocol else [usual['protocol']] if 'protocol' in usual else list(PROTOCOLS)
     out = []
-    for s in range(seeds or SEEDS[profile]):
+    for s in range(number_of_seeds(seeds, SEEDS[profile])):
         for d in names:
             taken = source or usual.get('source') or ('real' if profile == 'full' or at_hand(d, changes.get('data_path')) else 'synthetic')
             drawn = dict(limit=600, size=128) if taken == 'synthetic' and profile != 'smoke' else {}
@@ -453,6 +475,29 @@ def senders(
     if alone: return np.arange(len(s))
     raise DataError(f"the photos of {s.name} do not say who sent them: give a table with a column sender_id")
 
+def check_classes(
+    s:PhotoSet, # photos
+):
+    "A `DataError` where there is nothing to tell apart."
+    present = [c for k, c in enumerate(s.classes) if (s.labels == k).any()]
+    if len(present) < 2:
+        raise DataError(f"{s.name} has one class only, {', '.join(present)}: a classifier needs two classes at least; "
+                        "add photos of another one")
+
+def grouped_folds(
+    s:PhotoSet,   # photos
+    n:int,        # folds
+    seed:int,     # 0 or more
+    who=None,     # (N,) whose photos stay together; `None` deals single photos
+)->np.ndarray:    # (N,) int64, the fold of every photo
+    "`items.group_folds` of photos by contributor; a `DataError` where there are fewer contributors than folds."
+    people = n if who is None else len(np.unique(who))
+    if people < n:
+        raise DataError(f"{s.name} has photos of {people} contributor{'s'*(people > 1)}, and {n} folds by contributor "
+                        f"need {n} at least: add photos of other people, give fewer folds, or choose random folds")
+    labels = np.array(s.classes, object)[s.labels] # names, for warnings
+    return group_folds(s.items, n, who, labels, seed)
+
 # %% ../../nbs/labs/01_data_prep.ipynb #3f11b0cf
 @functools.lru_cache(maxsize=8)
 def _features(data, source, limit, size, data_path, protocol, name, device, data_id): # the last only tells whether the photos have changed
@@ -474,7 +519,10 @@ def features_of(
 
 def prepare(cfg:Config):
     "Find device, photos and weights of a configuration before anything is computed; raises what is missing."
-    pick_device(cfg.device); senders(photos_of(cfg))
+    pick_device(cfg.device)
+    s = photos_of(cfg)
+    check_classes(s)
+    deal(s, cfg)
     if cfg.protocol == 'pixels': return
     from fashion_lab.models import packaged_file
     packaged_file(cfg.backbone)
@@ -489,7 +537,7 @@ def deal(
     group = {'random-folds': None, 'sender-folds': who, 'shuffled-senders': np.random.default_rng(cfg.seed).permutation(who)}[cfg.variant]
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
-        fold = group_folds(s.items, cfg.folds, group, s.labels, cfg.seed)
+        fold = grouped_folds(s, cfg.folds, cfg.seed, group)
     return fold, list(dict.fromkeys(str(w.message) for w in heard))
 
 def exposure(
@@ -625,7 +673,10 @@ def significance(
     if not rows: raise ValueError(f"significance needs {baseline} and another variant on the same data" + (", with at least two seeds" if isinstance(runs, pd.DataFrame) else ''))
     out = pd.DataFrame(rows)
     out['p_holm'] = out.groupby('over').p_value.transform(holm)
-    out['verdict'] = np.where(out.p_holm.isna(), 'one seed', np.where(out.p_holm >= .05, 'no difference shown', np.where(out.difference > 0, 'flatters', 'lower')))
+    # no test: a single run, or seeds that all say the same, which are no repetitions
+    conditions = [out.p_holm.isna() & (out.n > 1), out.p_holm.isna(), out.p_holm >= .05, out.difference > 0]
+    words = ['no spread', 'one seed', 'no difference shown', 'flatters']
+    out['verdict'] = np.select(conditions, words, 'lower')
     return out[['data', 'source', 'protocol', 'variant', 'over', 'n', 'difference', 'low', 'high', 'p_holm', 'verdict']]
 
 # %% ../../nbs/labs/01_data_prep.ipynb #e3766785

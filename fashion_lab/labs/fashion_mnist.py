@@ -22,7 +22,7 @@ from PIL import Image
 from torch import nn
 
 from ..cards import Cards, Method, verdict_table
-from ..core import environment, is_interactive, one_of, pick_device, set_seed
+from ..core import environment, is_interactive, number_of_seeds, one_of, pick_device, set_seed
 from ..data import ImageTable, load_fashion_mnist, read_image
 from ..evaluate import Predictions, accuracy, compare, metrics, paired_seeds, per_class
 from ..loaders import Augment, table_loaders
@@ -160,19 +160,19 @@ def configs(
     "The runs that make up a profile."
     one_of(profile, PROFILES, 'profile')
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
-    if seeds is not None and (isinstance(seeds, bool) or int(seeds) != seeds or seeds < 1): raise ValueError(f"seeds must be a whole number of at least 1, got {seeds!r}")
+    n_fast, n_published = number_of_seeds(seeds, 3 if profile == 'full' else 1), number_of_seeds(seeds)
     if variants is not None: variants = [m.name for m in METHODS.chosen(variants)]
     out = []
     if protocol != 'as-published':
         names = variants or (QUICK if profile != 'full' else METHODS.names)
         out += [Config(**{'variant': v, 'seed': s, 'profile': profile, **METHODS.card(v).changes, **PROFILE_CHANGES[profile].get(v, {}), **PROFILE_CHANGES[profile].get('*', {}), **changes})
-                for s in range(seeds or (3 if profile == 'full' else 1)) for v in names]
+                for s in range(n_fast) for v in names]
     if profile == 'full' and protocol != 'fast' or protocol == 'as-published':
         wrong = [v for v in variants or () if v not in PUBLISHED_VARIANTS]
         if wrong and protocol == 'as-published': raise ValueError(f"{wrong[0]!r} was not published; the as-published protocol has {', '.join(PUBLISHED_VARIANTS)}")
         limits = PROFILE_CHANGES['smoke']['*'] if profile == 'smoke' else {}
         out += [Config(**{'variant': v, 'seed': s, 'profile': profile, **AS_PUBLISHED, **PUBLISHED_VARIANTS[v], **limits, **changes})
-                for s in range(seeds or 1) for v in PUBLISHED_VARIANTS if variants is None or v in variants]
+                for s in range(n_published) for v in PUBLISHED_VARIANTS if variants is None or v in variants]
     return out
 
 QUICK = ['LogisticBaseline', 'FashionCNN', 'augmentation', 'AlternativeCNN']

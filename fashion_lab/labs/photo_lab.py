@@ -15,13 +15,14 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..cards import Cards, verdict_table
-from ..core import atomic_path, one_of, whole_number, free_paths, pick_device
+from ..core import atomic_path, number_of_seeds, one_of, free_paths, pick_device
 from ..data import DataError, MissingData
 from ..evaluate import holm, per_class, right_when
 from .data_prep import at_hand, flattery, pictures, plot_balance, plot_set, data_title
 from .photo_folds import PROFILES, PROTOCOLS, Config, Fold, config_of, photos_of_run, prepare, run_fold, run_folds, validation_score
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page, answer_row, no_answer
-from ..runs import Run, as_runs, of_one_data_set, report_folder, runs_for_answers, table
+from ..photos import FITS
+from ..runs import Run, RunError, as_runs, of_one_data_set, report_folder, runs_for_answers, table
 from ..transfer import Recipe, classify, rebuilt
 
 # %% ../../nbs/labs/03b_photo_lab.ipynb #b7f0adec
@@ -79,7 +80,8 @@ def shown_run(
     def rank(item):
         position, run = item
         c = run.config
-        return c['protocol'] == 'sender-folds', run.metrics['n']['test'], run.variant == flagship, -c['seed'], position
+        grouped, n = c.get('protocol') == 'sender-folds', run.metrics['n'].get('test', 0)
+        return grouped, n, run.variant == flagship, -(c.get('seed') or 0), position
     return max(enumerate(runs), key=rank)[1]
 
 def figures(
@@ -168,14 +170,20 @@ def answers(
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not paths: raise ValueError("predict needs at least one photo, got an empty list")
     cfg, p = config_of(run), run.predictions('test')
+    fit = _fit_of(run)
     net, device = rebuilt(cfg.recipe, p.classes, run.weights()), pick_device(str(device))
     def answer(path):
-        pixels, notes = decode(path, cfg.recipe.size, run.extra.get('fit', 'crop'))
-        probs = classify(net, pixels[None], None, cfg.recipe.mirror, device, cfg.recipe.bf16)[0]
+        pixels, notes = decode(path, cfg.recipe.size, fit)
+        probs = classify(net, pixels[None], None, cfg.recipe.mirror, device, bf16=False)[0] # the same on every processor, and in exported files
         notes = [*notes, f'of held-out photographs with answers about as sure, {right_when(p, probs.max()):.0%} were right']
         if heat is not None: notes.append(f'heat map: {_draw_heat(net, pixels, int(probs.argmax()), path, heat)}')
         return answer_row(path, p.classes, probs, notes)
     return pd.DataFrame([_answer_or_error(answer, Path(path)) for path in paths])
+
+def _fit_of(run): # how its photographs got to their size; `RunError` where nobody knows that
+    fit = run.extra.get('fit', 'crop')
+    if isinstance(fit, str) and fit in FITS: return fit
+    raise RunError(f"extra.json of run {run.name} is damaged: its fit is {fit!r}, and not one of {', '.join(FITS)}; run it again")
 
 def _answer_or_error(answer, path): # a row
     try: return answer(path)
@@ -223,7 +231,7 @@ class PhotoLab:
         "The runs that make up a profile."
         one_of(profile, PROFILES, 'profile')
         if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
-        n = 1 if seeds is None else whole_number(seeds, 'seeds')
+        n = number_of_seeds(seeds)
         usual = self.quick if profile != 'full' else [m.name for m in self.methods if not m.internet]
         taken = source or ('synthetic' if profile == 'smoke' else 'real' if profile == 'full' or at_hand(self.name, changes.get('data_path')) else 'synthetic')
         dealt = PROTOCOLS if profile == 'full' else PROTOCOLS[:1]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..cards import Cards, Method, verdict_table
-from ..core import atomic_path, environment, one_of, pick_device, whole_number, free_paths, printable
+from ..core import atomic_path, environment, number_of_seeds, one_of, pick_device, whole_number, free_paths, printable
 from ..data import DataError, MissingData, read_image
 from .data_prep import at_hand, noted
 from .photo_folds import PROFILES
@@ -171,7 +171,8 @@ def configs(
     **changes,             # fields of `Config` for every run: device, data_path, ...
 )->list:                   # of `Config`, whole seeds one after another
     "The runs that make up a profile."
-    one_of(profile, PROFILES, 'profile'); n = 1 if seeds is None else whole_number(seeds, 'seeds')
+    one_of(profile, PROFILES, 'profile')
+    n = number_of_seeds(seeds)
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
     usual = dict(smoke=['unet', 'plain'], quick=['unet'], full=[m.name for m in METHODS if protocol in (None, m.config.get('protocol', 'reduced'))])[profile]
     own = not is_facades(path := changes.get('data_path'))
@@ -347,7 +348,7 @@ def predict(
         image, notes = read_image(path)
         pixels = np.asarray(image.convert('RGB'))
         high, wide = pixels.shape[:2]
-        out = segment_photo(net, pixels, short or cfg.size, mirror=cfg.recipe.mirror, device=device, bf16=cfg.recipe.bf16)
+        out = segment_photo(net, pixels, short or cfg.size, mirror=cfg.recipe.mirror, device=device, bf16=False) # the same on every processor, and in exported files
         mask, over = free_paths(folder, path.stem, 'mask', 'overlay')
         save_mask(out.mask, mask, colours)
         with atomic_path(over) as tmp: Image.fromarray(overlay_mask(pixels, out.mask, colours, opacity)).save(tmp)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..cards import Cards, Method, verdict_table
-from ..core import environment, one_of, pick_device, set_seed, whole_number, free_paths, output_file, printable
+from ..core import environment, one_of, pick_device, set_seed, whole_number, number_of_seeds, free_paths, output_file, printable
 from ..data import DataError, MissingData
 from ..evaluate import right_when
 from .data_prep import at_hand, flattery, noted, unusable
@@ -127,7 +127,7 @@ def configs(
     "The runs that make up a profile."
     one_of(profile, PROFILES, 'profile')
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
-    n = (3 if profile == 'full' else 1) if seeds is None else whole_number(seeds, 'seeds')
+    n = number_of_seeds(seeds, 3 if profile == 'full' else 1)
     chosen = METHODS.chosen(variants, None if profile == 'full' else QUICK)
     taken = source or ('synthetic' if profile == 'smoke' else 'real' if profile == 'full' or at_hand(LAB, changes.get('data_path')) else 'synthetic')
     def one(m, seed):

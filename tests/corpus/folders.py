@@ -190,8 +190,8 @@ SOURCES = {
     'one photo of a class': Source(
         dict(coat=6, hat=6, scarf=1), Photos(dict(coat=6, hat=6, scarf=1), run_refuses=('scarf',))
     ),
-    'one photo per class': Source(dict(coat=1, hat=1), Photos(dict(coat=1, hat=1), run_refuses=('photo',))),
-    'three photos': Source(dict(coat=2, hat=1), Photos(dict(coat=2, hat=1), run_refuses=('photo',))),
+    'one photo per class': Source(dict(coat=1, hat=1), Photos(dict(coat=1, hat=1), run_refuses=('photo|items',))),
+    'three photos': Source(dict(coat=2, hat=1), Photos(dict(coat=2, hat=1), run_refuses=('photo|items',))),
     'an empty class': Source(empty_class, Photos(TWO, said=('dress',))),
     'a class whose photos are all broken': Source(
         TWO | {f'dress/{k}.jpg': BAD for k in range(3)},
