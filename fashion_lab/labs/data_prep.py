@@ -8,9 +8,9 @@ __all__ = ['SETS', 'DRAWN', 'LAB', 'FLAGSHIP', 'PROFILES', 'PROTOCOLS', 'LEAK_SE
            'at_hand', 'reduced', 'pictures', 'title_of', 'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance',
            'plot_balance', 'files_of', 'sizes', 'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders',
            'Method', 'Config', 'configs', 'whole_senders', 'photos', 'photos_of', 'senders', 'check_classes',
-           'grouped_folds', 'features_of', 'prepare', 'deal', 'exposure', 'out_of_fold', 'measure', 'run',
-           'crowd_sizes', 'price', 'comparison', 'flattery', 'significance', 'data_title', 'chosen', 'plot_leak',
-           'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse']
+           'check_contributors', 'grouped_folds', 'features_of', 'prepare', 'deal', 'exposure', 'out_of_fold',
+           'measure', 'run', 'crowd_sizes', 'price', 'comparison', 'flattery', 'significance', 'data_title', 'chosen',
+           'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse']
 
 # %% ../../nbs/labs/01_data_prep.ipynb #29542c2c
 import base64, functools, html, io, warnings
@@ -484,6 +484,17 @@ def check_classes(
         raise DataError(f"{s.name} has one class only, {', '.join(present)}: a classifier needs two classes at least; "
                         "add photos of another one")
 
+def check_contributors(
+    s:PhotoSet, # photos
+    n:int,      # folds
+    who,        # (N,) who sent each photo
+):
+    "A `DataError` where there are fewer contributors than folds."
+    people = len(np.unique(who))
+    if people < n:
+        raise DataError(f"{s.name} has photos of {people} contributor{'s'*(people > 1)}, and {n} folds by contributor "
+                        f"need {n} at least: add photos of other people, give fewer folds, or choose random folds")
+
 def grouped_folds(
     s:PhotoSet,   # photos
     n:int,        # folds
@@ -491,10 +502,7 @@ def grouped_folds(
     who=None,     # (N,) whose photos stay together; `None` deals single photos
 )->np.ndarray:    # (N,) int64, the fold of every photo
     "`items.group_folds` of photos by contributor; a `DataError` where there are fewer contributors than folds."
-    people = n if who is None else len(np.unique(who))
-    if people < n:
-        raise DataError(f"{s.name} has photos of {people} contributor{'s'*(people > 1)}, and {n} folds by contributor "
-                        f"need {n} at least: add photos of other people, give fewer folds, or choose random folds")
+    if who is not None: check_contributors(s, n, who)
     labels = np.array(s.classes, object)[s.labels] # names, for warnings
     return group_folds(s.items, n, who, labels, seed)
 
@@ -522,7 +530,8 @@ def prepare(cfg:Config):
     pick_device(cfg.device)
     s = photos_of(cfg)
     check_classes(s)
-    deal(s, cfg)
+    who = senders(s)
+    if cfg.variant != 'random-folds': check_contributors(s, cfg.folds, who)
     if cfg.protocol == 'pixels': return
     from fashion_lab.models import packaged_file
     packaged_file(cfg.backbone)
