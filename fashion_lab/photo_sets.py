@@ -1034,15 +1034,10 @@ def _identifying_rows(s, with_split)->list: # of lists of text: what the table s
     if with_split: columns.append('split')
     return items[columns].astype(str).to_numpy(object).tolist()
 
-def _file_digests(s, columns=_FILE_COLUMNS)->list: # of lists of text: the digests of each item's files
+def _file_digests(s, columns=_FILE_COLUMNS)->list: # of lists of text: the digests of each item's files; '' for one that cannot be read, which loading will name
     items = s.items[s.items.same] if s.kind == 'pairs' and 'same' in s.items else s.items
     columns = [c for c in columns if c in items]
-    digests = np.array([DecodedCache(s.size).digests(items[c].tolist(), s.root) for c in columns], object).T
-    unread = [name for name, digest in zip(items[columns].to_numpy(object).ravel(), digests.ravel()) if not digest]
-    if unread:
-        raise DataError(f"{s.name} cannot be identified: {listed(unread, 3)} cannot be read; restore them, or leave "
-                        "them out")
-    return digests.tolist()
+    return np.array([DecodedCache(s.size).digests(items[c].tolist(), s.root) for c in columns], object).T.tolist()
 
 def _published_digest(s)->str: # of ids, classes and groups, and of the masks; photos are published at several sizes, so they do not count
     rows = _identifying_rows(s, False)
