@@ -495,6 +495,7 @@ def check_contributors(
         raise DataError(f"{s.name} has photos of {people} contributor{'s'*(people > 1)}, and {n} folds by contributor "
                         f"need {n} at least: add photos of other people, give fewer folds, or choose random folds")
 
+# %% ../../nbs/labs/01_data_prep.ipynb #517286cc
 def grouped_folds(
     s:PhotoSet,   # photos
     n:int,        # folds
