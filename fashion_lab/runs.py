@@ -611,7 +611,7 @@ def runs_for_answers(
         runs = [r for r in runs if r.data_id == data_id]
         if not runs: raise FileNotFoundError(f"no trained network of {lab} on {data_id or 'the published data'} in {root or runs_dir()}; there are some on {named}")
     if runs: return runs
-    raise FileNotFoundError(f"no trained network of {lab} in {root or runs_dir()}: run `fashion_lab run {lab} --profile quick` first")
+    raise FileNotFoundError(f"no trained network of {lab} in {root or runs_dir()}: run `fashion_lab run {lab} --profile quick` first, or `make lab`")
 
 def of_one_data_set(
     runs, # a list of `Run`
