@@ -19,7 +19,7 @@ lab: setup  ## every lab's quick profile, on real data where it is found; a line
 	@$(BIN)/fashion_lab tour
 
 test: setup  ## everything that CI runs
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests -n auto --dist loadfile
 
 prepare: setup  ## after editing notebooks: export, clean, and renew README.md
 	@$(BIN)/nbdev_export

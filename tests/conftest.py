@@ -10,8 +10,11 @@ from shell import shell
 
 ROOT = Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-# pytest is one process: it gets all cores. Notebooks run in one process per core, with one thread each (test_repository.py).
-os.environ.setdefault('OMP_NUM_THREADS', str(CORES))
+# `make test` starts a pytest process per core (pytest-xdist), each with one thread; a single process gets all cores.
+# Notebooks run in processes of their own (test_repository.py): on the core of the one that waits for them, or on all.
+PARALLEL = 'PYTEST_XDIST_WORKER' in os.environ
+os.environ.setdefault('OMP_NUM_THREADS', '1' if PARALLEL else str(CORES))
+NOTEBOOKS_AT_A_TIME = 1 if PARALLEL else CORES
 NOT_SOURCES = shutil.ignore_patterns('.git', '.venv', '_docs', '_proc', 'runs', 'build', 'dist', '*.egg-info', '__pycache__', '.*_cache', '.hypothesis',
                                      '.benchmarks', '.ipynb_checkpoints', '.last_checked')
 NOTEBOOK_TIMES = pytest.StashKey()
@@ -29,6 +32,15 @@ def find_fashion_mnist():
 
 
 def pytest_configure(config): config.stash[NOTEBOOK_TIMES] = {}
+
+
+def pytest_sessionfinish(session):
+    "A worker hands the times of its notebooks to the process that prints the summary."
+    if PARALLEL: session.config.workeroutput['notebooks'] = session.config.stash[NOTEBOOK_TIMES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error): node.config.stash[NOTEBOOK_TIMES].update(getattr(node, 'workeroutput', {}).get('notebooks', {}))
 
 
 def pytest_report_header(config):

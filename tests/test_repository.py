@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CORES, NOT_SOURCES, NOTEBOOK_TIMES, ROOT, find_fashion_mnist
+from conftest import NOT_SOURCES, NOTEBOOK_TIMES, NOTEBOOKS_AT_A_TIME, ROOT, find_fashion_mnist
 from packaging.requirements import Requirement
 
 sys.path.insert(0, str(ROOT/'tools'))
@@ -166,12 +166,12 @@ def execute(notebook, project, flags):
 
 @pytest.fixture(scope='session')
 def executed(request, tmp_path_factory):
-    "Futures of all notebooks that this session tests: as many processes as cores, the labs first, because they take longest."
+    "Futures of all notebooks that this session tests, the labs first, because they take longest."
     project = tmp_path_factory.mktemp('notebooks')/'copy'
     shutil.copytree(ROOT, project, ignore=NOT_SOURCES)
     wanted = [i.callspec.params['notebook'] for i in request.session.items if getattr(i, 'originalname', '') == 'test_notebook_runs']
     flags = 'data' if find_fashion_mnist()[0] else ''
-    with ThreadPoolExecutor(CORES) as pool:
+    with ThreadPoolExecutor(NOTEBOOKS_AT_A_TIME) as pool:
         yield project, contents(project), flags, {n: pool.submit(execute, n, project, flags) for n in sorted(wanted, reverse=True)}
         pool.shutdown(cancel_futures=True)
 

@@ -483,8 +483,8 @@ def test_a_written_code_that_no_mask_can_have_is_refused(names, keys, said):
 
 
 def test_neither_a_mask_nor_an_overlay_is_written_over(tmp_path):
-    from fashion_lab.labs.segmentation import _free
-    assert [f.name for f in _free(tmp_path, 'house', 'mask', 'overlay')] == ['house-mask.png', 'house-overlay.png']
+    from fashion_lab.core import free_paths
+    assert [f.name for f in free_paths(tmp_path, 'house', 'mask', 'overlay')] == ['house-mask.png', 'house-overlay.png']
     (tmp_path/'house-overlay.png').touch()                                  # its mask was moved away
     (tmp_path/'house-mask-2.png').touch()
-    assert [f.name for f in _free(tmp_path, 'house', 'mask', 'overlay')] == ['house-mask-3.png', 'house-overlay-3.png']
+    assert [f.name for f in free_paths(tmp_path, 'house', 'mask', 'overlay')] == ['house-mask-3.png', 'house-overlay-3.png']
