@@ -466,7 +466,7 @@ def test_mcnemar_agrees_with_statsmodels_and_binomial(p, seed):
     assert m['difference'] == pytest.approx(ev.accuracy(p) - ev.accuracy(q)) and m['n'] == len(p)
 
 
-@pytest.mark.parametrize('metric', ['accuracy', 'macro_f1', 'log_loss', 'macro_auc', lambda p: float(p.confidence.mean())], ids=str)
+@pytest.mark.parametrize('metric', ['accuracy', 'macro_f1', 'log_loss', 'macro_auc', lambda p: float(p.confidence.mean())], ids=['accuracy', 'macro_f1', 'log_loss', 'macro_auc', 'a function'])
 def test_paired_bootstrap_turns_round_with_its_models(metric):
     p, q = make(300), make(300, model=1, skill=1.5)
     a, b = ev.paired_bootstrap(p, q[::-1], metric, 200), ev.paired_bootstrap(q, p, metric, 200)
