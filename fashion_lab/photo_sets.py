@@ -360,13 +360,15 @@ def _without_lost_classes(s, classes):
 def _warn_of_copies(s):
     "Name the photos of a set that hold the same bytes: a split may tear them apart, and they may have two classes."
     copies = s.items.assign(digest=DecodedCache(s.size).digests(s.items.path.tolist(), s.root))
-    copies = copies[copies.duplicated('digest', keep=False)]
+    copies = copies[(copies.digest != '') & copies.duplicated('digest', keep=False)]
     if not len(copies): return
     said = []
     for _, same in copies.groupby('digest', sort=False):
         text = ' = '.join(same.id[:3])
-        if same['class'].nunique() > 1: text += f" (in the classes {', '.join(same['class'].unique())})"
-        elif same.split.nunique() > 1: text += f" (in {', '.join(same.split.unique())})"
+        if same['class'].nunique() > 1:
+            said.insert(0, f"{text} (two labels: {', '.join(same['class'].unique())})")       # the worst are named first
+            continue
+        if same.split.nunique() > 1: text += f" (in {', '.join(same.split.unique())})"
         said.append(text)
     warnings.warn(f"{s.name} holds the same photo under several names: {listed(said, 3)}; keep one of each")
 

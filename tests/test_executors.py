@@ -14,7 +14,8 @@ import sys, toy_lab
 from fashion_lab.sweep import sweep
 root, executor, seconds = sys.argv[1:]
 todo = toy_lab.configs(2, seconds=float(seconds), epochs=4)
-done = sweep(toy_lab.run, todo, toy_lab.LAB, root, executor)
+options = dict(workers=2) if executor == 'processes' else {}
+done = sweep(toy_lab.run, todo, toy_lab.LAB, root, executor, **options)
 print(len(done.runs), len(done.failures), flush=True)
 """
 

@@ -136,7 +136,10 @@ def test_what_cannot_be_told_apart_or_held_out_is_refused_in_words_of_photos(tmp
     table = pd.DataFrame(dict(file=photos, label=[f.parent.name for f in photos], sender_id='ann'))
     table.to_csv(folder/'t.csv', index=False)
     with pytest.warns(UserWarning, match='names 1 contributor in sender_id'): load_csv(folder/'t.csv', size=32)
-    with pytest.raises(DataError, match='photos of 1 contributor, and 3 folds by contributor need 3'):
+    cfg = own(folder/'t.csv')
+    assert 't names one sender for all photographs: folds by sender are folds at random' in dealt(photos_of(cfg), cfg)[1]
+    table.assign(sender_id=['ann', 'bob']*4).to_csv(folder/'t.csv', index=False)
+    with pytest.raises(DataError, match='photos of 2 contributors, and 3 folds by contributor need 3'):
         prepare(own(folder/'t.csv'))
 
 
@@ -144,7 +147,7 @@ def test_a_photo_with_two_labels_is_said_in_the_notes(tmp_path):
     folder = own_photos(tmp_path/'a', laces=4, zip=4)
     shutil.copy(sorted((folder/'laces').iterdir())[0], folder/'zip'/'copy.png')
     (said,) = [n for n in photo_folds._about(photos_of(own(folder))) if 'the same photo' in n]
-    assert 'zip/copy.png (two labels: laces, zip)' in said
+    assert ' = zip/copy.png (two labels: laces, zip)' in said
 
 
 def test_a_fold_on_a_full_disk_says_what_to_do(tmp_path, monkeypatch):

@@ -1,5 +1,5 @@
 """Every lab's network leaves the house: what the file answers is what the lab's network answers, and the example runs without this package."""
-import importlib, json, subprocess, sys
+import hashlib, importlib, json, shutil, subprocess, sys
 
 import numpy as np, pytest, torch
 from PIL import Image
@@ -9,7 +9,7 @@ from fashion_lab.data import read_image
 from fashion_lab.export import OnnxNet, with_pixels
 from fashion_lab.portable import PORTABLE, export_run, portable
 from fashion_lab.registry import LABS
-from fashion_lab.runs import all_runs
+from fashion_lab.runs import Run, all_runs
 from fashion_lab.tiles import segment_photo
 
 
@@ -97,10 +97,17 @@ def test_the_example_segments_as_predict_does(smoke, format, tmp_path):
 
 def test_a_variant_from_elsewhere_does_not_move_the_export(smoke, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = finished(smoke, 'fashion_mnist')
-    run.variant = '/../../../x'
-    files = export_run(run)
-    assert all(f.resolve().is_relative_to(tmp_path) for f in files) and [d.name for d in tmp_path.iterdir()] == ['fashion_mnist-x']
+    folder = tmp_path/'from_elsewhere'
+    shutil.copytree(finished(smoke, 'fashion_mnist').path, folder)
+    config = json.loads((folder/'config.json').read_text()) | dict(variant='/../../../x')
+    text = json.dumps(config).encode()
+    (folder/'config.json').write_bytes(text)
+    info = json.loads((folder/'run.json').read_text()) | dict(variant='/../../../x')
+    info['files']['config.json'] = dict(bytes=len(text), sha256=hashlib.sha256(text).hexdigest())
+    (folder/'run.json').write_text(json.dumps(info))
+    files = export_run(Run(folder))
+    assert all(f.resolve().is_relative_to(tmp_path) for f in files)
+    assert sorted(d.name for d in tmp_path.iterdir()) == ['fashion_mnist-x', 'from_elsewhere']
 
 
 PHOTOS = ['clothing', 'closures', 'segmentation']

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SETS', 'DRAWN', 'LAB', 'FLAGSHIP', 'PROFILES', 'PROTOCOLS', 'LEAK_SETS', 'METHODS', 'VARIANTS', 'PROFILE_CHANGES',
-           'SEEDS', 'CROWDS', 'MEASURES', 'CAPTIONS', 'open_set', 'noted', 'same_photos', 'unusable', 'Remembered',
-           'at_hand', 'reduced', 'pictures', 'title_of', 'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance',
-           'plot_balance', 'files_of', 'sizes', 'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders',
-           'Method', 'Config', 'configs', 'whole_senders', 'photos', 'photos_of', 'senders', 'check_classes',
+           'SEEDS', 'CROWDS', 'MEASURES', 'CAPTIONS', 'open_set', 'noted', 'unusable', 'Remembered', 'at_hand',
+           'reduced', 'pictures', 'title_of', 'kind_of', 'plot_set', 'Jpeg', 'compact', 'balance', 'plot_balance',
+           'files_of', 'sizes', 'colours', 'copies', 'plot_copies', 'facts', 'overview', 'plot_senders', 'Method',
+           'Config', 'configs', 'whole_senders', 'photos', 'photos_of', 'senders', 'check_classes',
            'check_contributors', 'grouped_folds', 'features_of', 'prepare', 'deal', 'exposure', 'out_of_fold',
            'measure', 'run', 'crowd_sizes', 'price', 'comparison', 'flattery', 'significance', 'data_title', 'chosen',
            'plot_leak', 'plot_crowds', 'figures', 'report', 'page', 'Browser', 'predicted_by', 'browse']
@@ -30,7 +30,6 @@ from ..evaluate import Predictions, align, bootstrap_replicates, holm, metrics, 
 from ..explorer import Explorer
 from ..items import THUMB, duplicates, fingerprints, group_folds, image_stats, label_counts, photo_stats
 from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
-from ..photos import DecodedCache
 from ..photo_sets import PhotoSet, config_of_same_data, data_id_of, find_photos, identify, load_photos
 from ..runs import Run, all_runs, as_runs, report_folder, start_run, table
 
@@ -62,28 +61,7 @@ def noted(
         warnings.simplefilter('always')
         s = load(*args, **kwargs)
     said = dict.fromkeys(f'{w.message}.' for w in heard if issubclass(w.category, UserWarning))
-    return replace(s, notes=(*s.notes, *said, *same_photos(s)), drawer=s.drawer and Remembered(s.drawer))
-
-def same_photos(
-    s,           # a `PhotoSet`
-    shown:int=3, # how many of them are named
-)->list:         # of one sentence, or none; nothing is said of a published set, and of drawings
-    "What to say of files with the same content: copies in training and held-out folds flatter, and two labels are one too many."
-    if s.source != 'real' or s.published or 'path' not in s.items: return []
-    t = s.items.assign(digest=DecodedCache(s.size).digests(s.items.path.tolist(), s.root))
-    again = t[(t.digest != '') & t.digest.duplicated(keep=False)]
-    if again.empty: return []
-    copies = [_copies_in_words(g) for _, g in again.groupby('digest', sort=False)]
-    copies.sort(key=lambda text: 'two labels' not in text)
-    named = '; '.join(copies[:shown])
-    if len(copies) > shown: named += f'; and {len(copies) - shown:,} more'
-    return [f"{s.name} has the same photo more than once: {named}. Keep one of each."]
-
-def _copies_in_words(g): # the rows of one photo
-    text = ' and '.join(g.id.head(3))
-    if 'class' in g and g['class'].nunique() > 1: return f"{text} (two labels: {', '.join(g['class'].unique())})"
-    if g.split.nunique() > 1: return f"{text} (in {' and '.join(g.split.unique())})"
-    return text
+    return replace(s, notes=(*s.notes, *said), drawer=s.drawer and Remembered(s.drawer))
 
 def unusable(
     s,       # a `PhotoSet`
