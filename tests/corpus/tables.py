@@ -280,7 +280,7 @@ SOURCES = {
         with_column('sender_id', ['a', 'a', 'b', 'b', 'c', 'c', '', '']),
         Photos(TWO, said=('sender_id|who took|sender',)),
     ),
-    'a sender of all': Source(with_column('sender_id', ['a'] * 8), Photos(TWO, run_refuses=('contributor',))),
+    'a sender of all': Source(with_column('sender_id', ['a'] * 8), Photos(TWO, said=('contributor',))),
     'a sender called like another in capitals': Source(
         with_column('sender_id', ['a', 'A', 'b', 'B', 'c', 'C', 'd', 'D']), Photos(TWO)
     ),
