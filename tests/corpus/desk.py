@@ -43,6 +43,16 @@ class Desk:
         self.folder.mkdir(parents=True)
         os.chdir(self.folder)
 
+    def run_smoke(
+        self,
+        lab,  # its name
+        path,  # a folder or table
+        *more,  # further arguments
+    ) -> Seen:
+        "A lab's smoke profile on somebody's own data, up to the training."
+        where = ['--source', path, '--device', 'cpu', '--out', self.folder / 'runs']
+        return self.command('run', lab, '--profile', 'smoke', *where, *more)
+
     def command(
         self,
         *args,  # as behind `fashion_lab`

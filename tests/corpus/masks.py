@@ -332,18 +332,7 @@ def check_source(source, desk):
         check_page(source.right, desk.command('data', 'facades', '--source', path))
 
     def by_run():
-        seen = desk.command(
-            'run',
-            'segmentation',
-            '--profile',
-            'smoke',
-            '--source',
-            path,
-            '--device',
-            'cpu',
-            '--out',
-            desk.folder / 'runs',
-        )
+        seen = desk.run_smoke('segmentation', path)
         check_masks(source.right, with_set(seen, desk), 'run')
 
     in_every_way(by_python, by_data, by_run)

@@ -260,18 +260,7 @@ def check_source(source, desk):
         check_page(source.right, desk.command('data', 'shoe_pairs', '--source', path))
 
     def by_run():
-        seen = desk.command(
-            'run',
-            'shoe_pairs',
-            '--profile',
-            'smoke',
-            '--source',
-            path,
-            '--device',
-            'cpu',
-            '--out',
-            desk.folder / 'runs',
-        )
+        seen = desk.run_smoke('shoe_pairs', path)
         check_pairs(source.right, with_set(seen, desk), 'run')
 
     in_every_way(by_python, by_data, by_run)

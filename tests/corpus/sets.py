@@ -83,9 +83,7 @@ def check_source(source, desk):
         check_page(source.right, desk.command('data', 'closures', '--source', path))
 
     def by_run():
-        seen = desk.command(
-            'run', 'closures', '--profile', 'smoke', '--source', path, '--device', 'cpu', '--out', desk.folder / 'runs'
-        )
+        seen = desk.run_smoke('closures', path)
         check_photos(source.right, with_set(seen, desk), 'run')
 
     in_every_way(by_python, by_data, by_run)
