@@ -10,10 +10,10 @@ Results go to results/benchmarks.csv: milliseconds per call of the file in ONNX 
 import tempfile
 from pathlib import Path
 
-from fashion_lab.core import threads
+from fashion_lab.devices import threads
+from fashion_lab.cost.timing import networks_in_turns
+from fashion_lab.runs.run import all_runs
 from fashion_lab.labs import compression as lab
-from fashion_lab.runs import all_runs
-from fashion_lab.timing import networks_in_turns
 from side_by_side import command, record
 
 VARIANTS = ('onnx', 'int8', 'channels-50', 'channels-50-int8', 'taught-50-int8', 'combination', 'photo-onnx', 'photo-int8')

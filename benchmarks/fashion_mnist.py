@@ -17,11 +17,15 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from fashion_lab.core import set_seed
-from fashion_lab.data import ImageTable, load_fashion_mnist
+from fashion_lab.devices import set_seed
+from fashion_lab.data.image_table import ImageTable
+from fashion_lab.data.fashion_mnist import load_fashion_mnist
+from fashion_lab.data.augment import channel_stats
+from fashion_lab.data.loaders import BatchLoader
+from fashion_lab.train.loop import fit, make_learner
 from fashion_lab.labs import fashion_mnist as lab
-from fashion_lab.loaders import BatchLoader, DataLoaders, channel_stats
-from fashion_lab.train import fit, make_learner
+from fashion_lab.models import fashion_mnist as models_fashion_mnist
+from fastai.data.core import DataLoaders
 from side_by_side import RESULTS, command, conditions, interleaved, record, save
 
 PUBLISHED = [transforms.RandomRotation(10), transforms.RandomHorizontalFlip(), transforms.RandomCrop(28, padding=4)]
@@ -53,7 +57,7 @@ class Peer:
     "The published training loop."
     def __init__(self, loader):
         set_seed(0)
-        self.loader, self.net, self.loss = loader, lab.FashionCNN(), nn.CrossEntropyLoss()
+        self.loader, self.net, self.loss = loader, models_fashion_mnist.FashionCNN(), nn.CrossEntropyLoss()
         self.opt = torch.optim.Adam(self.net.parameters(), 1e-3)
     def train(self, limit=None):
         "One epoch, or `limit` images; returns (images, seconds)."
@@ -89,7 +93,7 @@ def bench_train(images, o):
     some = head(part, n)
     tasks = {f'peer{w}': (lambda p=Peer(peer_loader(some, True, mean, std, w)): p.train()) for w in (0, 2)}
     for bs in (64, 128):
-        loader, net = ours_loader(some, lab.AUGMENTS['published'], mean, std, bs), lab.FashionCNN()
+        loader, net = ours_loader(some, lab.AUGMENTS['published'], mean, std, bs), models_fashion_mnist.FashionCNN()
         tasks[f'ours{bs}'] = lambda l=loader, m=net, c=lab.Config(): ours_step(l, m, c)
     rates = interleaved(o.repeats, **tasks)
     peer = max(('peer0', 'peer2'), key=lambda k: statistics.median(rates[k]))
@@ -115,7 +119,7 @@ def bench_memory(images, o):
     "Peak memory of a whole profile in a process of its own."
     with tempfile.TemporaryDirectory() as d:
         profile = 'smoke' if o.quick else 'quick'
-        code = f"import resource, sys; from fashion_lab.cli import main; main(['run', 'fashion_mnist', '--profile', '{profile}', '--out', r'{d}']); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        code = f"import resource, sys; from fashion_lab.studio.cli import main; main(['run', 'fashion_mnist', '--profile', '{profile}', '--out', r'{d}']); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         start = time.perf_counter()
         out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
         seconds = time.perf_counter() - start

@@ -23,5 +23,5 @@ def import_seconds(
 
 
 if __name__ == '__main__':
-    for module in sys.argv[1:] or ['fashion_lab', 'fashion_lab.core', 'fashion_lab.data', 'fashion_lab.evaluate', 'fashion_lab.runs', 'fashion_lab.cli']:
+    for module in sys.argv[1:] or ['fashion_lab', 'fashion_lab.core', 'fashion_lab.data.registry', 'fashion_lab.evaluate.bootstrap', 'fashion_lab.runs.results', 'fashion_lab.studio.cli']:
         print(f'import {module}: {import_seconds(module):.3f} s')

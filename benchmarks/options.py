@@ -1,4 +1,4 @@
-"""What each switch of `train.fit` buys on this machine's device: the switch on against the switch off, everything else the same, interleaved in one process.
+"""What each switch of `train.loop.fit` buys on this machine's device: the switch on against the switch off, everything else the same, interleaved in one process.
 
     python benchmarks/options.py                     everything (about ten minutes on two cores)
     python benchmarks/options.py bf16 compile        only these parts: bf16, fp16, channels_last, compile
@@ -10,11 +10,12 @@ Training images per second, from the second epoch on: what compilation costs at 
 """
 import numpy as np
 
-from fashion_lab.core import pick_device, set_seed
-from fashion_lab.labs.fashion_mnist import FashionCNN
-from fashion_lab.loaders import BatchLoader, DataLoaders
-from fashion_lab.models import backbone
-from fashion_lab.train import fit
+from fashion_lab.devices import pick_device, set_seed
+from fashion_lab.data.loaders import BatchLoader
+from fashion_lab.models.backbones import backbone
+from fashion_lab.models.fashion_mnist import FashionCNN
+from fashion_lab.train.loop import fit
+from fastai.data.core import DataLoaders
 from side_by_side import command, interleaved, record
 from torch import nn
 

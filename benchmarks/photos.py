@@ -18,8 +18,9 @@ import torch
 from fastai.vision.all import ImageDataLoaders, Resize
 from PIL import Image
 
-from fashion_lab.draw import draw_garment
-from fashion_lab.photos import DecodedCache, scan
+from fashion_lab.synthetic.fashion_mnist import draw_garment
+from fashion_lab.data.scanning import scan
+from fashion_lab.data.image_cache import DecodedCache
 from side_by_side import command, interleaved, record
 
 
@@ -83,7 +84,8 @@ CHILD = """if True:
     import json, resource, sys, time
     from pathlib import Path
     import numpy as np
-    from fashion_lab.photos import DecodedCache, batches, scan
+    from fashion_lab.data.scanning import scan
+    from fashion_lab.data.image_cache import batches, DecodedCache
     def peak():
         "Peak resident memory of this program in bytes; what `getrusage` says may be its parent's."
         status = Path('/proc/self/status')

@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fashion_lab.core import threads
-from fashion_lab.executors import Job, processes, sequential
+from fashion_lab.devices import threads
+from fashion_lab.runs.run import all_runs
+from fashion_lab.runs.draft import start_run
+from fashion_lab.runs.executors import Job, processes, sequential
+from fashion_lab.runs.ray import on_ray, ray_cluster
+from fashion_lab.runs.sweeps import sweep
 from fashion_lab.labs import fashion_mnist as lab
-from fashion_lab.ray_executor import on_ray, ray_cluster
-from fashion_lab.runs import all_runs, start_run
-from fashion_lab.sweep import sweep
 from side_by_side import RESULTS, command, conditions, save
 
 STAMP = dict(device='cpu', device_name='', threads=1, python='', commit='0123456789', dirty=False, date='2026-01-01', command='benchmark', versions={})
@@ -145,7 +146,7 @@ def storage(o):
 
 
 def sweep_table(root):
-    from fashion_lab.runs import table
+    from fashion_lab.runs.results import table
     return table(all_runs(root))
 
 

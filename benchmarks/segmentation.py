@@ -21,11 +21,11 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from fashion_lab.draw_facades import FACADE_CLASSES, synthetic_facades
-from fashion_lab.segment_metrics import N_BINS, SegmentScores, histogram_ap, measured, score_bins
-from fashion_lab.segment_nets import PlainSegNet, UNet
-from fashion_lab.segment_training import MASK_AUGMENTS, MaskLoader
-from fashion_lab.train import make_learner
+from fashion_lab.synthetic.facades import FACADE_CLASSES, synthetic_facades
+from fashion_lab.train.loop import make_learner
+from fashion_lab.segment.models import PlainSegNet, UNet
+from fashion_lab.segment.metrics import histogram_ap, measured, N_BINS, score_bins, SegmentScores
+from fashion_lab.segment.train import MASK_AUGMENTS, MaskLoader
 from side_by_side import command, interleaved, record
 
 ENCODER = 'efficientnet_lite2'

@@ -19,11 +19,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from fashion_lab.core import set_seed
-from fashion_lab.draw_shoes import PairDrawer
-from fashion_lab.pair_models import CNNChannel, PairAugment, PairLoader
-from fashion_lab.photos import DecodedCache
-from fashion_lab.train import make_learner
+from fashion_lab.devices import set_seed
+from fashion_lab.synthetic.shoes import PairDrawer
+from fashion_lab.data.image_cache import DecodedCache
+from fashion_lab.train.loop import make_learner
+from fashion_lab.pairs.models import CNNChannel, PairAugment, PairLoader
 from side_by_side import command, interleaved, record
 
 
@@ -56,7 +56,7 @@ class Peer:
 
 
 def ours(loader, net):
-    "An epoch as `train.fit` does it."
+    "An epoch as `train.loop.fit` does it."
     learn = make_learner(net, DataLoaders(loader, device='cpu'), 1e-3, 'adamw', nn.CrossEntropyLoss(), 'auto', [])
     start = time.perf_counter()
     learn.fit(1, 1e-3, wd=[.05, 0.])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from fashion_lab.core import atomic_path, environment
+from fashion_lab.core import atomic_path
+from fashion_lab.runs.provenance import environment
 
 RESULTS = Path(__file__).resolve().parents[1]/'results'
 

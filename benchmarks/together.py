@@ -1,4 +1,4 @@
-"""Side-by-side benchmark of training several seeds at once (`fashion_lab.together`) against the same seeds one after another, interleaved in one process.
+"""Side-by-side benchmark of training several seeds at once (`fashion_lab.train.stacked`) against the same seeds one after another, interleaved in one process.
 
     OMP_NUM_THREADS=1 python benchmarks/together.py             everything (about a quarter of an hour on one thread)
     OMP_NUM_THREADS=1 python benchmarks/together.py --batch 16  the same in small steps
@@ -6,18 +6,18 @@
     python benchmarks/together.py --quick                       tiny sizes, to see that it runs; nothing is recorded
 
 Results go to results/benchmarks.csv. Images are random (no network is judged here), each seed has its own order, both sides have the same networks, batches, optimiser (AdamW, one cycle), number format (float32) and threads.
-Both are `train.fit`: once with all networks as one, once for each. The clock runs during the epoch; what is done once per training (stacking, the check of the arguments) is left out on both sides.
+Both are `train.loop.fit`: once with all networks as one, once for each. The clock runs during the epoch; what is done once per training (stacking, the check of the arguments) is left out on both sides.
 """
 from functools import partial
 
 import numpy as np
 from fastai.data.core import DataLoaders
 
-from fashion_lab.core import set_seed
+from fashion_lab.devices import set_seed
+from fashion_lab.data.loaders import BatchLoader
+from fashion_lab.train.loop import fit
+from fashion_lab.train.stacked import fit_together, seeded
 from fashion_lab.labs.fashion_mnist import MODELS
-from fashion_lab.loaders import BatchLoader
-from fashion_lab.together import fit_together, seeded
-from fashion_lab.train import fit
 from side_by_side import command, interleaved, record
 
 SEEDS = (1, 2, 4, 8, 16)

@@ -15,12 +15,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fashion_lab.draw_garments import CLOTHING_CLASSES, ClothingDrawer
-from fashion_lab.items import label_codes
-from fashion_lab.loaders import FeatureLoader
-from fashion_lab.models import backbone, frozen_features, head
-from fashion_lab.train import fit
-from fashion_lab.transfer import AUGMENTS, PhotoClassifier
+from fashion_lab.synthetic.garments import CLOTHING_CLASSES, ClothingDrawer
+from fashion_lab.data.tables import label_codes
+from fashion_lab.data.loaders import FeatureLoader
+from fashion_lab.models.layers import head
+from fashion_lab.models.backbones import backbone
+from fashion_lab.models.features import frozen_features
+from fashion_lab.train.loop import fit
+from fashion_lab.train.finetune import AUGMENTS, PhotoClassifier
 from side_by_side import command, interleaved, record
 
 from fastai.callback.core import Callback, CancelValidException

@@ -15,8 +15,16 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os
 PARALLEL = 'PYTEST_XDIST_WORKER' in os.environ
 os.environ.setdefault('OMP_NUM_THREADS', '1' if PARALLEL else str(CORES))
 NOTEBOOKS_AT_A_TIME = 1 if PARALLEL else CORES
-NOT_SOURCES = shutil.ignore_patterns('.git', '.venv', '_docs', '_proc', 'runs', 'build', 'dist', '*.egg-info', '__pycache__', '.*_cache', '.hypothesis',
+LEFT_BEHIND = shutil.ignore_patterns('.git', '.venv', '_docs', '_proc', 'build', 'dist', '*.egg-info', '__pycache__', '.*_cache', '.hypothesis',
                                      '.benchmarks', '.ipynb_checkpoints', '.last_checked')
+
+
+def NOT_SOURCES(folder, names):
+    "What a copy of the project leaves out, for `shutil.copytree`; of the folders called `runs` only those that are no package."
+    has_package = Path(folder) in (ROOT/'fashion_lab', ROOT/'nbs')
+    return LEFT_BEHIND(folder, names) | ({'runs'} & set(names) if not has_package else set())
+
+
 NOTEBOOK_TIMES = pytest.StashKey()
 # The same examples every time; HYPOTHESIS_PROFILE=default looks for new ones.
 settings.register_profile('repeatable', derandomize=True)
@@ -26,7 +34,8 @@ settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'repeatable'))
 def find_fashion_mnist():
     "(the folder with Fashion-MNIST on this machine or None, why it is not found); nothing is downloaded."
     try:
-        from fashion_lab.data import card, find_files
+        from fashion_lab.data.cards import card
+        from fashion_lab.data.fashion_mnist import find_files
         return find_files(card('fashion_mnist'), download=False), ''
     except Exception as e: return None, f'{type(e).__name__}: {e}'  # a broken data module fails tests of its own
 

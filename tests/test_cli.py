@@ -30,7 +30,7 @@ def test_too_much_is_one_sentence(args, says):
 
 @pytest.mark.parametrize('text', ['-'*6000, '('*6000, '['*90 + ']'*90, '1e999', '0x'])
 def test_values_of_a_grid_are_numbers_or_words_whatever_is_typed(text):
-    from fashion_lab.cli import parse_grid
+    from fashion_lab.studio.cli import parse_grid
     (value,) = parse_grid([f'lr={text}'])['lr']
     assert value == text or not isinstance(value, str)
 
@@ -45,7 +45,7 @@ def test_a_model_of_ones_own(tmp_path):
 
 
 def test_an_input_without_places_has_costs_but_no_receptive_field(capsys):
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     assert main(['compute', 'LogisticBaseline', '--input', '784', '--repeats', '0']) == 0
     out = capsys.readouterr().out
     assert '7.84 k MACs' in out and 'needs an input with places' in out
@@ -56,7 +56,7 @@ def test_an_input_without_places_has_costs_but_no_receptive_field(capsys):
     (['resnet18', '--input', '3,-8,8'], 'such as 3,224,224'), (['resnet18', '--input', '3;8;8'], 'such as 3,224,224'), (['no.where:net'], 'cannot be imported'), (['torch.nn:Linear'], 'cannot be called without arguments'),
     (['FashionCNN', '--input', '1,28,28', '--repeats', '-1'], 'repeats must be a whole number'), (['FashionCNN', '--input', '1,28,28', '--threads', '0'], 'at least 1'), (['FashionCNN', '--input', '1,28,28', '--input', '3,3'], 'positional')])
 def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, capsys, args, says):
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     monkeypatch.chdir(tmp_path)
     code = main(['compute', *args, '--csv', 'x.csv']); err = capsys.readouterr().err
     assert code == 2 and says in err and len(err.strip().splitlines()) == 1, err
@@ -65,7 +65,7 @@ def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, capsys, args, says):
 
 def test_under_torchrun_whole_runs_are_refused(tmp_path, monkeypatch, capsys):
     "Two processes that each make the same run would wait for each other's lock."
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     monkeypatch.setenv('WORLD_SIZE', '2')
     assert main(['run', 'fashion_mnist', '--profile', 'smoke', '--source', 'synthetic', '--out', str(tmp_path)]) == 2
     assert 'call it without torchrun' in capsys.readouterr().err and not list(tmp_path.rglob('run.json'))
@@ -74,7 +74,7 @@ def test_under_torchrun_whole_runs_are_refused(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('value', [.75, dict(value=.75, low=.7, high=.8)], ids=['alone', 'with an interval'])
 def test_the_table_of_a_sweep_reads_what_labs_write(value):
     from types import SimpleNamespace as Some
-    from fashion_lab.cli import sweep_table
+    from fashion_lab.studio.cli import sweep_table
     runs = [Some(config=dict(variant='a', lr=k), metrics=dict(valid=dict(accuracy=value), test=dict(accuracy=.1))) for k in (1, 1, 2)]
     t = sweep_table(Some(), runs, ['lr'])
     assert t.columns.tolist() == ['variant', 'lr', 'runs', 'valid accuracy', 'sd'] and t.runs.tolist() == [2, 1] and t['valid accuracy'].tolist() == [.75, .75]
@@ -82,14 +82,14 @@ def test_the_table_of_a_sweep_reads_what_labs_write(value):
 
 def test_a_setting_that_is_a_name_of_the_table_anyway():
     from types import SimpleNamespace as Some
-    from fashion_lab.cli import sweep_table
+    from fashion_lab.studio.cli import sweep_table
     runs = [Some(config=dict(variant=v, seed=s), metrics=dict(valid=dict(accuracy=.5))) for v in 'ab' for s in (0, 1)]
     t = sweep_table(Some(), runs, ['variant', 'seed'])
     assert t.columns.tolist() == ['variant', 'seed', 'runs', 'valid accuracy', 'sd'] and len(t) == 4
 
 
 def test_without_a_command_it_explains_itself(capsys):
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     assert main([]) == 2
     out = capsys.readouterr().out
     assert 'exit codes:' in out and 'fashion_lab tour' in out
@@ -104,9 +104,9 @@ def test_what_fails_is_said_without_the_place_in_the_code(tmp_path):
 
 def test_a_report_of_runs_that_do_not_belong_together(tmp_path, monkeypatch, capsys):
     from types import SimpleNamespace as Some
-    import fashion_lab.cli as cli
+    from fashion_lab.studio import cli
     runs = [Some(config=dict(source='real', profile=p)) for p in ('quick', 'smoke')]
-    monkeypatch.setattr('fashion_lab.runs.all_runs', lambda root, lab: runs)
+    monkeypatch.setattr('fashion_lab.runs.run.all_runs', lambda root, lab: runs)
     assert cli.main(['report', 'fashion_mnist', '--out', str(tmp_path)]) == 2
     assert 'choose with --profile quick or smoke' in capsys.readouterr().err
 
@@ -130,7 +130,7 @@ def pictures(folder, *names):
 
 def test_data_reads_a_folder_as_the_lab_does(tmp_path, monkeypatch, capsys):
     "Photographs and masks are segmented, though they are no facades in a published layout."
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache'))
     own = pictures(tmp_path/'streets', *[f'{part}/{k}.png' for k in range(8) for part in ('images', 'masks')])
     assert main(['data', 'facades', '--source', own]) == 0
@@ -139,19 +139,19 @@ def test_data_reads_a_folder_as_the_lab_does(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('name', ['fashion_mnist', 'clothing', 'closures', 'facades', 'shoe_pairs'])
 def test_data_that_is_nowhere_is_an_error(tmp_path, monkeypatch, capsys, name):
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     for variable in ('FASHION_LAB_DATA', 'FASHION_LAB_CACHE'): monkeypatch.setenv(variable, str(tmp_path))
     if name == 'fashion_mnist':
-        from fashion_lab import data
+        from fashion_lab.data import cards as data_cards
         from dataclasses import replace
-        monkeypatch.setitem(data.CARDS, name, replace(data.CARDS[name], system=()))
+        monkeypatch.setitem(data_cards.CARDS, name, replace(data_cards.CARDS[name], system=()))
     assert main(['data', name]) == 3
     out, err = capsys.readouterr()
     assert f'(`{name}`)' in out and out.endswith('Not on this machine.\n') and 'was not found in any of the places looked at' in err
 
 
 def test_data_says_that_one_class_is_too_few(tmp_path, monkeypatch, capsys):
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache'))
     own = pictures(tmp_path/'mine', *[f'zip/{k}.png' for k in range(8)])
     assert main(['data', 'closures', '--source', own]) == 0

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fashion_lab import cli
-from fashion_lab.registry import LABS, lab_module
-from fashion_lab.sweep import Sweep
+from fashion_lab.runs.sweeps import Sweep
+from fashion_lab.labs.registry import lab_module, LABS
+from fashion_lab.studio import cli
 
 ODD = ['', ' ', 'x', '0', '-1', '3', '1.5', '1e9', '99999999999', 'nan', 'None', '-', '=', ',,', 'a,b', 'é', 'bro\udce9ken.jpg', '~nobody', '=1+1',
        '\u202e', 'a\nb', 'x'*300, '/dev/null', '..', 'file', 'folder', 'empty.csv', 'photo.png', 'folder/photo.png', 'no/such/place', 'link']
@@ -61,14 +61,14 @@ def place(tmp_path_factory, smoke):
 @pytest.fixture
 def stubbed(place, monkeypatch):
     "Nothing is trained, drawn at length, exported, fetched or written outside of the folder."
-    import fashion_lab.tour as tour
+    from fashion_lab.studio import all_labs as tour
     monkeypatch.chdir(place)
     for name in ('CACHE', 'DATA', 'RUNS', 'RESULTS'): monkeypatch.setenv(f'FASHION_LAB_{name}', str(place/name.lower()))
     nothing = Sweep([], pd.DataFrame(columns=['index', 'variant', 'seed', 'error', 'traceback']))
-    monkeypatch.setattr('fashion_lab.sweep.sweep', lambda run, configs, *args, **kwargs: nothing)
+    monkeypatch.setattr('fashion_lab.runs.sweeps.sweep', lambda run, configs, *args, **kwargs: nothing)
     monkeypatch.setattr(cli, 'fetch_set', lambda name, path=None: cli.place_of(name, path))
     monkeypatch.setattr(tour, 'visit', lambda name, *args, **kwargs: tour.Stop(name, note='nothing is trained here', failed=True))
-    monkeypatch.setattr('fashion_lab.portable.export_run', lambda *args: [place/'example.py'])
+    monkeypatch.setattr('fashion_lab.studio.package.export_run', lambda *args: [place/'example.py'])
     for name in LABS:
         lab = lab_module(name)
         def prepare(cfg, before=lab.prepare):

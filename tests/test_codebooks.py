@@ -8,7 +8,9 @@ from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fashion_lab.codebooks import cluster, decode, encode, huffman_lengths, load_shared, save_shared, share_weights, with_shared
+from fashion_lab.compress.weight_sharing import (
+    cluster, decode, encode, huffman_lengths, load_shared, save_shared, share_weights, with_shared,
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from fashion_lab import runs
-from fashion_lab.cli import LABS, main
-from fashion_lab.compute import hand_macs
-from fashion_lab.factorise import factorise, rank_for, separable
+from fashion_lab.cost.counts import hand_macs
+from fashion_lab.cost.timing import in_turns
+from fashion_lab.compress.pruning import apply_masks, fit_widths, magnitude_masks, prunable, prune_channels, sparsity
+from fashion_lab.compress.low_rank import factorise, rank_for, separable
+from fashion_lab.labs.compression import configs, METHODS, network, pictures_of, slim
+from fashion_lab.labs.registry import LABS
+from fashion_lab.studio.cli import main
+from fashion_lab.runs import results as runs_results
+from fashion_lab.runs import run as runs_run
 from fashion_lab.labs import compression as lab
-from fashion_lab.labs.compression import METHODS, configs, network, pictures_of, slim
-from fashion_lab.pruning import apply_masks, fit_widths, magnitude_masks, prunable, prune_channels, sparsity
-from fashion_lab.timing import in_turns
 
 
 @pytest.fixture(scope='module')
@@ -69,7 +71,7 @@ def test_runs_hold_what_they_say(done):
 
 def test_a_run_makes_what_it_needs_once(done):
     root, rs = done
-    names = [r.variant for r in runs.all_runs(root, 'compression')]
+    names = [r.variant for r in runs_run.all_runs(root, 'compression')]
     assert names.count('original') == 1 and names.count('distilled-50') == 1              # the latter was made by the combination
 
 
@@ -88,7 +90,7 @@ def test_tables_figures_and_page(done, tmp_path):
 
 def test_pairs_over_seeds(done):
     "Three seeds more, made up, every variant with a spread of its own: the difference is theirs, and the verdict is the paired test's."
-    t = runs.table(done[1])
+    t = runs_results.table(done[1])
     more = pd.concat([t.assign(seed=s, value=t.value + .001*s*t.variant.map({v: i for i, v in enumerate(t.variant.unique())})*(1 + s)) for s in range(4)])
     v = lab.verdicts(more).set_index('variant')
     assert v.n['width-25'] == 4 and set(v.verdict) <= {'better', 'worse', 'no difference shown'}

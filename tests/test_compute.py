@@ -8,9 +8,14 @@ from hypothesis import given, settings, strategies as st
 torch = pytest.importorskip('torch')
 from torch import nn
 from torch.nn import functional as F
-from fashion_lab import compute
-from fashion_lab.compute import (TABLE_COLUMNS, attention_macs, cost, count_flops, count_macs, count_params, cross_check, hand_macs, input_of, latency, layer_latency,
-                                 layer_table, make_input, model_mb, named_model, one_pass, parse_shape, readable, totals)
+from fashion_lab.cost.counts import (
+    attention_macs, count_flops, count_macs, count_params, cross_check, hand_macs, make_input, model_mb,
+    one_pass,
+)
+from fashion_lab.cost.timing import cost, latency, layer_latency
+from fashion_lab.cost.layers import layer_table, readable, TABLE_COLUMNS, totals
+from fashion_lab.cost.models import input_of, named_model, parse_shape
+from fashion_lab.cost import counts as cost_counts
 
 few = settings(max_examples=15, deadline=None)
 sizes = st.integers(1, 4)
@@ -66,7 +71,7 @@ def test_nothing_that_computes_is_dropped_silently():
 def test_whatever_fvcore_weighs_by_itself_is_a_product_or_is_noted(): # a new fvcore may bring new opinions
     flop_count = importlib.import_module('fvcore.nn.flop_count')
     products = {'aten::' + o for o in 'addmm bmm _convolution einsum matmul mm linear'.split()}
-    assert set(flop_count._DEFAULT_SUPPORTED_OPS) - products <= {'aten::' + o for o in compute._NOTED}
+    assert set(flop_count._DEFAULT_SUPPORTED_OPS) - products <= {'aten::' + o for o in cost_counts._NOTED}
 
 # ---------------------------------------------------------------- structure
 class Shared(nn.Module):
@@ -147,7 +152,8 @@ def test_the_labs_networks(name):
     assert check.agree.all() and t.macs.sum() == check.loc['total', 'hand_macs'] == cost(m, (1, 28, 28))['macs'] and not t.attrs['uncounted']
 
 def test_the_backbones_of_the_models_room():
-    from fashion_lab.models import BACKBONES, backbone
+    from fashion_lab.models.cards import BACKBONES
+    from fashion_lab.models.backbones import backbone
     for name in BACKBONES:
         m = backbone(name, weights='none'); t, hand = layer_table(m, (3, 96, 96)), hand_macs(m, (3, 96, 96))
         assert {r.layer: r.macs for r in t.itertuples() if r.macs} == hand and t.params.sum() == count_params(m) and not t.attrs['uncounted'], name
@@ -220,7 +226,7 @@ def test_wrong_inputs_are_named(wrong, says):
     assert m.training and m.body.training and not any(x._forward_hooks or x._forward_pre_hooks for x in m.modules())
 
 def test_the_layer_that_does_not_fit_is_named():
-    from fashion_lab.labs.fashion_mnist import SmallCNN
+    from fashion_lab.models.fashion_mnist import SmallCNN
     m = pytest.importorskip('torchvision.models').resnet18()
     for model, shape, place in ((m, (1, 64, 64), r"'conv1' \(Conv2d\), which was given \(1, 1, 64, 64\)"), (SmallCNN(), (1, 30, 28), r"'7' \(Linear\)"), (nn.Sequential(nn.Flatten(), nn.BatchNorm2d(3)), (3, 2, 2), r"'1' \(BatchNorm2d\)")):
         for f in (layer_table, hand_macs, cost, layer_latency):
@@ -322,7 +328,7 @@ def test_counting_is_silent_and_importing_compute_is_cheap(capfd):
         warnings.simplefilter('error')
         cross_check(nn.Sequential(Everything(), nn.Unflatten(1, (2, 4, 4)), nn.Conv2d(2, 2, 1)), (2, 8, 8))
     assert capfd.readouterr() == ('', '')
-    code = """import sys, torch; from torch import nn; from fashion_lab.compute import *
+    code = """import sys, torch; from torch import nn; from fashion_lab.cost.counts import *; from fashion_lab.cost.layers import layer_table
 assert 'fvcore' not in sys.modules
 layer_table(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2), nn.Softmax(1)), (1, 8, 8))"""
     p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
@@ -337,7 +343,7 @@ def test_half_precision_models_can_be_counted():
 
 # ---------------------------------------------------------------- size and time
 def test_size_is_that_of_the_saved_file(tmp_path):
-    from fashion_lab.runs import save_weights
+    from fashion_lab.runs.draft import save_weights
     m = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Linear(300, 300))
     save_weights(m.state_dict(), tmp_path/'w.safetensors')
     assert 0 <= (tmp_path/'w.safetensors').stat().st_size/1e6 - model_mb(m) < .002 # names and shapes

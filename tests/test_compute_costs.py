@@ -5,10 +5,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fashion_lab import runs
-from fashion_lab.compute import hand_macs
+from fashion_lab.cost.counts import hand_macs
+from fashion_lab.labs.compute_costs import (
+    Config, configs, costs_of, estimated_flops, exact_macs, NETWORKS, SMALL, Step,
+)
+from fashion_lab.runs import results as runs_results
+from fashion_lab.runs import run as runs_run
 from fashion_lab.labs import compute_costs as lab
-from fashion_lab.labs.compute_costs import NETWORKS, SMALL, Config, Step, configs, costs_of, estimated_flops, exact_macs
+from fashion_lab.widgets import costs as widgets_costs
+from fashion_lab.cost import layers as cost_layers
+from fashion_lab.cost import roofline as cost_roofline
 from torch import nn
 
 
@@ -38,7 +44,7 @@ def test_agreement_notices_a_disagreement(monkeypatch):
         def __init__(self): super().__init__(); self.a = nn.Linear(4, 4)
         def forward(self, x): return self.a(x) @ x.transpose(-1, -2)
     monkeypatch.setitem(NETWORKS, 'odd', lab.Network('odd', 'test', (3, 4), Product))
-    monkeypatch.setattr(lab, '_costs', lambda name: lab.layer_table(Product().eval(), (3, 4)))
+    monkeypatch.setattr(lab, '_costs', lambda name: cost_layers.layer_table(Product().eval(), (3, 4)))
     assert not lab.agreement(['odd']).agree.any()
 
 
@@ -111,12 +117,12 @@ def test_a_run_holds_what_it_counted(measured):
         assert 0 < latency['low'] <= latency['value'] <= latency['high'] and m['n'] == dict(counts=1, batch_1=5)
         assert list(t.output) == list(costs_of(r.variant).output) and t.attrs['conditions']['batch'] == 1
         assert lab.machine_of(r).gflops > 0 and r.config['variant'] == r.variant
-    assert runs.find_run('compute_costs', configs('smoke', variants='SmallCNN')[0], root) == done[0]
+    assert runs_run.find_run('compute_costs', configs('smoke', variants='SmallCNN')[0], root) == done[0]
 
 
 def test_comparison_from_runs_and_from_their_table(measured):
     _, done = measured
-    a, b = lab.comparison(done), lab.comparison(runs.table(done))
+    a, b = lab.comparison(done), lab.comparison(runs_results.table(done))
     pd.testing.assert_frame_equal(a, b)
     assert list(a.variant) == ['SmallCNN', 'custom_cnn'] and (a.p10 <= a.ms).all() and (a.ms <= a.p90).all() and np.allclose(a.mflops, 2*a.mmacs)
 
@@ -130,7 +136,7 @@ def test_dearest_layers_name_layers_of_the_network(measured):
 
 def test_why_two_layers_differ():
     row = lambda layer, operations, intensity, ms: pd.Series(dict(layer=layer, operations=operations, intensity=intensity, median_ms=ms, operations_share=.5, time_share=.5))
-    machine = lab.Machine(gflops=100, gbs=10)
+    machine = cost_roofline.Machine(gflops=100, gbs=10)
     big = row('conv', 1e9, 50, 10.)
     assert 'the same layer' in lab._why(big, big, machine)
     assert 'waits for memory' in lab._why(big, row('norm', 1e6, .25, 20.), machine)
@@ -140,8 +146,8 @@ def test_why_two_layers_differ():
 
 def test_results_keep_percentiles_and_refuse_nothing(measured, tmp_path):
     _, done = measured
-    file, = runs.publish(done, tmp_path, allow_dirty=True)
-    t = runs.read_results(file)
+    file, = runs_results.publish(done, tmp_path, allow_dirty=True)
+    t = runs_results.read_results(file)
     assert file.name == 'compute_costs.csv' and set(t.split) == {'counts', 'batch_1'}
     ms = t[t.metric == 'latency_ms']
     assert (ms.ci_low <= ms.value).all() and (ms.value <= ms.ci_high).all() and t[t.metric == 'macs'].value.tolist() == t[t.metric == 'macs'].macs.tolist()
@@ -159,7 +165,7 @@ def test_page(measured, tmp_path):
 def _results(path, lab_name, source, values):
     rows = [dict(lab=lab_name, variant=v, data='d', source=source, protocol=lab.SCORES[lab_name][0], profile='full', seed=s, split='test', metric=lab.SCORES[lab_name][1], value=score + .01*s, macs=macs, params=1)
             for v, score, macs in values for s in range(2)]
-    pd.DataFrame(rows).reindex(columns=runs.COLUMNS).to_csv(path, index=False)
+    pd.DataFrame(rows).reindex(columns=runs_results.COLUMNS).to_csv(path, index=False)
 
 
 def test_real_and_synthetic_scores_never_meet(tmp_path, monkeypatch):
@@ -186,8 +192,8 @@ def test_a_second_look_is_counted():
 
 
 def test_costs_alone_are_no_scores(measured, tmp_path):
-    from fashion_lab.scoreboard import recorded_labs
-    runs.publish(measured[1], tmp_path, allow_dirty=True)
+    from fashion_lab.studio.results import recorded_labs
+    runs_results.publish(measured[1], tmp_path, allow_dirty=True)
     assert recorded_labs(tmp_path) == {}
     _results(tmp_path/'closures.csv', 'closures', 'real', [('head', .7, 10)])
     assert list(recorded_labs(tmp_path)) == ['closures']
@@ -195,11 +201,11 @@ def test_costs_alone_are_no_scores(measured, tmp_path):
 
 # ---------------------------------------------------------------- the explorer
 def test_explorer_opens_a_network_at_its_dearest_layer():
-    look = lab.explore('SmallCNN')
-    assert look.net.value == 'SmallCNN' and look.layer.value == lab._largest(costs_of('SmallCNN'))
+    look = widgets_costs.explore_costs('SmallCNN')
+    assert look.net.value == 'SmallCNN' and look.layer.value == lab.costliest_layer(costs_of('SmallCNN'))
     look.net.value = 'FashionCNN'
-    assert list(look.layer.options) == list(costs_of('FashionCNN').layer) and look.layer.value == lab._largest(costs_of('FashionCNN'))
-    with pytest.raises(ValueError, match='layer'): lab.explore('SmallCNN', layer='nowhere')
+    assert list(look.layer.options) == list(costs_of('FashionCNN').layer) and look.layer.value == lab.costliest_layer(costs_of('FashionCNN'))
+    with pytest.raises(ValueError, match='layer'): widgets_costs.explore_costs('SmallCNN', layer='nowhere')
 
 
 def test_layers_without_places_are_drawn_too():
@@ -209,7 +215,7 @@ def test_layers_without_places_are_drawn_too():
 
 
 def test_command(tmp_path, capsys):
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     assert main(['run', 'compute_costs', '--profile', 'smoke', '--variants', 'LogisticBaseline,SmallCNN', '--out', str(tmp_path), '--threads', '1']) == 0
     out = capsys.readouterr().out
     assert 'SmallCNN seed 0: batch 1 latency ms' in out and 'mmacs' in out and 'report:' in out

@@ -1,5 +1,5 @@
 """What goes wrong with data, and what the user then sees. The data sets here are drawn (synthetic) and tiny; tests of the real files skip where there are none."""
-import errno, gzip, hashlib, http.server, io, os, re, signal, socket, struct, subprocess, sys, threading, time, tracemalloc, urllib.error, zlib
+import errno, gzip, hashlib, http.server, io, os, re, signal, socket, struct, subprocess, sys, threading, time, tracemalloc, urllib.error, urllib.request, zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageOps
 
-from fashion_lab import data
-from fashion_lab.data import (CARDS, FASHION_MNIST, DataError, ImageError, ImageTable, MissingData, card, fetch, find_files, load_fashion_mnist, read_image,
-                              stratified_split, verify)
-from fashion_lab.draw import synthetic_fashion_mnist
+from fashion_lab.synthetic.fashion_mnist import synthetic_fashion_mnist
+from fashion_lab.data.cards import card, CARDS, DataError, FASHION_MNIST, ImageError, MissingData
+from fashion_lab.data.images import read_image
+from fashion_lab.data.folds import stratified_split
+from fashion_lab.data.image_table import ImageTable
+from fashion_lab.data.fashion_mnist import fetch, find_files, load_fashion_mnist, verify
+from fashion_lab.data import download as data_download
+from fashion_lab.data import fashion_mnist as data_fashion_mnist
 
 NAMES = [f.packed for f in FASHION_MNIST.files]  # train images, train labels, test images, test labels
 ARRAYS = synthetic_fashion_mnist(60, 30)
@@ -78,7 +82,7 @@ def test_places_are_tried_in_the_documented_order(tmp_path, monkeypatch):
 
 def test_data_that_is_nowhere_is_one_error_with_every_place_and_way(tmp_path, toy, monkeypatch):
     def draw(*args, **kw): raise AssertionError('synthetic images were drawn without having been asked for')
-    monkeypatch.setattr(data, 'synthetic_fashion_mnist', draw)
+    monkeypatch.setattr(data_fashion_mnist, 'synthetic_fashion_mnist', draw)
     monkeypatch.setenv('FASHION_LAB_DATA', str(tmp_path))
     monkeypatch.setitem(CARDS, 'fashion_mnist', replace(toy, system=('/nowhere/fashion-mnist',), mirrors=('http://127.0.0.1:9/',)))
     with pytest.raises(FileNotFoundError) as e: load_fashion_mnist()
@@ -287,7 +291,7 @@ def test_a_download_with_the_wrong_digest_is_removed_and_said_so(mirror, tmp_pat
 
 def test_no_network(tmp_path, monkeypatch):
     def unreachable(request, timeout): raise urllib.error.URLError(socket.gaierror(-2, 'Name or service not known'))
-    monkeypatch.setattr(data.urllib.request, 'urlopen', unreachable)
+    monkeypatch.setattr(urllib.request, 'urlopen', unreachable)
     start = time.monotonic()
     with pytest.raises(MissingData, match='storage.googleapis.com: Name or service not known; raw.githubusercontent.com: Name') as e: find_files(replace(FASHION_MNIST, system=()))
     assert 'cache' in str(e.value) and contents(tmp_path) == {} and time.monotonic() - start < 10  # nobody waits for mirrors that cannot be reached
@@ -328,7 +332,7 @@ def test_a_full_disk_leaves_nothing_half_written(mirror, tmp_path, monkeypatch, 
         def write(self, b):
             if self.tell() + len(b) > 1500: raise OSError(code, os.strerror(code))
             return super().write(b)
-    monkeypatch.setattr(data, 'open', lambda path, mode: Full(path, mode), raising=False)
+    monkeypatch.setattr(data_download, 'open', lambda path, mode: Full(path, mode), raising=False)
     mirror.files[NAMES[1]] = gzip.compress(idx(ARRAYS[1]), mtime=0)
     with pytest.raises(DataError, match=re.escape(os.strerror(code)) + '.*make room there, or choose another folder'): fetch(online(mirror), tmp_path/'d')
     assert contents(tmp_path) == {}
@@ -336,7 +340,7 @@ def test_a_full_disk_leaves_nothing_half_written(mirror, tmp_path, monkeypatch, 
 
 def test_a_read_only_folder(mirror, tmp_path, monkeypatch):
     def denied(path, mode): raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-    monkeypatch.setattr(data, 'open', denied, raising=False)
+    monkeypatch.setattr(data_download, 'open', denied, raising=False)
     with pytest.raises(DataError, match='Read-only file system'): fetch(online(mirror), tmp_path/'d')
     assert contents(tmp_path) == {}
     assert fetch(toy_card(), write(tmp_path/'whole')) == tmp_path/'whole'  # nothing to do, so nothing is written
@@ -411,11 +415,11 @@ def test_a_limit_takes_a_balanced_subset_of_every_split(limit, seed):
 @pytest.fixture(scope='module', autouse=True)
 def drawn_once():
     "Drawing takes half a second, and the properties above ask for the same images again and again."
-    kept, draw = {}, data.synthetic_fashion_mnist
+    kept, draw = {}, synthetic_fashion_mnist.synthetic_fashion_mnist
     def once(*args): return kept[args] if args in kept else kept.setdefault(args, draw(*args))
-    data.synthetic_fashion_mnist = once
+    synthetic_fashion_mnist.synthetic_fashion_mnist = once
     yield
-    data.synthetic_fashion_mnist = draw
+    synthetic_fashion_mnist.synthetic_fashion_mnist = draw
 
 
 def test_parts_are_the_whole_and_know_where_they_come_from():

@@ -5,13 +5,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion_lab import cli, photo_sets
-from fashion_lab.data import DataError, MissingData
-from fashion_lab.labs import closures, photo_folds, photo_lab, segmentation, shoe_pairs
-from fashion_lab.masks import load_masked
-from fashion_lab.photo_sets import load_photos
-from fashion_lab.registry import LABS, lab_module
-from fashion_lab.runs import all_runs, config_digest, find_run, publish, read_results, report_folder
+from fashion_lab.data.cards import DataError, MissingData
+from fashion_lab.data.masks import load_masked
+from fashion_lab.data.registry import load_photos
+from fashion_lab.runs.config import config_digest
+from fashion_lab.runs.run import all_runs, find_run
+from fashion_lab.runs.results import publish, read_results, report_folder
+from fashion_lab.labs.registry import lab_module, LABS
+from fashion_lab.studio import cli
+from fashion_lab.data import folders as data_folders
+from fashion_lab.data import digests as data_digests
+from fashion_lab.data import identity as data_identity
+from fashion_lab.labs import closures
+from fashion_lab.labs import cross_validation as photo_folds
+from fashion_lab.labs import photo_base as photo_lab
+from fashion_lab.labs import segmentation
+from fashion_lab.labs import shoe_pairs
 
 # Of each lab's first configuration on the published data, as they were when results were recorded
 RECORDED_DIGESTS = {
@@ -75,7 +84,7 @@ def test_configurations_on_published_data_have_the_digests_of_the_recorded_runs(
         assert config_digest(first, name) == RECORDED_DIGESTS[f'{name}/{profile}']
 
 
-@pytest.mark.parametrize('name', photo_sets.PUBLISHED_ITEMS)
+@pytest.mark.parametrize('name', data_digests.PUBLISHED_ITEMS)
 def test_published_sets_are_recognised(name):
     try: s = load_photos(name, size=None, download=False)
     except MissingData: pytest.skip(f'{name} is not on this machine')
@@ -198,10 +207,10 @@ def test_a_change_behind_a_link_is_noticed(tmp_path):
     rows = [f'{i},{i % 4},{kind},False' for i, kind in enumerate(['Hat', 'Dress'] * 4)]
     (own/'images.csv').write_text('\n'.join(['image,sender_id,label,kids', *rows]) + '\n')
     age(own.parent)
-    before = photo_sets.data_id_of('clothing', own)
-    assert photo_sets.data_id_of('clothing', own) == before
+    before = data_identity.data_id_of('clothing', own)
+    assert data_identity.data_id_of('clothing', own) == before
     save_picture(tmp_path/'elsewhere'/'images'/'0.png', (200, 1, 1), 99)
-    assert photo_sets.data_id_of('clothing', own) != before
+    assert data_identity.data_id_of('clothing', own) != before
 
 
 def test_what_a_table_says_of_contributors_is_part_of_the_data(tmp_path):
@@ -210,30 +219,30 @@ def test_what_a_table_says_of_contributors_is_part_of_the_data(tmp_path):
     def identified(senders):
         rows = [f'{kind}/{i}.png,{kind},{senders[i]}' for kind in SHOES for i in range(8)]
         (tmp_path/'t.csv').write_text('\n'.join(['file,label,sender_id', *rows]) + '\n')
-        return photo_sets.data_id_of('closures', tmp_path/'t.csv')
+        return data_identity.data_id_of('closures', tmp_path/'t.csv')
     assert identified('aaaabbbb') != identified('abababab')
     before = identified('aaaabbbb')
     (tmp_path/'notes.txt').write_text('a file beside the table')
     assert identified('aaaabbbb') == before
     shutil.copytree(tmp_path, tmp_path.parent/'moved')
-    assert photo_sets.data_id_of('closures', tmp_path.parent/'moved'/'t.csv') == before
+    assert data_identity.data_id_of('closures', tmp_path.parent/'moved'/'t.csv') == before
 
 
 def test_numbers_of_masks_that_mean_something_else_are_other_data(tmp_path):
     own = masked_photos(tmp_path/'streets')
     def identified(text):
         (own/'classes.csv').write_text(text)
-        return photo_sets.data_id_of('own', own, load_masked)
+        return data_identity.data_id_of('own', own, load_masked)
     assert identified('name,value\nwall,0\nsky,1\n') != identified('name,value\nwall,1\nsky,0\n')
 
 
 def test_a_file_that_cannot_be_read_stops_nothing_and_is_noticed(tmp_path):
     "A file may vanish between listing and reading: the others go on, under a name that stands for no whole set."
     own = folder_of_photos(tmp_path/'mine', SHOES)
-    photos = photo_sets.load_folder(own, size=None)
+    photos = data_folders.load_folder(own, size=None)
     whole = photos.data_id()
     (own/'boots'/'3.png').unlink()
-    without = photo_sets.load_folder(own, size=None).data_id()
+    without = data_folders.load_folder(own, size=None).data_id()
     assert len({whole, without, photos.data_id()}) == 3
 
 

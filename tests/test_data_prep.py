@@ -14,13 +14,13 @@ def lab():
 @pytest.fixture(scope='module')
 def done(lab, tmp_path_factory):
     "(folder of runs, the smoke profile's sweep on drawn clothing)"
-    from fashion_lab.sweep import sweep
+    from fashion_lab.runs.sweeps import sweep
     root = tmp_path_factory.mktemp('runs')
     return root, sweep(lab.run, lab.configs('smoke', data='clothing'), lab.LAB, root)
 
 
 def test_smoke_profile_is_done_once_and_says_synthetic(lab, done):
-    from fashion_lab.sweep import sweep
+    from fashion_lab.runs.sweeps import sweep
     root, first = done
     assert (len(first.runs), len(first.failures), first.skipped) == (3, 0, 0)
     again = sweep(lab.run, lab.configs('smoke', data='clothing'), lab.LAB, root)
@@ -29,7 +29,7 @@ def test_smoke_profile_is_done_once_and_says_synthetic(lab, done):
 
 
 def test_a_stopped_run_leaves_nothing_finished_and_starts_again(lab, tmp_path, monkeypatch):
-    from fashion_lab.runs import find_run
+    from fashion_lab.runs.run import find_run
     cfg = lab.configs('smoke', data='clothing', variants='sender-folds')[0]
     with monkeypatch.context() as m:
         def pull(*args): raise KeyboardInterrupt
@@ -89,7 +89,7 @@ def test_the_control_has_blocks_as_large_as_the_senders(lab):
 
 def test_a_planted_leak_is_found_and_an_independent_sender_is_none(lab):
     "Features that name the sender, senders that mostly have one class: random folds flatter, and folds by sender tell the truth."
-    from fashion_lab.items import group_folds
+    from fashion_lab.data.folds import group_folds
     rng = np.random.default_rng(1)
     who = np.repeat(np.arange(30), 8)
     y = np.where(rng.random(240) < .9, np.repeat(rng.permutation(30) % 3, 8), rng.integers(3, size=240))
@@ -102,7 +102,7 @@ def test_a_planted_leak_is_found_and_an_independent_sender_is_none(lab):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=25), st.integers(1, 200))
 def test_a_limit_keeps_whole_senders(sizes, limit):
-    from fashion_lab.labs.data_prep import whole_senders
+    from fashion_lab.data.selection import whole_senders
     who = np.repeat(np.arange(len(sizes)), sizes)
     kept = whole_senders(who, limit)
     assert len(kept) <= limit and list(kept) == sorted(kept)
@@ -122,7 +122,7 @@ def test_report_has_a_page_with_tables_and_figures_that_say_synthetic(lab, done,
 
 
 def test_one_seed_has_no_spread_and_two_have(lab, done, tmp_path):
-    from fashion_lab.runs import table
+    from fashion_lab.runs.results import table
     assert set(lab.significance(done[1].runs).over) == {'senders'}
     both = ['sender-folds', 'random-folds']
     more = [r for r in done[1].runs if r.variant in both] + [lab.run(c, tmp_path) for c in lab.configs('smoke', 2, both, data='clothing') if c.seed == 1]
@@ -150,7 +150,7 @@ def test_a_mistake_is_one_sentence(lab, make, says):
 
 
 def test_missing_photos_are_missing_and_never_drawn_instead(lab, tmp_path, monkeypatch):
-    from fashion_lab.data import MissingData
+    from fashion_lab.data.cards import MissingData
     monkeypatch.setenv('FASHION_LAB_DATA', str(tmp_path)); monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache'))
     assert not lab.at_hand('clothing', tmp_path/'nowhere')
     with pytest.raises(MissingData): lab.open_set('clothing', path=tmp_path/'nowhere')
@@ -161,13 +161,13 @@ def test_missing_photos_are_missing_and_never_drawn_instead(lab, tmp_path, monke
 
 def test_photos_of_nobody_cannot_be_dealt_by_sender(lab):
     from dataclasses import replace
-    from fashion_lab.data import DataError
+    from fashion_lab.data.cards import DataError
     s = lab.photos_of(lab.configs('smoke', data='clothing')[0])
     with pytest.raises(DataError, match='column sender_id'): lab.senders(replace(s, items=s.items.drop(columns='sender_id'), group=None))
 
 
 def test_copies_on_both_sides_of_a_split_are_found(lab):
-    from fashion_lab.data import ImageTable
+    from fashion_lab.data.image_table import ImageTable
     s = lab.open_set('fashion_mnist', 'synthetic', n=300)
     images = s.images.copy(); images[-1] = images[0]; images[5] = images[4]
     t = lab.copies(ImageTable(s.items, images, s.classes, s.name, s.source))
@@ -201,15 +201,15 @@ def test_browser_says_when_a_set_is_not_there(lab, tmp_path, monkeypatch):
 
 def test_a_page_shows_a_figure_where_nobody_can_press_a_button(lab, monkeypatch):
     look = lab.browse('facades', 'synthetic', runs=[], rows=1, columns=4)
-    monkeypatch.setattr('fashion_lab.explorer.is_interactive', lambda: False)
+    monkeypatch.setattr('fashion_lab.widgets.base.is_interactive', lambda: False)
     assert set(look._repr_mimebundle_()) == {'image/jpeg', 'text/plain'}
-    monkeypatch.setattr('fashion_lab.explorer.is_interactive', lambda: True)
+    monkeypatch.setattr('fashion_lab.widgets.base.is_interactive', lambda: True)
     assert any('widget' in kind for kind in look._repr_mimebundle_())
 
 
 def test_seeds_that_all_say_the_same_are_no_spread():
+    from fashion_lab.runs.results import COLUMNS
     from fashion_lab.labs.data_prep import significance
-    from fashion_lab.runs import COLUMNS
     rows = [dict(data='clothing', source='real', protocol='pixels', variant=v, seed=seed, split='test',
                  metric='weighted_f1', value=value, n=100)
             for v, value in (('sender-folds', .5), ('random-folds', .6)) for seed in range(3)]

@@ -13,8 +13,10 @@ from torch import nn
 from fastai.callback.core import Callback
 from fashion_lab.core import set_seed
 from fastai.torch_core import num_distrib, rank_distrib
-from fashion_lab.loaders import Augment, BatchLoader, DataLoaders
-from fashion_lab.train import fit
+from fashion_lab.data.augment import Augment
+from fashion_lab.data.loaders import BatchLoader
+from fastai.data.core import DataLoaders
+from fashion_lab.train.loop import fit
 
 folder, first = Path(sys.argv[1]), not rank_distrib()
 draw = np.random.default_rng(0)

@@ -4,8 +4,10 @@ import hashlib, os, subprocess, sys
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 
-from fashion_lab import draw_facades as df
-from fashion_lab.draw_facades import FACADE_CLASSES, FACADE_COLOURS, STYLES, FacadeDrawer, colour_mask, draw_facade, synthetic_facades
+from fashion_lab.synthetic.facades import (
+    colour_mask, draw_facade, FACADE_CLASSES, FACADE_COLOURS, FacadeDrawer, STYLES, synthetic_facades,
+)
+from fashion_lab.synthetic import facades as df
 
 few = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -115,7 +117,7 @@ def test_synthetic_facades():
 
 
 def test_the_same_in_another_process():
-    code = "import hashlib; from fashion_lab.draw_facades import FacadeDrawer; print(hashlib.sha256(b''.join(a.tobytes() for a in FacadeDrawer(4, seed=3, size=40)[:])).hexdigest())"
+    code = "import hashlib; from fashion_lab.synthetic.facades import FacadeDrawer; print(hashlib.sha256(b''.join(a.tobytes() for a in FacadeDrawer(4, seed=3, size=40)[:])).hexdigest())"
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env={**os.environ, 'PYTHONHASHSEED': '1'}).stdout
     assert out == hashlib.sha256(b''.join(a.tobytes() for a in FacadeDrawer(4, seed=3, size=40)[:])).hexdigest() + '\n'
 

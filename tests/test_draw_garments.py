@@ -4,8 +4,11 @@ import hashlib, os, subprocess, sys
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 
-from fashion_lab import draw_garments as dg
-from fashion_lab.draw_garments import (CLOTHING_CLASSES, CLOTHING_COUNTS, ClothingDrawer, Sender, clothing_index, draw_clothing, new_sender, synthetic_clothing)
+from fashion_lab.synthetic.garments import (
+    CLOTHING_CLASSES, CLOTHING_COUNTS, clothing_index, ClothingDrawer, draw_clothing, new_sender, Sender,
+    synthetic_clothing,
+)
+from fashion_lab.synthetic import garments as dg
 
 few = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -117,7 +120,7 @@ def test_indexing_like_an_array():
 
 def test_the_same_in_another_process():
     "No hidden state: a fresh interpreter with another hash seed draws the same bytes."
-    code = ("import numpy as np, hashlib; from fashion_lab.draw_garments import ClothingDrawer;"
+    code = ("import numpy as np, hashlib; from fashion_lab.synthetic.garments import ClothingDrawer;"
             "print(hashlib.sha256(ClothingDrawer(40, seed=3, size=24)[::5].tobytes()).hexdigest())")
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env={**os.environ, 'PYTHONHASHSEED': '1'}).stdout
     assert out == hashlib.sha256(ClothingDrawer(40, seed=3, size=24)[::5].tobytes()).hexdigest() + '\n'

@@ -4,9 +4,11 @@ import dataclasses, hashlib, os, pickle, subprocess, sys
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 
-from fashion_lab import draw_shoes as ds
-from fashion_lab.draw_shoes import (CLOSURES, FLOORS, KINDS_OF, PATTERNS, SHOE_COLOURS, SHOE_KINDS, ClosureDrawer, PairDrawer, draw_pair_photo, draw_shoe, scene,
-                                    shoe_identity, synthetic_closures, synthetic_shoe_pairs)
+from fashion_lab.synthetic.shoes import (
+    ClosureDrawer, CLOSURES, draw_pair_photo, draw_shoe, FLOORS, KINDS_OF, PairDrawer, PATTERNS, scene,
+    SHOE_COLOURS, shoe_identity, SHOE_KINDS, synthetic_closures, synthetic_shoe_pairs,
+)
+from fashion_lab.synthetic import shoes as ds
 
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -220,7 +222,7 @@ def test_one_person_has_one_floor():
 
 def test_the_same_photographs_in_another_process():
     "No randomness from the clock, from hashes or from the order of imports."
-    code = ("import numpy as np, hashlib; from fashion_lab.draw_shoes import ClosureDrawer, PairDrawer;"
+    code = ("import numpy as np, hashlib; from fashion_lab.synthetic.shoes import ClosureDrawer, PairDrawer;"
             "d = ClosureDrawer(20, 5, 32); p = PairDrawer(2, 5, 32);"
             "print(hashlib.sha256(d[:4].tobytes() + p.left[:].tobytes() + repr(d.items.values.tolist()).encode()).hexdigest())")
     digests = {subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env={**os.environ, 'PYTHONHASHSEED': h}).stdout.strip() for h in '1'}

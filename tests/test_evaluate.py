@@ -12,8 +12,13 @@ from sklearn import metrics as skm
 from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from fashion_lab import evaluate as ev
-from fashion_lab.evaluate import METRICS, Predictions
+from fashion_lab.evaluate.predictions import Predictions
+from fashion_lab.evaluate.bootstrap import METRICS
+from fashion_lab.evaluate import significance as evaluate_significance
+from fashion_lab.evaluate import classification as evaluate_classification
+from fashion_lab.evaluate import bootstrap as evaluate_bootstrap
+from fashion_lab.evaluate import predictions as evaluate_predictions
+from fashion_lab.evaluate import resampling as evaluate_resampling
 
 settings.register_profile('room', deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('room')
@@ -148,14 +153,14 @@ def test_from_logits_is_a_softmax_in_any_precision(seed, dtype):
 @given(predictions())
 def test_counts_agree_with_sklearn_whatever_is_absent(p):
     t, y, k = p.targets, p.preds, len(p.classes)
-    mine, avg = ev.per_class(p), ev.averages(p)
+    mine, avg = evaluate_classification.per_class(p), evaluate_classification.averages(p)
     precision, recall, f1, support = skm.precision_recall_fscore_support(t, y, labels=np.arange(k), zero_division=0)
     there, known = support > 0, (support > 0) | np.isin(np.arange(k), y)
     assert_array_equal(mine['support'], support)
     assert_allclose(mine['precision'][known], precision[known]); assert mine['precision'][~known].isna().all()
     assert_allclose(mine['f1'][known], f1[known]); assert mine['f1'][~known].isna().all()
     assert_allclose(mine['recall'][there], recall[there]); assert mine['recall'][~there].isna().all()
-    assert ev.accuracy(p) == pytest.approx(skm.accuracy_score(t, y))
+    assert evaluate_classification.accuracy(p) == pytest.approx(skm.accuracy_score(t, y))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         assert avg['balanced_accuracy'] == avg['macro_recall'] == pytest.approx(skm.balanced_accuracy_score(t, y))
@@ -168,44 +173,44 @@ def test_counts_agree_with_sklearn_whatever_is_absent(p):
 
 @given(predictions(all_present=True))
 def test_every_average_is_sklearns_default_when_all_classes_occur(p):
-    avg = ev.averages(p)
+    avg = evaluate_classification.averages(p)
     for average in ('macro', 'weighted', 'micro'):
         theirs = skm.precision_recall_fscore_support(p.targets, p.preds, average=average)
         assert_allclose([avg[f'{average}_{m}'] for m in ('precision', 'recall', 'f1')], theirs[:3])
-    assert not ev.per_class(p).isna().any().any()
+    assert not evaluate_classification.per_class(p).isna().any().any()
 
 
 @given(predictions(), st.sampled_from([None, 'true', 'pred', 'all']))
 def test_confusion_agrees_with_sklearn_and_with_per_class(p, normalize):
-    mine = ev.confusion(p, normalize)
+    mine = evaluate_classification.confusion(p, normalize)
     theirs = skm.confusion_matrix(p.targets, p.preds, labels=np.arange(len(p.classes)), normalize=normalize)
     assert_allclose(mine.fillna(0), theirs)                 # where a row or column is empty, scikit-learn writes 0
     if normalize is None: assert mine.to_numpy().sum() == len(p)
-    if normalize == 'true': assert_allclose(np.diag(mine), ev.per_class(p)['recall'])
+    if normalize == 'true': assert_allclose(np.diag(mine), evaluate_classification.per_class(p)['recall'])
     assert (mine.index.name, mine.columns.name, list(mine.index), list(mine.columns)) == ('true', 'predicted', p.classes, p.classes)
 
 
 @given(predictions(min_k=3, ties=False), st.data())
 def test_top_k_agrees_with_sklearn(p, data):
     k = data.draw(st.integers(1, len(p.classes) - 1))
-    assert ev.top_k_accuracy(p, k) == pytest.approx(skm.top_k_accuracy_score(p.targets, p.probs, k=k, labels=np.arange(len(p.classes))))
+    assert evaluate_classification.top_k_accuracy(p, k) == pytest.approx(skm.top_k_accuracy_score(p.targets, p.probs, k=k, labels=np.arange(len(p.classes))))
 
 
 @given(predictions())
 def test_top_k_rises_from_accuracy_to_one_also_with_ties(p):
-    tops = [ev.top_k_accuracy(p, k) for k in range(1, len(p.classes) + 1)]
-    assert tops[0] == ev.accuracy(p) and tops[-1] == 1 and tops == sorted(tops)
+    tops = [evaluate_classification.top_k_accuracy(p, k) for k in range(1, len(p.classes) + 1)]
+    assert tops[0] == evaluate_classification.accuracy(p) and tops[-1] == 1 and tops == sorted(tops)
 
 
 @given(predictions(min_k=2))
 def test_log_loss_agrees_with_sklearn(p):
-    assert ev.log_loss(p) == pytest.approx(skm.log_loss(p.targets, p.probs, labels=np.arange(len(p.classes))), abs=2e-6)
+    assert evaluate_classification.log_loss(p) == pytest.approx(skm.log_loss(p.targets, p.probs, labels=np.arange(len(p.classes))), abs=2e-6)
 
 
 def test_log_loss_of_a_sure_mistake_is_sklearns():
     p = Predictions([0], [[1, 0]], [1], ['x', 'y'])
-    assert ev.log_loss(p) == pytest.approx(skm.log_loss([1], p.probs, labels=[0, 1]), abs=1e-5)
-    assert 15 < ev.log_loss(p) < 16
+    assert evaluate_classification.log_loss(p) == pytest.approx(skm.log_loss([1], p.probs, labels=[0, 1]), abs=1e-5)
+    assert 15 < evaluate_classification.log_loss(p) < 16
 
 
 @given(predictions(), st.integers(1, 20))
@@ -214,8 +219,8 @@ def test_calibration_error_against_a_plain_loop(p, bins):
     for b in range(bins):
         inside = (confidence > b/bins) & (confidence <= (b + 1)/bins) if b else confidence <= 1/bins
         if inside.any(): total += inside.sum()*abs(p.correct[inside].mean() - confidence[inside].mean())
-    assert ev.calibration_error(p, bins) == pytest.approx(total/len(p), abs=1e-9)
-    table = ev.reliability(p, bins)
+    assert evaluate_classification.calibration_error(p, bins) == pytest.approx(total/len(p), abs=1e-9)
+    table = evaluate_classification.reliability(p, bins)
     full = table[table['count'] > 0]
     assert len(table) == bins and table['count'].sum() == len(p) and table[table['count'] == 0]['accuracy'].isna().all()
     assert (full['count']*abs(full['accuracy'] - full['confidence'])).sum()/len(p) == pytest.approx(total/len(p), abs=1e-6)
@@ -224,19 +229,19 @@ def test_calibration_error_against_a_plain_loop(p, bins):
 
 def test_a_confidence_on_the_edge_belongs_to_the_lower_bin():
     p = Predictions(range(3), [[.5, .5], [.75, .25], [1, 0]], [0, 0, 0], ['x', 'y'])
-    assert ev.reliability(p, 4)['count'].tolist() == [0, 1, 1, 1]
+    assert evaluate_classification.reliability(p, 4)['count'].tolist() == [0, 1, 1, 1]
 
 
 @given(st.integers(0, 50), st.integers(1, 50), st.sampled_from([.8, .95, .99]))
 def test_wilson_agrees_with_statsmodels(correct, total, level):
     from statsmodels.stats.proportion import proportion_confint
     correct = min(correct, total)
-    assert_allclose(ev.wilson_ci(correct, total, level), proportion_confint(correct, total, 1 - level, 'wilson'), atol=1e-12)
+    assert_allclose(evaluate_classification.wilson_ci(correct, total, level), proportion_confint(correct, total, 1 - level, 'wilson'), atol=1e-12)
 
 
 @given(predictions())
 def test_ranking_agrees_with_sklearn(p):
-    auc, ap, roc, pr = ev.roc_auc(p), ev.average_precision(p), ev.roc_curves(p), ev.pr_curves(p)
+    auc, ap, roc, pr = evaluate_classification.roc_auc(p), evaluate_classification.average_precision(p), evaluate_classification.roc_curves(p), evaluate_classification.pr_curves(p)
     for c, name in enumerate(p.classes):
         y, s = p.targets == c, p.probs[:, c]
         if not y.any() or y.all(): # no positives or no negatives: undefined, and left out
@@ -259,7 +264,7 @@ def test_macro_auc_is_sklearns_one_vs_rest(p):
 
 @given(predictions())
 def test_metrics_gives_every_name_that_fits_the_classes(p):
-    out, k = ev.metrics(p), len(p.classes)
+    out, k = evaluate_bootstrap.metrics(p), len(p.classes)
     assert ('top3_accuracy' in out) == (k > 3) and ('top5_accuracy' in out) == (k > 5)
     assert all(isinstance(v, float) for v in out.values())
     for name, value in out.items(): assert_array_equal(value, METRICS[name](p))
@@ -273,22 +278,22 @@ FAST = [m for m in METRICS if m not in ('macro_auc', 'mean_ap')]
 @given(st.integers(0, 10**6), st.sampled_from([(), (1,)]), st.sampled_from([None, 0]))
 def test_each_fast_replicate_is_the_metric_of_that_very_resample(seed, absent, round_to):
     p = make(40, 6, seed, absent=absent, round_to=round_to)
-    draws = np.concatenate(list(ev._draws(np.ones(40, int), 100, seed)))
+    draws = np.concatenate(list(evaluate_resampling.bootstrap_draws(np.ones(40, int), 100, seed)))
     resamples = [p[np.repeat(np.arange(40), w)] for w in draws[:8]]
     for name in FAST:
-        features, _, value = ev._SUMS[name]
-        (sums,), size = ev._sum_replicates([p], features, None, 100, seed)
+        features, _, value = evaluate_bootstrap._SUMS[name]
+        (sums,), size = evaluate_resampling.sum_replicates([p], features, None, 100, seed)
         assert_allclose(value(sums, size)[:8], [METRICS[name](r) for r in resamples], atol=1e-9, err_msg=name)
     for name in ('macro_auc', 'mean_ap'):
-        assert_allclose(ev.bootstrap_replicates([p], name, 100, seed)[0, :8], [METRICS[name](r) for r in resamples], atol=1e-7, err_msg=name)
+        assert_allclose(evaluate_bootstrap.bootstrap_replicates([p], name, 100, seed)[0, :8], [METRICS[name](r) for r in resamples], atol=1e-7, err_msg=name)
 
 
 @pytest.mark.parametrize('name', FAST)
 def test_drawing_cells_and_drawing_examples_have_the_same_distribution(name):
     p = make(300, 6)
-    features, _, value = ev._SUMS[name]
-    literal = value(*[x[0] if isinstance(x, list) else x for x in ev._sum_replicates([p], features, None, 4000, 1)])
-    fast = ev.bootstrap_replicates([p], name, 4000, 2)[0]
+    features, _, value = evaluate_bootstrap._SUMS[name]
+    literal = value(*[x[0] if isinstance(x, list) else x for x in evaluate_resampling.sum_replicates([p], features, None, 4000, 1)])
+    fast = evaluate_bootstrap.bootstrap_replicates([p], name, 4000, 2)[0]
     assert stats.ks_2samp(literal, fast).statistic < .05, name
     assert fast.std() == pytest.approx(literal.std(), rel=.08)
 
@@ -299,73 +304,73 @@ def test_each_group_replicate_is_the_metric_of_whole_groups(seed, n_groups):
     p = make(40, 4, seed)
     groups = np.random.default_rng(seed).permutation(np.arange(40) % n_groups)
     codes, _ = pd.factorize(groups)
-    draws = np.concatenate(list(ev._draws(np.ones(n_groups, int), 100, seed)))[:6]
+    draws = np.concatenate(list(evaluate_resampling.bootstrap_draws(np.ones(n_groups, int), 100, seed)))[:6]
     resamples = [p[np.repeat(np.arange(40), w[codes])] for w in draws]
-    for name in ev.metrics(p):
-        fast = ev.bootstrap_replicates([p], name, 100, seed, groups)[0, :6]
+    for name in evaluate_bootstrap.metrics(p):
+        fast = evaluate_bootstrap.bootstrap_replicates([p], name, 100, seed, groups)[0, :6]
         assert_allclose(fast, [METRICS[name](r) for r in resamples], atol=1e-7, err_msg=name)
 
 
 def test_groups_of_one_change_nothing_but_the_stream():
     p = make(300)
-    alone, grouped = ev.bootstrap_ci(p, 'macro_f1', 5000), ev.bootstrap_ci(p, 'macro_f1', 5000, groups=[f'g{i}' for i in range(300)])
+    alone, grouped = evaluate_bootstrap.bootstrap_ci(p, 'macro_f1', 5000), evaluate_bootstrap.bootstrap_ci(p, 'macro_f1', 5000, groups=[f'g{i}' for i in range(300)])
     assert_allclose(alone, grouped, atol=.006)
 
 
 @pytest.mark.parametrize('groups, message', [([0, 1], '2 group labels for 30 examples'), ([0]*30, 'at least 2'), ([None, *'ab'*14, 'a'], '1 examples have no group')])
-@pytest.mark.parametrize('metric', ['accuracy', 'mean_ap', ev.accuracy], ids=['counts', 'ranks', 'function'])
+@pytest.mark.parametrize('metric', ['accuracy', 'mean_ap', evaluate_classification.accuracy], ids=['counts', 'ranks', 'function'])
 def test_bad_groups_are_refused(groups, message, metric):
-    with pytest.raises(ValueError, match=message): ev.bootstrap_ci(make(30), metric, groups=groups)
+    with pytest.raises(ValueError, match=message): evaluate_bootstrap.bootstrap_ci(make(30), metric, groups=groups)
 
 
 @pytest.mark.parametrize('metric', ['accuracy', 'macro_f1', 'log_loss'])
 def test_intervals_hold_the_truth_about_as_often_as_they_say(metric):
     truth = METRICS[metric](make(400_000, seed=999))
-    hits = [low <= truth <= high for low, high in (ev.bootstrap_ci(make(300, seed=i), metric, 300, seed=i) for i in range(200))]
+    hits = [low <= truth <= high for low, high in (evaluate_bootstrap.bootstrap_ci(make(300, seed=i), metric, 300, seed=i) for i in range(200))]
     assert .88 <= np.mean(hits) <= .99
 
 
-@pytest.mark.parametrize('metric', ['accuracy', 'log_loss', 'mean_ap', ev.accuracy], ids=['counts', 'sums', 'ranks', 'function'])
+@pytest.mark.parametrize('metric', ['accuracy', 'log_loss', 'mean_ap', evaluate_classification.accuracy], ids=['counts', 'sums', 'ranks', 'function'])
 def test_the_seed_and_only_the_seed_decides_the_interval(metric):
     p = make(60)
-    assert ev.bootstrap_ci(p, metric, 200, seed=3) == ev.bootstrap_ci(p, metric, 200, seed=3)
-    assert not np.array_equal(ev.bootstrap_replicates([p], metric, 200, 3), ev.bootstrap_replicates([p], metric, 200, 4))
+    assert evaluate_bootstrap.bootstrap_ci(p, metric, 200, seed=3) == evaluate_bootstrap.bootstrap_ci(p, metric, 200, seed=3)
+    assert not np.array_equal(evaluate_bootstrap.bootstrap_replicates([p], metric, 200, 3), evaluate_bootstrap.bootstrap_replicates([p], metric, 200, 4))
 
 
 @pytest.mark.parametrize('metric', ['accuracy', 'log_loss', 'mean_ap'])
 def test_the_interval_is_the_middle_of_the_replicates(metric):
     p = make(60)
-    assert_allclose(ev.bootstrap_ci(p, metric, 300, .9), np.quantile(ev.bootstrap_replicates([p], metric, 300), [.05, .95]))
+    assert_allclose(evaluate_bootstrap.bootstrap_ci(p, metric, 300, .9), np.quantile(evaluate_bootstrap.bootstrap_replicates([p], metric, 300), [.05, .95]))
 
 
 def test_a_perfect_model_has_a_point_as_bootstrap_interval_but_not_as_wilsons():
     p = Predictions(range(29), np.eye(3)[np.arange(29) % 3], np.arange(29) % 3, list('abc'))
-    for metric in ('accuracy', 'balanced_accuracy', 'macro_f1', 'weighted_precision', 'micro_f1'): assert ev.bootstrap_ci(p, metric) == (1, 1), metric
-    assert ev.wilson_ci(29, 29)[0] < .9
+    for metric in ('accuracy', 'balanced_accuracy', 'macro_f1', 'weighted_precision', 'micro_f1'): assert evaluate_bootstrap.bootstrap_ci(p, metric) == (1, 1), metric
+    assert evaluate_classification.wilson_ci(29, 29)[0] < .9
 
 
 def test_a_higher_level_gives_a_wider_interval():
     p = make(200)
-    (a, d), (b, c) = ev.bootstrap_ci(p, level=.99), ev.bootstrap_ci(p, level=.8)
+    (a, d), (b, c) = evaluate_bootstrap.bootstrap_ci(p, level=.99), evaluate_bootstrap.bootstrap_ci(p, level=.8)
     assert a < b < c < d
 
 
 def test_intervals_of_tables_hold_their_values():
     p = make(400, 4, absent=(2,))
-    for table, names in [(ev.per_class(p, ci=True, n=300), ('precision', 'recall', 'f1'))]:
+    for table, names in [(evaluate_classification.per_class(p, ci=True, n=300), ('precision', 'recall', 'f1'))]:
         for m in names:
             t = table[table[m].notna()]
             assert (t[f'{m}_low'] <= t[m]).all() and (t[m] <= t[f'{m}_high']).all()
         assert np.isnan(table['recall_low'][2]) and np.isnan(table['recall_high'][2])
-    for t in (ev.roc_auc(p, ci=True, n=200), ev.average_precision(p, ci=True, n=200, groups=np.arange(400)//4), ev.confusion(p, ci=True, n=300)):
+    for t in (evaluate_classification.roc_auc(p, ci=True, n=200), evaluate_classification.average_precision(p, ci=True, n=200, groups=np.arange(400)//4), evaluate_classification.confusion(p, ci=True, n=300)):
         assert ((t['low'] <= t['value']) & (t['value'] <= t['high']) | t['value'].isna()).all()
-    assert set(ev.averages(p, ci=True, n=200)) == set(ev.averages(p))
-    with pytest.raises(ValueError, match='between 0 and 1'): ev.per_class(p, ci=True, level=0)
+    assert set(evaluate_classification.averages(p, ci=True, n=200)) == set(evaluate_classification.averages(p))
+    with pytest.raises(ValueError, match='between 0 and 1'): evaluate_classification.per_class(p, ci=True, level=0)
 
 
 def test_confusion_intervals_match_accuracy_and_binomial():
     p = make(500, 3)
-    shares = ev.confusion(p, 'all', ci=True, n=4000)
+    shares = evaluate_classification.confusion(p, 'all', ci=True, n=4000)
     assert shares['value'].sum() == pytest.approx(1)
     low, high = stats.binom.ppf([.025, .975], 500, shares['value'].iloc[0])/500
     assert_allclose(shares.loc[0, ['low', 'high']].astype(float), [low, high], atol=.006)
@@ -373,7 +378,7 @@ def test_confusion_intervals_match_accuracy_and_binomial():
 
 @pytest.mark.parametrize('bad, message', [(dict(n=99), 'at least 100'), (dict(n=100.), 'at least 100'), (dict(n=True), 'at least 100'), (dict(level=1), 'between 0 and 1'), (dict(metric='acc'), 'unknown metric')])
 def test_bad_arguments_of_the_bootstrap(bad, message):
-    with pytest.raises(ValueError, match=message): ev.bootstrap_ci(make(20), **bad)
+    with pytest.raises(ValueError, match=message): evaluate_bootstrap.bootstrap_ci(make(20), **bad)
 
 
 # ---- corner cases
@@ -381,23 +386,23 @@ def test_bad_arguments_of_the_bootstrap(bad, message):
 @pytest.mark.filterwarnings('error')
 def test_undefined_values_make_no_noise():
     p = Predictions(range(4), np.eye(4)[[0, 1, 2, 2]], [0, 0, 1, 1], list('abcd'))
-    assert not np.isnan(ev.metrics(p, ci=True, n=100)['macro_auc']['value']) and ev.per_class(p, ci=True, n=100).isna().any().any()
-    assert ev.roc_auc(p, ci=True, n=100)['value'].isna().sum() == 2 and ev.reliability(p)['accuracy'].isna().any()
-    assert ev.confusion(p, 'true', ci=True, n=100)['low'].isna().sum() == 8
+    assert not np.isnan(evaluate_bootstrap.metrics(p, ci=True, n=100)['macro_auc']['value']) and evaluate_classification.per_class(p, ci=True, n=100).isna().any().any()
+    assert evaluate_classification.roc_auc(p, ci=True, n=100)['value'].isna().sum() == 2 and evaluate_classification.reliability(p)['accuracy'].isna().any()
+    assert evaluate_classification.confusion(p, 'true', ci=True, n=100)['low'].isna().sum() == 8
 
 
 @pytest.mark.filterwarnings('error')
 def test_one_class_in_all():
     p = Predictions([0, 1, 2], np.ones((3, 1)), [0, 0, 0], ['coat'])
-    out = ev.metrics(p, ci=True, n=100)
+    out = evaluate_bootstrap.metrics(p, ci=True, n=100)
     assert out['accuracy'] == dict(value=1, low=1, high=1) and out['log_loss']['value'] == 0 and out['calibration_error']['value'] == 0
     assert np.isnan(out['macro_auc']['value']) and np.isnan(out['mean_ap']['high'])
-    assert ev.per_class(p, ci=True, n=100)['f1_low'].tolist() == [1] and len(ev.confusion(p, 'true', ci=True, n=100)) == 1
-    assert ev.confusion(p).to_numpy().tolist() == [[3]] and ev.roc_curves(p) == {}
+    assert evaluate_classification.per_class(p, ci=True, n=100)['f1_low'].tolist() == [1] and len(evaluate_classification.confusion(p, 'true', ci=True, n=100)) == 1
+    assert evaluate_classification.confusion(p).to_numpy().tolist() == [[3]] and evaluate_classification.roc_curves(p) == {}
 
 
 def test_one_example():
-    out = ev.metrics(Predictions(['a'], [[.2, .8]], [0], ['x', 'y']), ci=True, n=100)
+    out = evaluate_bootstrap.metrics(Predictions(['a'], [[.2, .8]], [0], ['x', 'y']), ci=True, n=100)
     assert out['accuracy'] == dict(value=0, low=0, high=0)
     assert out['macro_f1']['value'] == 0 and np.isnan(out['macro_auc']['value'])
 
@@ -406,12 +411,12 @@ def test_micro_averages_are_the_accuracy_to_the_last_bit():
     support, hits = [1, 37, 45], [1, 0, 29] # summing recall*support would be off by a rounding error here
     targets = np.repeat([0, 1, 2], support)
     p = Predictions(range(83), np.eye(3)[np.concatenate([[c]*h + [(c + 1) % 3]*(n - h) for c, (n, h) in enumerate(zip(support, hits))])], targets, list('abc'))
-    assert ev.averages(p)['micro_recall'] == ev.averages(p)['micro_f1'] == ev.accuracy(p)
+    assert evaluate_classification.averages(p)['micro_recall'] == evaluate_classification.averages(p)['micro_f1'] == evaluate_classification.accuracy(p)
 
 
 def test_never_naming_a_class_does_not_raise_macro_precision():
     targets = np.repeat([0, 1, 2], 10)
-    def score(preds): return ev.averages(Predictions(range(30), np.eye(3)[preds], targets, list('abc')))['macro_precision']
+    def score(preds): return evaluate_classification.averages(Predictions(range(30), np.eye(3)[preds], targets, list('abc')))['macro_precision']
     honest, coward = targets.copy(), targets.copy()
     honest[20:] = np.where(np.arange(10) < 5, 2, 1); coward[20:] = 1
     assert score(coward) < score(honest)
@@ -419,9 +424,9 @@ def test_never_naming_a_class_does_not_raise_macro_precision():
 
 def test_hundred_classes():
     p, q = make(600, 100, skill=4), make(600, 100, skill=4, model=1)
-    out = ev.metrics(p, ci=True, n=100)
+    out = evaluate_bootstrap.metrics(p, ci=True, n=100)
     assert all(v['low'] <= v['high'] for v in out.values()) and 'top5_accuracy' in out
-    assert len(ev.per_class(p, ci=True, n=100)) == 100 and ev.compare(dict(p=p, q=q), 'macro_f1', n=100)['difference'].notna().all()
+    assert len(evaluate_classification.per_class(p, ci=True, n=100)) == 100 and evaluate_significance.compare(dict(p=p, q=q), 'macro_f1', n=100)['difference'].notna().all()
 
 
 def test_calibration_floor_tells_true_probabilities_from_boasting():
@@ -430,8 +435,8 @@ def test_calibration_floor_tells_true_probabilities_from_boasting():
     targets = (probs.cumsum(1) < rng.random((3000, 1))).sum(1).clip(0, 3) # drawn with exactly these probabilities
     true = Predictions(range(3000), probs, targets, list('abcd'))
     boast = Predictions.from_logits(range(3000), 3*np.log(probs), targets, list('abcd'))
-    assert 0 < ev.calibration_error(true) < ev.calibration_floor(true, level=.999)['high']
-    assert ev.calibration_error(boast) > 3*ev.calibration_floor(boast)['high']
+    assert 0 < evaluate_classification.calibration_error(true) < evaluate_classification.calibration_floor(true, level=.999)['high']
+    assert evaluate_classification.calibration_error(boast) > 3*evaluate_classification.calibration_floor(boast)['high']
 
 
 # ---- pairs of models
@@ -439,8 +444,8 @@ def test_calibration_floor_tells_true_probabilities_from_boasting():
 @given(predictions(), st.data())
 def test_align_undoes_any_order(p, data):
     order = np.array(data.draw(st.permutations(range(len(p)))))
-    assert ev.align(p, p[order]) == p
-    assert ev.mcnemar(p, p[order])['p_value'] == 1
+    assert evaluate_predictions.align(p, p[order]) == p
+    assert evaluate_significance.mcnemar(p, p[order])['p_value'] == 1
 
 
 @pytest.mark.parametrize('change, message', [
@@ -449,7 +454,7 @@ def test_align_undoes_any_order(p, data):
     (lambda p: Predictions(p.ids, p.probs, (p.targets + 1) % 5, p.classes), "what is true for 30 examples, for instance 'p0'"),
     (lambda p: Predictions(p.ids, p.probs, p.targets, p.classes[::-1]), 'different classes'),
     (lambda p: Predictions([f'q{i}' for i in range(30)], p.probs, p.targets, p.classes), '30 only in the first .* 30 only in the second')])
-@pytest.mark.parametrize('test', [ev.mcnemar, ev.paired_bootstrap, lambda p, q: ev.compare(dict(p=p, q=q))], ids=['mcnemar', 'bootstrap', 'compare'])
+@pytest.mark.parametrize('test', [evaluate_significance.mcnemar, evaluate_significance.paired_bootstrap, lambda p, q: evaluate_significance.compare(dict(p=p, q=q))], ids=['mcnemar', 'bootstrap', 'compare'])
 def test_models_of_different_examples_are_not_compared(test, change, message):
     p = make(30)
     with pytest.raises(ValueError, match=message): test(p, change(p))
@@ -458,18 +463,18 @@ def test_models_of_different_examples_are_not_compared(test, change, message):
 @given(predictions(), st.integers(0, 2**32 - 1))
 def test_mcnemar_agrees_with_statsmodels_and_binomial(p, seed):
     q = Predictions(p.ids, np.random.default_rng(seed).dirichlet(np.ones(len(p.classes)), len(p)), p.targets, p.classes)
-    m = ev.mcnemar(p, q)
+    m = evaluate_significance.mcnemar(p, q)
     table = pd.crosstab(pd.Categorical(p.correct, [True, False]), pd.Categorical(q.correct, [True, False]), dropna=False).to_numpy()
     assert [[m['both_right'], m['b']], [m['c'], m['both_wrong']]] == table.tolist()
     assert m['p_value'] == pytest.approx(sm_mcnemar(table, exact=True).pvalue)
     if m['b'] + m['c']: assert m['p_value'] == pytest.approx(stats.binomtest(m['b'], m['b'] + m['c']).pvalue)
-    assert m['difference'] == pytest.approx(ev.accuracy(p) - ev.accuracy(q)) and m['n'] == len(p)
+    assert m['difference'] == pytest.approx(evaluate_classification.accuracy(p) - evaluate_classification.accuracy(q)) and m['n'] == len(p)
 
 
 @pytest.mark.parametrize('metric', ['accuracy', 'macro_f1', 'log_loss', 'macro_auc', lambda p: float(p.confidence.mean())], ids=['accuracy', 'macro_f1', 'log_loss', 'macro_auc', 'a function'])
 def test_paired_bootstrap_turns_round_with_its_models(metric):
     p, q = make(300), make(300, model=1, skill=1.5)
-    a, b = ev.paired_bootstrap(p, q[::-1], metric, 200), ev.paired_bootstrap(q, p, metric, 200)
+    a, b = evaluate_significance.paired_bootstrap(p, q[::-1], metric, 200), evaluate_significance.paired_bootstrap(q, p, metric, 200)
     assert a['difference'] == pytest.approx(-b['difference'])
     assert a['low'] < a['difference'] < a['high'] and 2/201 <= a['p_value'] <= 1
     if not callable(metric): assert (a['p_value'] < .05) == (a['low'] > 0 or a['high'] < 0) or .03 < a['p_value'] < .07
@@ -477,15 +482,15 @@ def test_paired_bootstrap_turns_round_with_its_models(metric):
 
 def test_paired_bootstrap_is_narrower_than_unpaired_and_agrees_with_mcnemars_variance():
     p, q = make(2000), make(2000, model=1)
-    r = ev.bootstrap_replicates([p, q], 'accuracy', 4000)
-    m = ev.mcnemar(p, q)
+    r = evaluate_bootstrap.bootstrap_replicates([p, q], 'accuracy', 4000)
+    m = evaluate_significance.mcnemar(p, q)
     expected = np.sqrt((m['b'] + m['c'] - (m['b'] - m['c'])**2/2000)/2000**2)
     assert (r[0] - r[1]).std() == pytest.approx(expected, rel=.06)
     assert (r[0] - r[1]).std() < .8*np.hypot(r[0].std(), r[1].std())
 
 
 def test_equal_models_are_rarely_called_different():
-    p_values = np.array([[ev.mcnemar(p, q)['p_value'], ev.paired_bootstrap(p, q, n=300)['p_value']]
+    p_values = np.array([[evaluate_significance.mcnemar(p, q)['p_value'], evaluate_significance.paired_bootstrap(p, q, n=300)['p_value']]
                          for p, q in ((make(400, seed=i), make(400, seed=i, model=1)) for i in range(150))])
     false_alarms = (p_values < .05).mean(0)
     assert false_alarms[0] <= .07 and false_alarms[1] <= .1
@@ -496,7 +501,7 @@ def test_equal_models_are_rarely_called_different():
 @settings(max_examples=10)
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(np.nan)), max_size=12))
 def test_holm_agrees_with_statsmodels_and_keeps_nan(ps):
-    out, ps = ev.holm(ps), np.array(ps, float)
+    out, ps = evaluate_significance.holm(ps), np.array(ps, float)
     assert_array_equal(np.isnan(out), np.isnan(ps))
     if (~np.isnan(ps)).any(): assert_allclose(out[~np.isnan(ps)], multipletests(ps[~np.isnan(ps)], method='holm')[1])
     assert np.all((out >= ps) | np.isnan(ps))
@@ -504,24 +509,24 @@ def test_holm_agrees_with_statsmodels_and_keeps_nan(ps):
 
 def test_compare_makes_every_pair_or_one_against_all():
     models = {f'm{i}': make(300, model=i) for i in range(4)} | {'strong': make(300, skill=6)}
-    every, one = ev.compare(models, n=200), ev.compare(models, baseline='m0', n=200)
+    every, one = evaluate_significance.compare(models, n=200), evaluate_significance.compare(models, baseline='m0', n=200)
     assert list(zip(every['baseline'], every['variant'])) == list(combinations(models, 2))
     assert one['variant'].tolist() == ['m1', 'm2', 'm3', 'strong'] and one['verdict'].iloc[-1] == 'better'
     assert_allclose(every['p_holm'], multipletests(every['p_value'], method='holm')[1])
-    for r in every.to_dict('records'): assert r['p_value'] == ev.mcnemar(models[r['variant']], models[r['baseline']])['p_value']
-    lost = ev.compare(models, 'log_loss', baseline='m0')
+    for r in every.to_dict('records'): assert r['p_value'] == evaluate_significance.mcnemar(models[r['variant']], models[r['baseline']])['p_value']
+    lost = evaluate_significance.compare(models, 'log_loss', baseline='m0')
     assert lost['verdict'].iloc[-1] == 'better' and lost['difference'].iloc[-1] < 0 and lost['test'].unique().tolist() == ['bootstrap']
 
 
 def test_compare_can_still_find_something_among_many_pairs():
     models = {f'm{i}': make(200, model=i) for i in range(9)} | {'strong': make(200, skill=9)} # 45 pairs
-    t = ev.compare(models, 'macro_f1')
+    t = evaluate_significance.compare(models, 'macro_f1')
     assert (t[t['variant'] == 'strong']['verdict'] == 'better').all() and (t[t['variant'] != 'strong']['verdict'] != 'better').mean() > .9
 
 
 def test_compare_says_undefined():
     p = Predictions([0, 1], [[.9, .1], [.4, .6]], [0, 0], ['x', 'y'])
-    assert ev.compare(dict(a=p, b=p), 'macro_auc', n=100)['verdict'].tolist() == ['undefined']
+    assert evaluate_significance.compare(dict(a=p, b=p), 'macro_auc', n=100)['verdict'].tolist() == ['undefined']
 
 
 # ---- seeds
@@ -537,7 +542,7 @@ def test_paired_seeds_agrees_with_scipy_and_statsmodels(n, n_variants, seed):
     rng = np.random.default_rng(seed)
     x = rng.normal(.9, .01, (n_variants, n))
     table = seeds({f'v{i}': dict(enumerate(row)) for i, row in enumerate(x)}).sample(frac=1, random_state=seed % 1000)
-    t = ev.paired_seeds(table, baseline='v0').set_index('variant')
+    t = evaluate_significance.paired_seeds(table, baseline='v0').set_index('variant')
     ps = {}
     for i in range(1, n_variants):
         test, row = stats.ttest_rel(x[i], x[0]), t.loc[f'v{i}']
@@ -550,7 +555,7 @@ def test_paired_seeds_agrees_with_scipy_and_statsmodels(n, n_variants, seed):
 
 
 def test_only_shared_seeds_count():
-    t = ev.paired_seeds(seeds(dict(a={0: .1, 1: .2, 2: .4, 9: 1.}, b={0: .2, 1: .4, 2: .5, 7: 0.}, c={0: .3}, d={5: .3})), baseline='a').set_index('variant')
+    t = evaluate_significance.paired_seeds(seeds(dict(a={0: .1, 1: .2, 2: .4, 9: 1.}, b={0: .2, 1: .4, 2: .5, 7: 0.}, c={0: .3}, d={5: .3})), baseline='a').set_index('variant')
     assert t['n'].to_dict() == dict(b=3, c=1, d=0)
     assert t['mean']['b'] == pytest.approx((.2 + .4 + .5)/3) and t['baseline_mean']['b'] == pytest.approx(.7/3)
     assert t['verdict'].to_dict() == dict(b='no difference shown', c='one seed', d='no shared seed')
@@ -559,7 +564,7 @@ def test_only_shared_seeds_count():
 
 
 def test_seeds_that_change_nothing_are_no_repetitions():
-    t = ev.paired_seeds(seeds(dict(a={0: .9, 1: .91, 2: .92}, same={0: .9, 1: .91, 2: .92}, shifted={0: .95, 1: .96, 2: .97})), baseline='a').set_index('variant')
+    t = evaluate_significance.paired_seeds(seeds(dict(a={0: .9, 1: .91, 2: .92}, same={0: .9, 1: .91, 2: .92}, shifted={0: .95, 1: .96, 2: .97})), baseline='a').set_index('variant')
     assert t['verdict'].to_dict() == dict(same='no difference shown', shifted='no spread')
     assert t['p_value']['same'] == 1 and np.isnan(t['p_value']['shifted'])
 
@@ -568,31 +573,31 @@ def test_seeds_and_folds_are_matched_together():
     rng = np.random.default_rng(0)
     table = pd.DataFrame([dict(variant=v, seed=s, fold=f, metric='accuracy', value=.8 + .1*(v == 'b') + rng.normal(0, .01), split='test')
                           for v in 'ab' for s in (0, 1) for f in (0, 1, np.nan)])
-    assert ev.paired_seeds(table, baseline='a', seed_col=['seed', 'fold'])[['n', 'verdict']].to_numpy().tolist() == [[6, 'better']]
-    with pytest.raises(ValueError, match="variant 'a' has several values of accuracy for seed 0: choose one split"): ev.paired_seeds(table)
+    assert evaluate_significance.paired_seeds(table, baseline='a', seed_col=['seed', 'fold'])[['n', 'verdict']].to_numpy().tolist() == [[6, 'better']]
+    with pytest.raises(ValueError, match="variant 'a' has several values of accuracy for seed 0: choose one split"): evaluate_significance.paired_seeds(table)
 
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(metric='auc'), "no column 'auc'; it has: variant, seed, accuracy"), (dict(baseline='z'), "unknown baseline 'z'"),
     (dict(seed_col='run'), "no column 'run'"), (dict(variant_col='name'), "no column 'name'"), (dict(level=1.), 'between 0 and 1')])
 def test_bad_tables_of_seeds(kwargs, message):
-    with pytest.raises(ValueError, match=message): ev.paired_seeds(seeds(dict(a={0: .1, 1: .3}, b={0: .2, 1: .1})), **kwargs)
+    with pytest.raises(ValueError, match=message): evaluate_significance.paired_seeds(seeds(dict(a={0: .1, 1: .3}, b={0: .2, 1: .1})), **kwargs)
 
 
 def test_missing_values_and_single_variants_are_refused():
-    with pytest.raises(ValueError, match=r"accuracy is missing \(NaN\) for variant 'b'"): ev.paired_seeds(seeds(dict(a={0: .1}, b={0: np.nan})))
-    with pytest.raises(ValueError, match='at least 2 variants, got 1: a'): ev.paired_seeds(seeds(dict(a={0: .1, 1: .2})))
+    with pytest.raises(ValueError, match=r"accuracy is missing \(NaN\) for variant 'b'"): evaluate_significance.paired_seeds(seeds(dict(a={0: .1}, b={0: np.nan})))
+    with pytest.raises(ValueError, match='at least 2 variants, got 1: a'): evaluate_significance.paired_seeds(seeds(dict(a={0: .1, 1: .2})))
 
 
 @pytest.mark.parametrize('metric, lower, verdict', [('accuracy', None, 'better'), ('log_loss', None, 'worse'), ('accuracy', True, 'worse'), ('log_loss', False, 'better')])
 def test_the_verdict_knows_which_way_is_up(metric, lower, verdict):
-    t = ev.paired_seeds(seeds(dict(a={0: .1, 1: .11, 2: .12}, b={0: .2, 1: .212, 2: .221}), metric), metric, 'a', lower_is_better=lower)
+    t = evaluate_significance.paired_seeds(seeds(dict(a={0: .1, 1: .11, 2: .12}, b={0: .2, 1: .212, 2: .221}), metric), metric, 'a', lower_is_better=lower)
     assert t['verdict'].tolist() == [verdict]
 
 
 @pytest.mark.parametrize('difference, sd', [(.004, .002), (.01, .01), (.002, .004)])
 def test_seeds_needed_gives_the_promised_power(difference, sd):
-    n, rng = ev.seeds_needed(difference, sd), np.random.default_rng(0)
+    n, rng = evaluate_significance.seeds_needed(difference, sd), np.random.default_rng(0)
     power = (stats.ttest_1samp(rng.normal(difference, sd, (4000, n)), 0, axis=1).pvalue < .05).mean()
     assert .77 < power < .95
 
@@ -607,6 +612,6 @@ def test_import_is_light():
 @pytest.mark.parametrize('sd', [.0005, .001, .002, .003, .005])
 def test_larger_differences_never_need_more_seeds(sd):
     "statsmodels' power is NaN for some large effects with few pairs, which must not be read as too little power."
-    needed = [ev.seeds_needed(d, sd) for d in np.linspace(.002, .04, 20)]
+    needed = [evaluate_significance.seeds_needed(d, sd) for d in np.linspace(.002, .04, 20)]
     assert needed == sorted(needed, reverse=True) and needed[-1] <= 3
-    assert abs(ev._paired_power(1, 10, .95) - .8031) < 1e-4
+    assert abs(evaluate_significance._paired_power(1, 10, .95) - .8031) < 1e-4

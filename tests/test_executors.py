@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 import toy_lab
-from fashion_lab.runs import all_runs, start_run
-from fashion_lab.sweep import sweep
+from fashion_lab.runs.run import all_runs
+from fashion_lab.runs.draft import start_run
+from fashion_lab.runs.sweeps import sweep
 
 HERE = Path(__file__).resolve().parent
 CODE = """
 import sys, toy_lab
-from fashion_lab.sweep import sweep
+from fashion_lab.runs.sweeps import sweep
 root, executor, seconds = sys.argv[1:]
 todo = toy_lab.configs(2, seconds=float(seconds), epochs=4)
 options = dict(workers=2) if executor == 'processes' else {}

@@ -8,11 +8,15 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from fashion_lab import explain
-from fashion_lab.core import rng_state, set_seed
-from fashion_lab.explain import coarse_cam, grad_cam, layer_name, occlusion_map, overlay, plot_heat, randomisation_test, rank_correlation, scaled
-from fashion_lab.models import backbone, head
-from fashion_lab.transfer import PhotoClassifier
+from fashion_lab.devices import rng_state, set_seed
+from fashion_lab.models.layers import head
+from fashion_lab.models.backbones import backbone
+from fashion_lab.interpret import (
+    coarse_cam, grad_cam, layer_name, occlusion_map, overlay, plot_heat, randomisation_test, rank_correlation,
+    scaled,
+)
+from fashion_lab.train.finetune import PhotoClassifier
+from fashion_lab import interpret as explain
 
 sizes, seeds = st.integers(2, 7), st.integers(0, 2**16)
 

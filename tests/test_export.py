@@ -8,9 +8,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fashion_lab import export
-from fashion_lab.export import FORMATS, OnnxNet, agreement, checked_code, as_code, check_exportable, photo_pixels, quantise, quantise_alike, to_onnx, to_torch_export, write_export
-from fashion_lab.photos import FITS, decode
+from fashion_lab.data.decoding import decode, FITS
+from fashion_lab.export.onnx import check_exportable, OnnxNet, to_onnx
+from fashion_lab.export.int8 import agreement, quantise, quantise_alike
+from fashion_lab.export.answering import photo_pixels
+from fashion_lab.export.formats import as_code, checked_code, FORMATS, to_torch_export, write_export
+from fashion_lab.export import int8 as export_int8
 
 
 def small(channels=1, classes=4):
@@ -239,7 +242,7 @@ def test_an_interrupted_export_leaves_nothing_behind(tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
     before = [f.read_bytes() for f in write_export(small(), (1, 8, 8), tmp_path)]
     def stopped(*args, **kwargs): raise KeyboardInterrupt
-    monkeypatch.setattr(export, 'quantise_alike', stopped)
+    monkeypatch.setattr(export_int8, 'quantise_alike', stopped)
     for folder in (tmp_path, tmp_path/'new'):
         with pytest.raises(KeyboardInterrupt): write_export(small(), (1, 8, 8), folder, calibration=pixels)
     assert [f.read_bytes() for f in sorted(tmp_path.glob('network*'))] == [before[0 if s == '.onnx' else 1 if s == '.json' else 2] for s in ('.json', '.onnx', '.py')]

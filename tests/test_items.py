@@ -9,11 +9,13 @@ from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils.class_weight import compute_class_weight
 
-from fashion_lab import items as room
-from fashion_lab.data import DataError, MissingData
-from fashion_lab.draw import draw_garment
-from fashion_lab.items import (class_weights, duplicates, fingerprints, group_folds, group_split, image_stats, imbalance, joined_groups, label_codes, label_counts, leaks,
-                               near_pairs, one_spelling, photo_stats, read_items, straddling)
+from fashion_lab.synthetic.fashion_mnist import draw_garment
+from fashion_lab.data.cards import DataError, MissingData
+from fashion_lab.data.tables import label_codes, label_counts, one_spelling, read_items
+from fashion_lab.data.folds import group_folds, group_split, imbalance, joined_groups, leaks
+from fashion_lab.data.duplicates import duplicates, fingerprints, near_pairs, straddling
+from fashion_lab.data.statistics import class_weights, image_stats, photo_stats
+from fashion_lab.data import duplicates as data_duplicates
 
 quick = settings(deadline=None, max_examples=25)
 
@@ -311,8 +313,8 @@ def test_near_pairs_are_those_of_comparing_all_with_all(hashes, flips, threshold
 def test_the_search_works_in_blocks(monkeypatch):
     h = np.random.default_rng(0).integers(0, 50, 400).astype(np.uint64)
     whole, small = near_pairs(h, 2), []
-    blocks = room._blocks
-    monkeypatch.setattr(room, '_blocks', lambda ends, chunk: (small.append(b) or b for b in blocks(ends, 100)))
+    blocks = data_duplicates._blocks
+    monkeypatch.setattr(data_duplicates, '_blocks', lambda ends, chunk: (small.append(b) or b for b in blocks(ends, 100)))
     for a, b in zip(whole, near_pairs(h, 2)): assert (a == b).all()
     assert len(small) > 300
 
@@ -320,7 +322,7 @@ def test_the_search_works_in_blocks(monkeypatch):
 def test_memory_and_time_stay_small_for_fifty_thousand_hashes():
     code = """
 import resource, time, numpy as np
-from fashion_lab.items import near_pairs
+from fashion_lab.data.duplicates import near_pairs
 h = np.random.default_rng(0).integers(0, 2**63, 50_000).astype(np.uint64); h[1:500:2] = h[:499:2] ^ np.uint64(5)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 i, j, d = near_pairs(h)
@@ -488,7 +490,7 @@ def test_headers_are_read_without_the_pixels(tmp_path, monkeypatch):
 
 
 def test_importing_the_room_loads_neither_torch_nor_imagehash():
-    code = "import sys; import fashion_lab.items; assert not {'torch', 'imagehash', 'sklearn', 'scipy'} & set(sys.modules), 'heavy imports'"
+    code = "import sys; import fashion_lab.data.duplicates, fashion_lab.data.folds; assert not {'torch', 'imagehash', 'sklearn', 'scipy'} & set(sys.modules), 'heavy imports'"
     subprocess.run([sys.executable, '-c', code], check=True)
 
 

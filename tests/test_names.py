@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fashion_lab import cli
+from fashion_lab.report import class_values, plain_cells
+from fashion_lab.data.photo_tables import load_csv
+from fashion_lab.data.pairs import load_shoe_pairs
+from fashion_lab.runs.run import Run
+from fashion_lab.studio import cli
 from fashion_lab.labs import segmentation
-from fashion_lab.page import class_values, plain_cells
-from fashion_lab.pairs import load_shoe_pairs
-from fashion_lab.photo_sets import load_csv
-from fashion_lab.runs import Run
 from shell import shell
 
 COLOURS = np.random.default_rng(0)

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from fashion_lab.data import DataError, MissingData
-from fashion_lab.pairs import NEGATIVES, course_name, course_split, cut_boxes, load_shoe_pairs, make_pairs, read_course
-from fashion_lab.photo_sets import ARCHIVES, shoe_annotations
+from fashion_lab.data.cards import DataError, MissingData
+from fashion_lab.data.course import course_name, course_split
+from fashion_lab.data.locate import ARCHIVES
+from fashion_lab.data.clothing import shoe_annotations
+from fashion_lab.data.pairs import cut_boxes, load_shoe_pairs, make_pairs, NEGATIVES, read_course
 
 pytestmark = pytest.mark.filterwarnings('ignore:the groups do not allow', 'ignore:.*too few for')
 

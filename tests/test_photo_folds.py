@@ -5,11 +5,14 @@ from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 
-from fashion_lab.registry import lab_module
-from fashion_lab.data import DataError
-from fashion_lab.labs import closures, clothing, photo_folds
-from fashion_lab.labs.photo_folds import Config, dealt, photos_of, prepare, run_folds
-from fashion_lab.photo_sets import load_csv, load_photos
+from fashion_lab.data.cards import DataError
+from fashion_lab.data.photo_tables import load_csv
+from fashion_lab.data.registry import load_photos
+from fashion_lab.labs.cross_validation import Config, dealt, photos_of, prepare, run_folds
+from fashion_lab.labs.registry import lab_module
+from fashion_lab.labs import closures
+from fashion_lab.labs import clothing
+from fashion_lab.labs import cross_validation as photo_folds
 from shell import shell
 
 

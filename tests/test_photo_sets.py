@@ -9,12 +9,22 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from fashion_lab.archives import Archive, fetch_archive, git_digest, unpack, verify_photos
 from fashion_lab.core import printable
-from fashion_lab.data import DataError, MissingData
-from fashion_lab.photo_sets import (ARCHIVES, CLOSURES, CLOTHING_CLASSES, CMP_CLASSES, CMP_VALUES, FACADE_CLASSES, PHOTO_CARDS, PHOTO_LOADERS, LazyImages, PhotoSet,
-                                    describe, fetch_links, fetch_photos, find_photos, load_clothing, load_closures, load_csv, load_facades, load_folder, load_photos,
-                                    shoe_annotations, split_items)
+from fashion_lab.synthetic.shoes import CLOSURES
+from fashion_lab.synthetic.garments import CLOTHING_CLASSES
+from fashion_lab.synthetic.facades import FACADE_CLASSES
+from fashion_lab.data.cards import CARDS, CMP_CLASSES, CMP_VALUES, DataError, MissingData
+from fashion_lab.data.archives import Archive, fetch_archive, git_digest, unpack, verify_photos
+from fashion_lab.data.links import fetch_links
+from fashion_lab.data.splits import split_items
+from fashion_lab.data.lazy import LazyImages
+from fashion_lab.data.dataset import PhotoSet
+from fashion_lab.data.locate import ARCHIVES, fetch_photos, find_photos
+from fashion_lab.data.photo_tables import load_csv
+from fashion_lab.data.folders import load_folder
+from fashion_lab.data.clothing import load_closures, load_clothing, shoe_annotations
+from fashion_lab.data.facades import load_facades
+from fashion_lab.data.registry import describe, load_photos, LOADERS
 
 CARELESS = pytest.mark.filterwarnings('ignore:the groups do not allow', 'ignore:.*class', 'ignore:.*too few for')  # tiny sets cannot have every class in every part
 pytestmark = CARELESS
@@ -575,7 +585,7 @@ def test_closures(tmp_path):
     assert s.classes == list(CLOSURES) and len(s) == len(usable) and s.problems.file.tolist() == [f'images/{lost}.jpg']
     assert [s.classes[k] for k in s.labels] == usable.set_index('image').closure[s.ids].tolist()
     assert s.items.also.notna().sum() == usable.also.notna().sum() and s.items.groupby('sender_id').split.nunique().max() == 1
-    assert notes.closure.isin(CLOSURES).sum() == PHOTO_CARDS['closures'].counts['of the 6 classes']
+    assert notes.closure.isin(CLOSURES).sum() == CARDS['closures'].counts['of the 6 classes']
 
 
 def test_own_photos_through_the_same_calls(tmp_path):
@@ -648,7 +658,7 @@ def test_masks_follow_their_photos(tmp_path):
 @pytest.mark.parametrize('load,name', [(load_clothing, 'clothing'), (load_closures, 'closures'), (load_facades, 'facades')])
 def test_drawn_sets(load, name):
     s, again = load(source='synthetic', n=120, size=32), load(source='synthetic', n=120, size=32)
-    assert s.items.equals(again.items) and (s.items.source == 'synthetic').all() and len(s) == 120 and s.classes == list(PHOTO_CARDS[name].classes)
+    assert s.items.equals(again.items) and (s.items.source == 'synthetic').all() and len(s) == 120 and s.classes == list(CARDS[name].classes)
     rows = [0, 57, 119]
     assert np.array_equal(s.images()[rows], again.images()[rows[::-1]][::-1]) and s.images(48)[1].shape == (48, 48, 3) and set(s.splits) == {'train', 'valid', 'test'}
     if name == 'facades': assert np.array_equal(s.masks()[rows], again.masks()[rows]) and s.masks()[rows].max() < 5 and s.masks().dtype == np.uint8
@@ -659,14 +669,14 @@ def test_drawn_sets(load, name):
 
 
 def test_drawings_are_never_chosen_silently(monkeypatch):
-    for name in PHOTO_CARDS:
+    for name in CARDS:
         with pytest.raises(MissingData): load_photos(name, download=False)
 
 
 # Pages
 
 def test_describe(tmp_path, monkeypatch):
-    assert set(PHOTO_LOADERS) == set(PHOTO_CARDS)
+    assert set(LOADERS) == set(CARDS)
     page = describe('clothing', write(tmp_path/'c'), size=8)
     for part in ('Clothing dataset', 'CC0', 'Found: clothing (real images)', '| T-Shirt |', '2 files could not be used', 'images/lost-2.jpg'): assert part in page, part
     lost = describe('facades')

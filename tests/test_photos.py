@@ -1,5 +1,5 @@
 """What goes wrong with folders of photos and with the cache of decoded images. All photos here are drawn (synthetic) and small."""
-import errno, io, os, pickle, signal, sqlite3, subprocess, sys, tempfile, threading, time, warnings
+import errno, io, os, pickle, shutil, signal, sqlite3, subprocess, sys, tempfile, threading, time, warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image, ImageOps
 
-from fashion_lab import photos
-from fashion_lab.data import DataError, ImageError, MissingData, read_image
-from fashion_lab.items import photo_stats
-from fashion_lab.photos import (CachedImages, DecodedCache, batches, cache_usage, clear_cache, decode, decode_mask, left_out, problem_table, scan)
+from fashion_lab.data.cards import DataError, ImageError, MissingData
+from fashion_lab.data.images import read_image
+from fashion_lab.data.scanning import left_out, problem_table, scan
+from fashion_lab.data.decoding import decode, decode_mask
+from fashion_lab.data.image_cache import batches, cache_usage, CachedImages, clear_cache, DecodedCache
+from fashion_lab.data.statistics import photo_stats
+from fashion_lab.data import decoding as data_decoding
+from fashion_lab.data import image_cache as data_image_cache
 
 
 def may_do_everything():
@@ -66,7 +70,7 @@ def isolated(tmp_path, monkeypatch):
 def decodes(monkeypatch):
     "How many files `decode` was asked for."
     done = []
-    monkeypatch.setattr(photos, 'decode', lambda path, *a: done.append(path) or decode(path, *a))
+    monkeypatch.setattr(data_image_cache, 'decode', lambda path, *a: done.append(path) or decode(path, *a))
     return done
 
 
@@ -215,7 +219,7 @@ def test_large_photos_are_turned_upright_though_the_decoder_reduces_them(tmp_pat
     undo = {2: 'FLIP_LEFT_RIGHT', 3: 'ROTATE_180', 4: 'FLIP_TOP_BOTTOM', 5: 'TRANSPOSE', 6: 'ROTATE_90', 7: 'TRANSVERSE', 8: 'ROTATE_270'}
     stored = upright.transpose(Image.Transpose[undo[n]]) if n > 1 else upright
     stored.save(tmp_path/'a.jpg', quality=95, exif=orientation(n))
-    assert photos._reduced(tmp_path/'a.jpg', (24, 32), 'crop', None) is not None
+    assert data_decoding._reduced(tmp_path/'a.jpg', (24, 32), 'crop', None) is not None
     got, notes = decode(tmp_path/'a.jpg', (24, 32))
     assert np.abs(got.astype(int) - np.asarray(upright.resize((32, 24), Image.Resampling.BILINEAR))).mean() < 2
     assert np.array_equal(np.asarray(ImageOps.exif_transpose(Image.open(tmp_path/'a.jpg'))).shape, (300, 400, 3))
@@ -223,7 +227,7 @@ def test_large_photos_are_turned_upright_though_the_decoder_reduces_them(tmp_pat
 
 
 @pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGB'])
-@pytest.mark.parametrize('fit', photos.FITS)
+@pytest.mark.parametrize('fit', data_decoding.FITS)
 def test_reduced_decoding_changes_next_to_nothing(tmp_path, mode, fit):
     Image.fromarray(pixels(7, 330, 410)).convert(mode).save(tmp_path/'a.jpg', quality=95)
     quick, notes = decode(tmp_path/'a.jpg', 40, fit)
@@ -267,9 +271,9 @@ edges = st.lists(st.integers(0, 20), min_size=2, max_size=2, unique=True).map(la
 boxes = st.none() | st.tuples(edges, edges).map(lambda e: (e[0][0], e[1][0], e[0][1], e[1][1]))
 
 
-@given(sizes, sizes, st.sampled_from(photos.FITS), boxes)
+@given(sizes, sizes, st.sampled_from(data_decoding.FITS), boxes)
 def test_geometry_stays_in_the_photo_and_keeps_proportions(source, size, fit, box):
-    (l, t, r, b), (wide, high) = photos._geometry(source, size, fit, box)
+    (l, t, r, b), (wide, high) = data_decoding._geometry(source, size, fit, box)
     assert 0 <= l < r <= source[0] and 0 <= t < b <= source[1] and 1 <= wide <= size[1] and 1 <= high <= size[0]
     part = np.multiply(box or (0, 0, 1, 1), (*source, *source))
     assert (np.round((l - part[0], t - part[1], part[2] - r, part[3] - b), 6) >= 0).all()            # nothing from outside the box
@@ -284,7 +288,7 @@ def test_geometry_stays_in_the_photo_and_keeps_proportions(source, size, fit, bo
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.tuples(st.integers(1, 60), st.integers(1, 60)), st.sampled_from(photos.FITS), boxes)
+@given(st.tuples(st.integers(1, 60), st.integers(1, 60)), st.sampled_from(data_decoding.FITS), boxes)
 def test_photo_and_mask_show_the_same_part(tmp_path, size, fit, box):
     mask = np.zeros((40, 60), np.uint8); mask[8:, 12:] = 200
     for name in ('m.png', 'p.png'): Image.fromarray(mask).save(tmp_path/name)
@@ -354,7 +358,7 @@ def test_passing_trouble_is_not_remembered(tmp_path, folder, names, monkeypatch)
         if path.endswith('03.jpg'): raise ImageError(f'03.jpg is broken and cannot be read as an image ([Errno 5] {path})') from OSError(errno.EIO, 'Input/output error')
         if path.endswith('04.jpg'): raise PermissionError(errno.EACCES, 'Permission denied')
         return decode(path, *a)
-    monkeypatch.setattr(photos, 'decode', trouble)
+    monkeypatch.setattr(data_image_cache, 'decode', trouble)
     assert cached(tmp_path).images(names, root=folder).problems.file.tolist() == ['03.jpg', '04.jpg']
     monkeypatch.undo()
     images = cached(tmp_path).images(names, root=folder)
@@ -372,7 +376,7 @@ def test_content_counts_and_not_the_name(tmp_path, folder, names, decodes):
 @pytest.mark.parametrize('settled', [True, False])
 def test_content_that_changes_under_its_name_is_noticed(tmp_path, folder, names, monkeypatch, settled):
     "Even with the same size and the old modification time put back."
-    if settled: monkeypatch.setattr(photos, '_SETTLED_S', -1.)                                      # the index takes part although the files are new
+    if settled: monkeypatch.setattr(data_image_cache, '_SETTLED_S', -1.)                                      # the index takes part although the files are new
     a, b = (folder/'00.jpg').read_bytes(), (folder/'01.jpg').read_bytes()
     n = max(len(a), len(b))
     a, b = (d + b'\0'*(n - len(d)) for d in (a, b))
@@ -388,10 +392,10 @@ def test_content_that_changes_under_its_name_is_noticed(tmp_path, folder, names,
 
 
 def test_unchanged_files_are_not_read_again(tmp_path, folder, names, monkeypatch):
-    monkeypatch.setattr(photos, '_SETTLED_S', -1.)
+    monkeypatch.setattr(data_image_cache, '_SETTLED_S', -1.)
     cached(tmp_path).images(names, root=folder)
     def read(path): raise AssertionError(f'{path} was read again')
-    monkeypatch.setattr(photos, '_digest', read); monkeypatch.setattr(photos, '_alone', read)       # nor is the lock taken
+    monkeypatch.setattr(data_image_cache, '_digest', read); monkeypatch.setattr(data_image_cache, '_alone', read)       # nor is the lock taken
     assert cached(tmp_path).images(names, root=folder).decoded == 0
 
 
@@ -399,7 +403,7 @@ def test_a_file_that_changes_while_it_is_read_is_left_out(tmp_path, folder, name
     def meddle(path, *a):
         if path.endswith('05.jpg'): time.sleep(.02); jpeg(folder/'05.jpg', 99, 30, 30)
         return decode(path, *a)
-    monkeypatch.setattr(photos, 'decode', meddle)
+    monkeypatch.setattr(data_image_cache, 'decode', meddle)
     images = cached(tmp_path).images(names, root=folder)
     assert images.problems.to_numpy().tolist() == [['05.jpg', 'was changed while it was being read']]
     monkeypatch.undo()
@@ -440,9 +444,9 @@ def test_arguments_are_checked():
     for bad in (0, -1, True, 'much'):
         with pytest.raises(ValueError, match='cap_gb'): DecodedCache(8, cap_gb=bad)
     for bad in ('blueish', (1, 2), 256, (1., 2.5, 3), None):
-        with pytest.raises(ValueError, match='fill must be'): photos._colour(bad, 3)
+        with pytest.raises(ValueError, match='fill must be'): data_decoding.fill_colour(bad, 3)
     for bad in ((0, 0, 1), 'a', (0, 0, 0, 1), (0, 0, 1.1, 1), (0, float('nan'), 1, 1)):
-        with pytest.raises(ValueError, match='box must be'): photos._part(bad)
+        with pytest.raises(ValueError, match='box must be'): data_decoding.box_part(bad)
 
 
 # Reading as an array
@@ -453,7 +457,7 @@ def test_cached_images_index_like_an_array(tmp_path, data):
     if not (tmp_path/'records-a.u8').exists():
         for name, n in (('a', 7), ('b', 6)): (tmp_path/f'records-{name}.u8').write_bytes(np.random.default_rng(n).integers(0, 256, n*12, dtype=np.uint8).tobytes())
     stored = [np.fromfile(tmp_path/f'records-{n}.u8', np.uint8).reshape(-1, 2, 2, 3) for n in 'ab']
-    files = photos._Files(open(tmp_path/f'records-{n}.u8', 'rb', buffering=0) for n in 'ab')
+    files = data_image_cache._Files(open(tmp_path/f'records-{n}.u8', 'rb', buffering=0) for n in 'ab')
     rows = data.draw(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=1, max_size=12))
     images, array = CachedImages(files, *zip(*rows), (2, 2, 3)), np.stack([stored[f][s] for f, s in rows])
     n = len(array)
@@ -508,7 +512,7 @@ def test_a_pass_takes_the_memory_of_a_batch(tmp_path):
     code = """if True:
         import sys, numpy as np
         from pathlib import Path
-        from fashion_lab.photos import CachedImages, batches, _Files
+        from fashion_lab.data.image_cache import _Files, batches, CachedImages
         def peak(): return int(next(l.split()[1] for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('VmHWM')))
         n, record = 8_000, 128*128*3
         with open(sys.argv[1], 'wb') as f: f.truncate(n*record)
@@ -565,7 +569,7 @@ def test_working_sizes_share_the_cap(tmp_path, folder, names):
 
 def test_what_cannot_fit_is_refused_before_decoding(tmp_path, folder, names, decodes, monkeypatch):
     with pytest.raises(DataError, match='12 images of 16 x 16 x 3 take .* give a higher cap_gb, or a smaller size'): cached(tmp_path, cap_gb=11*16*16*3/1e9).images(names, root=folder)
-    monkeypatch.setattr(photos.shutil, 'disk_usage', lambda p: type('', (), dict(free=100)))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda p: type('', (), dict(free=100)))
     with pytest.raises(DataError, match='12 images .* the disk of .* has 0.00 GB left: make room'): cached(tmp_path).images(names, root=folder)
     assert not decodes
 
@@ -577,7 +581,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path, folder, name
             if self.left <= 0: raise OSError(errno.ENOSPC, 'No space left on device')
             n = super().write(data[:self.left]); Full.left -= n
             return n
-    monkeypatch.setattr(photos, 'open', lambda f, mode, **kw: Full(f, mode) if mode != 'rb' else open(f, mode, **kw), raising=False)
+    monkeypatch.setattr(data_image_cache, 'open', lambda f, mode, **kw: Full(f, mode) if mode != 'rb' else open(f, mode, **kw), raising=False)
     with pytest.raises(DataError, match='cannot be written .No space left on device.: make room there, call clear_cache'): cached(tmp_path).images(names, root=folder)
     monkeypatch.undo()
     images = cached(tmp_path).images(names, root=folder)
@@ -590,7 +594,7 @@ def test_a_full_disk_under_the_index(tmp_path, folder, names, monkeypatch):
     def small(*a, **kw):
         db = real(*a, **kw); db.execute('pragma max_page_count = 6')
         return db
-    monkeypatch.setattr(photos.sqlite3, 'connect', small)
+    monkeypatch.setattr(sqlite3, 'connect', small)
     with pytest.raises(DataError, match='cannot be written .*full'): cached(tmp_path).images(names, root=folder, boxes=[(0, 0, .5, 1)]*12), cached(tmp_path).images([jpeg(tmp_path/'more'/f'{i}.jpg', i) for i in range(80)])
     monkeypatch.undo()
     same(cached(tmp_path).images(names, root=folder), folder)
@@ -603,7 +607,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, folder, names):
 
 @pytest.mark.skipif(SUPERUSER, reason='the superuser may write everywhere')
 def test_a_cache_that_may_only_be_read(tmp_path, folder, names, monkeypatch):
-    monkeypatch.setattr(photos, '_SETTLED_S', -1.)
+    monkeypatch.setattr(data_image_cache, '_SETTLED_S', -1.)
     cached(tmp_path).images(names, root=folder)
     for f in [*(tmp_path/'cache').iterdir()]: f.chmod(0o400)
     (tmp_path/'cache').chmod(0o500)
@@ -653,7 +657,7 @@ RUN = """if True:
     from pathlib import Path
     from fashion_lab import photos
     cache, folder, go = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-    names = photos.scan(folder).path
+    names = data_scanning.scan(folder).path
     go.with_name(go.name + str(os.getpid())).touch()
     while not go.exists(): time.sleep(.005)
 """
@@ -665,10 +669,10 @@ def child(code, *args): return subprocess.Popen([sys.executable, '-c', RUN + cod
 def test_two_processes_write_the_same_cache_at_once(tmp_path):
     for i in range(40): jpeg(tmp_path/'photos'/f'{i:02d}.jpg', i)
     code = """
-    slow = photos.decode
-    photos.decode = lambda *a: time.sleep(.005) or slow(*a)
+    slow = data_decoding.decode
+    data_decoding.decode = lambda *a: time.sleep(.005) or slow(*a)
     mine = names if sys.argv[4] == '0' else names[::-1]
-    images = photos.DecodedCache(16, folder=cache).images(list(mine), root=folder)
+    images = data_image_cache.DecodedCache(16, folder=cache).images(list(mine), root=folder)
     assert all((images[i] == slow(folder/n, 16)[0]).all() for i, n in enumerate(mine))
     print(images.decoded)"""
     both = [child(code, tmp_path/'cache', tmp_path/'photos', tmp_path/'go', k) for k in (0, 1)]
@@ -684,15 +688,15 @@ def test_two_processes_write_the_same_cache_at_once(tmp_path):
 def test_a_writer_that_is_killed_leaves_no_half_record(tmp_path, folder, names, when):
     code = """
     when, adds = sys.argv[4], []
-    photos._COMMIT_S = 0. if when != 'before the index is written' else 1e9
-    add = photos._Writer.add
+    data_image_cache._COMMIT_S = 0. if when != 'before the index is written' else 1e9
+    add = data_image_cache._Writer.add
     def killed(self, key, pixels, *a):
         if len(adds) == 7:
             if when == 'in the middle of a record': self.file.write(b'x'*(self.cache.record//2))
             os.kill(os.getpid(), signal.SIGKILL)
         adds.append(add(self, key, pixels, *a))
-    photos._Writer.add = killed
-    photos.DecodedCache(16, folder=cache).images(names, root=folder)"""
+    data_image_cache._Writer.add = killed
+    data_image_cache.DecodedCache(16, folder=cache).images(names, root=folder)"""
     (tmp_path/'go').touch()
     p = child(code, tmp_path/'cache', folder, tmp_path/'go', when)
     out = p.communicate(timeout=60)
@@ -709,8 +713,8 @@ def test_an_interrupted_run_keeps_what_was_decoded(tmp_path, folder, names, monk
     def stop(self, key, pixels, *a):
         if self.rows and len(self.rows) == 4: raise KeyboardInterrupt
         return add(self, key, pixels, *a)
-    add = photos._Writer.add
-    monkeypatch.setattr(photos._Writer, 'add', stop)
+    add = data_image_cache._Writer.add
+    monkeypatch.setattr(data_image_cache._Writer, 'add', stop)
     with pytest.raises(KeyboardInterrupt): cached(tmp_path).images(names, root=folder)
     monkeypatch.undo()
     images = cached(tmp_path).images(names, root=folder)
@@ -731,7 +735,7 @@ def test_threads_may_share_a_cache_and_its_images(tmp_path, folder, names):
 
 def test_waiting_for_another_writer_ends(tmp_path, folder, names):
     (tmp_path/'cache').mkdir()
-    with photos._alone(tmp_path/'cache', 1):
+    with data_image_cache._alone(tmp_path/'cache', 1):
         error = []
         def ask():
             try: cached(tmp_path, wait=.1).images(names, root=folder)

@@ -4,13 +4,13 @@ import hashlib, importlib, json, shutil, subprocess, sys
 import numpy as np, pytest, torch
 from PIL import Image
 
-from fashion_lab.cli import main
-from fashion_lab.data import read_image
-from fashion_lab.export import OnnxNet, with_pixels
-from fashion_lab.portable import PORTABLE, export_run, portable
-from fashion_lab.registry import LABS
-from fashion_lab.runs import Run, all_runs
-from fashion_lab.tiles import segment_photo
+from fashion_lab.data.images import read_image
+from fashion_lab.runs.run import all_runs, Run
+from fashion_lab.segment.tiles import segment_photo
+from fashion_lab.export.onnx import OnnxNet, with_pixels
+from fashion_lab.labs.registry import LABS
+from fashion_lab.studio.package import export_run, portable, PORTABLE
+from fashion_lab.studio.cli import main
 
 
 def finished(smoke, lab):

@@ -10,10 +10,11 @@ from filelock import FileLock
 ray = pytest.importorskip('ray', reason="Ray is not installed: pip install 'fashion_lab[scale]'")
 
 import toy_lab  # noqa: E402
-from fashion_lab.core import threads  # noqa: E402
-from fashion_lab.ray_executor import ClusterError, on_ray, ray_cluster  # noqa: E402
-from fashion_lab.runs import all_runs, start_run, unfinished  # noqa: E402
-from fashion_lab.sweep import sweep  # noqa: E402
+from fashion_lab.devices import threads
+from fashion_lab.runs.run import all_runs
+from fashion_lab.runs.draft import start_run, unfinished
+from fashion_lab.runs.ray import ClusterError, on_ray, ray_cluster
+from fashion_lab.runs.sweeps import sweep  # noqa: E402
 from toy_lab import LAB, Thirds, configs, run, run_thirds  # noqa: E402, F401
 
 HERE = Path(__file__).resolve().parent
@@ -166,7 +167,7 @@ def test_an_address_from_outside_the_cluster(cluster, tmp_path):
 
 
 def test_what_is_wrong_with_an_address_from_outside(cluster, monkeypatch):
-    import fashion_lab.ray_executor as r
+    from fashion_lab.runs import ray as r
     with pytest.raises(ClusterError, match='no Ray cluster answers at ray://127.0.0.1:1 .*its port for ray:// is 10001'):
         with ray_cluster('ray://127.0.0.1:1'): pass
     for name in ('INITIAL_TIMEOUT_SEC', 'MAX_TIMEOUT_SEC'): monkeypatch.setattr(f'ray.util.client.worker.{name}', 1)
@@ -214,7 +215,7 @@ def test_what_a_door_refuses_is_not_asked_again(cluster, monkeypatch):
 
 @pytest.mark.parametrize('way', ['address', 'door'])
 def test_versions_of_driver_and_cluster_differ(cluster, way):
-    code = f"import ray; ray.__version__ = '1.0.0'\nfrom fashion_lab.ray_executor import *\nwith ray_cluster({getattr(cluster, way)!r}): pass"
+    code = f"import ray; ray.__version__ = '1.0.0'\nfrom fashion_lab.runs.ray import *\nwith ray_cluster({getattr(cluster, way)!r}): pass"
     done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ), capture_output=True, text=True, timeout=180)
     assert done.returncode and 'ClusterError' in done.stderr and 'runs other versions than this process' in done.stderr, done.stderr[-800:]
 
@@ -323,7 +324,7 @@ QUICK_AND_SLOW = "configs(3) + [dict(c, seed=c['seed'] + 3) for c in configs(2, 
 
 def driver(mark, root):
     "Another process that sweeps on a cluster of its own; its slow runs would take ten minutes, so however busy the machine is, they are under way when it ends. It hears Ctrl-C also where the tests run in the background of a shell, which lets its children ignore it."
-    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from toy_lab import *; from fashion_lab.sweep import sweep; sweep(run, {QUICK_AND_SLOW}, LAB, {str(root)!r}, 'ray')"
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from toy_lab import *; from fashion_lab.runs.sweeps import sweep; sweep(run, {QUICK_AND_SLOW}, LAB, {str(root)!r}, 'ray')"
     return subprocess.Popen([sys.executable, '-c', code], cwd=HERE, env=dict(os.environ, FASHION_LAB_TEST_MARK=mark, FASHION_LAB_TEST_PACE='3000'), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -347,7 +348,7 @@ def test_the_driver_dies(mark, tmp_path, how):
 
 
 def test_a_worker_with_other_versions_refuses(inside, tmp_path, monkeypatch):
-    import fashion_lab.ray_executor as r
+    from fashion_lab.runs import ray as r
     monkeypatch.setattr(r, 'versions', lambda: dict(python='2.7'))
     done = sweep(run, configs(1), LAB, tmp_path, 'ray')
     assert 'instead of 2.7: install the same versions there' in done.failures.error[0]

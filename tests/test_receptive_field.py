@@ -8,9 +8,15 @@ from hypothesis import given, settings, strategies as st
 torch = pytest.importorskip('torch')
 from torch import nn
 from torch.nn import functional as F
-from fashion_lab.compute import layer_table, make_input, named_model
-from fashion_lab.receptive_field import (FollowError, chain_field, effective_field, energy_radius, explore, follow, footprint, plot_cone, plot_effective, positive_copy,
-                                         receptive_fields, with_fields)
+from fashion_lab.cost.counts import make_input
+from fashion_lab.cost.layers import layer_table
+from fashion_lab.cost.receptive_field import (
+    chain_field, effective_field, energy_radius, follow, FollowError, footprint, positive_copy,
+    receptive_fields, with_fields,
+)
+from fashion_lab.cost.models import named_model
+from fashion_lab.plot.costs import plot_cone, plot_effective
+from fashion_lab.widgets.costs import explore_field
 
 few = settings(max_examples=12, deadline=None)
 
@@ -263,13 +269,13 @@ def test_the_cone_ends_in_the_field(k, s, d, n):
 
 
 def test_sliders_turn_the_cone_and_what_is_too_large_is_said():
-    cone = explore(kernel=5)
+    cone = explore_field(kernel=5)
     assert {k: s.value for k, s in cone.knobs.items()} == dict(kernel=5, stride=1, dilation=1, depth=4)
     last = cone.image.value
     with cone.at_once():
         for s in cone.knobs.values(): s.value = s.max           # too large to draw: a sentence, not an error
     assert 'cannot be drawn' in cone.note.value and cone.image.value == last
-    with pytest.raises(ValueError, match='kernel must be a whole number'): explore(kernel=0)
+    with pytest.raises(ValueError, match='kernel must be a whole number'): explore_field(kernel=0)
 
 
 def test_effective_figure():

@@ -1,4 +1,4 @@
-"""The rules of the house that a command can check. Nothing here changes the checkout: what exports, cleans or runs does so in a copy."""
+"""The rules of the project that a command can check. Nothing here changes the checkout: what exports, cleans or runs does so in a copy."""
 import ast, configparser, hashlib, importlib.metadata, json, os, re, shutil, subprocess, sys, sysconfig, tarfile, tempfile, time, venv, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -208,7 +208,7 @@ def test_settings_are_explicit():
                    'exporter strip_libs label_groups conda_user requirements dev_requirements console_scripts'.split()) - set(s)
 
 
-@pytest.mark.parametrize('module', ['', '.core', '.draw', '.data', '.evaluate', '.runs', '.cli'])
+@pytest.mark.parametrize('module', ['', '.core', '.synthetic.facades', '.data.registry', '.evaluate.bootstrap', '.runs.results', '.studio.cli'])
 def test_import_is_light(module):
     "What answers quickly must not load torch; how many seconds it takes is measured in benchmarks/."
     heavy = 'torch torchvision fastai timm seaborn'.split()
@@ -217,36 +217,78 @@ def test_import_is_light(module):
     assert (done.returncode, done.stdout.strip()) == (0, ''), f'fashion_lab{module} loads {done.stdout}{done.stderr}'
 
 
-FOLDERS = ['foundation', 'labs', 'studio']
+# A module imports only from packages above its own in this list, or from earlier notebooks of its own package.
+PACKAGES = ('core devices report synthetic data evaluate cost plot models interpret runs train compress segment pairs '
+            'export labs widgets studio').split()
 
 
-def rank(notebook):
-    "A module may import only modules of a lower rank: lower floors, or lower-numbered rooms of its own floor."
-    folder, name = notebook.split('/')
-    return FOLDERS.index(folder), name
+def rank(module, notebook):
+    "Where a module stands: its package, then its notebook in the package."
+    return PACKAGES.index(module.split('.')[0]), notebook
+
+
+def named_modules(path):
+    "Modules that the file imports by string, as in `import_module(f'fashion_lab.labs.{name}')`: the text before what is filled in."
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if not isinstance(node, ast.Call) or getattr(node.func, 'attr', getattr(node.func, 'id', '')) != 'import_module': continue
+        first = node.args[0]
+        if isinstance(first, ast.JoinedStr): first = first.values[0]
+        text = getattr(first, 'value', '')
+        if isinstance(text, str) and text.startswith('fashion_lab.'): yield text.removeprefix('fashion_lab.').rstrip('.')
 
 
 def own_imports(path):
-    "Modules of fashion_lab that the file imports anywhere, as `core` or `labs.fashion_mnist`."
+    "Pairs (module, name) that the file imports from fashion_lab anywhere, also inside of functions: ('data.cards', 'Card')."
     package = ['fashion_lab', *path.relative_to(ROOT/'fashion_lab').parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        names = []
-        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith('fashion_lab.'): yield alias.name.removeprefix('fashion_lab.'), ''
         if isinstance(node, ast.ImportFrom):
             base = package[:len(package) + 1 - node.level] if node.level else []
             stem = '.'.join(base + (node.module.split('.') if node.module else []))
-            names = [stem] + [f'{stem}.{a.name}' for a in node.names]
-        yield from (n.removeprefix('fashion_lab.') for n in names if n.startswith('fashion_lab.'))
+            if stem.split('.')[0] != 'fashion_lab': continue
+            stem = stem.removeprefix('fashion_lab').removeprefix('.')
+            for alias in node.names: yield stem, alias.name
 
 
-def test_floors_look_down_only():
-    rooms = {m: rank(n) for n in NOTEBOOKS if (m := module_of(n))}
+def module_name(path): return '.'.join(path.relative_to(ROOT/'fashion_lab').with_suffix('').parts)
+
+
+@pytest.fixture(scope='module')
+def ranks(): return {m: rank(m, n) for n in NOTEBOOKS if (m := module_of(n))}
+
+
+def test_imports_only_look_up_the_list(ranks):
     wrong = []
     for path in MODULES:
-        me = '.'.join(path.relative_to(ROOT/'fashion_lab').with_suffix('').parts)
-        assert me in rooms, f'{me} has no notebook'
-        wrong += [f'{me} imports {other}' for other in own_imports(path) if other in rooms and rooms[other] >= rooms[me]]
+        me = module_name(path)
+        assert me in ranks, f'{me} has no notebook'
+        for module, name in own_imports(path):
+            target = f'{module}.{name}'.strip('.')
+            if target not in ranks: target = module
+            # a package's own `__init__.py` may lend names, but modules name the module that defines them
+            if module and target not in ranks: wrong.append(f'{me} imports {name} from the package {module}')
+            if target in ranks and ranks[target] >= ranks[me]: wrong.append(f'{me} imports {target}')
+        for target in named_modules(path):
+            last = max(r for m, r in ranks.items() if m == target or m.startswith(target + '.') and m != me)
+            if last >= ranks[me]: wrong.append(f'{me} imports {target} by its name')
     assert not wrong
+
+
+def test_no_module_uses_private_names_of_another():
+    assert not [f'{module_name(path)}: {module}.{name}' for path in MODULES for module, name in own_imports(path) if name.startswith('_') and name != '__version__']
+
+
+@pytest.mark.parametrize('package', [p.parent.name for p in sorted((ROOT/'fashion_lab').glob('*/__init__.py'))])
+def test_packages_lend_names_that_exist(package):
+    "Every name that a package lends is there, and importing the package loads none of its modules."
+    code = (f'import sys, fashion_lab.{package} as p; before = [m for m in sys.modules if m.startswith(p.__name__ + ".")]; '
+            'print(len(p.__all__), before, [n for n in p.__all__ if not hasattr(p, n)], set(p.__all__) - set(dir(p)))')
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    number, rest = done.stdout.split(' ', 1)
+    assert rest.strip() == '[] [] set()' and int(number) <= 15
 
 
 def names(requirements): return {re.sub(r'[-_.]+', '-', Requirement(r).name).lower() for r in requirements}
@@ -314,7 +356,7 @@ def test_package_builds_whole(dist):
     kept = {p.relative_to(ROOT).as_posix() for p in (ROOT/'fashion_lab').rglob('*') if p.is_file() and p.suffix in ('.py', '.csv', '.json', '.safetensors')}
     assert not kept - set(inside), 'MANIFEST.in or setup.py leaves something out'
     assert not [n for n in inside if n.split('/')[0] not in ('fashion_lab',) and '.dist-info/' not in n]
-    assert 'fashion_lab.cli:main' in points.replace(' ', '') and 'fashion_lab._modidx:d' in points
+    assert 'fashion_lab.studio.cli:main' in points.replace(' ', '') and 'fashion_lab._modidx:d' in points
     assert any(n.endswith('LICENSE') for n in inside) and f"Requires-Python: >={settings()['min_python']}" in about
     with tarfile.open(next(dist.glob('*.tar.gz'))) as t: files = {n.split('/', 1)[-1] for n in t.getnames()}
     assert {'settings.ini', 'constraints.txt', 'LICENSE', 'README.md'} <= files and not [n for n in files if n.startswith('tests')], 'tests need the checkout'
@@ -330,7 +372,7 @@ def test_wheel_works_alone(dist, tmp_path):
     assert done.returncode == 0, done.stderr
     site = next(home.rglob('site-packages'))
     (site/'lent.pth').write_text(sysconfig.get_path('purelib') + '\n')  # a path alone: an editable installation there stays asleep
-    code = ("import fashion_lab, importlib.resources as r; from fashion_lab.photo_sets import shoe_annotations; "
+    code = ("import fashion_lab, importlib.resources as r; from fashion_lab.data.clothing import shoe_annotations; "
             "print(fashion_lab.__file__, len(shoe_annotations()), sorted(p.name for p in (r.files('fashion_lab')/'package_data').iterdir()))")
     done = run([python, '-c', code], tmp_path, **alone)
     assert done.returncode == 0 and str(site) in done.stdout, done.stdout + done.stderr[-2000:]

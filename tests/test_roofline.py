@@ -6,8 +6,9 @@ from hypothesis import given, settings, strategies as st
 
 torch = pytest.importorskip('torch')
 from torch import nn
-from fashion_lab.compute import layer_table
-from fashion_lab.roofline import Machine, against_roof, batch_scaling, dearest, measure_machine, plot_layers, plot_roofline, plot_scaling, thread_scaling
+from fashion_lab.cost.layers import layer_table
+from fashion_lab.cost.roofline import against_roof, batch_scaling, Machine, measure_machine, thread_scaling
+from fashion_lab.plot.costs import dearest, plot_layers, plot_roofline, plot_scaling
 
 few = settings(max_examples=30, deadline=None)
 speed = st.floats(1e-3, 1e6)

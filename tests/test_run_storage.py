@@ -3,10 +3,11 @@ import os, shutil, socket, subprocess, time, uuid, warnings
 from pathlib import Path
 
 import pytest
-from fashion_lab.executors import Job, processes
-from fashion_lab.run_storage import RunStore, file_system, mirrored, pull, push
-from fashion_lab.runs import all_runs, draft_folder, find_run
-from fashion_lab.sweep import sweep
+from fashion_lab.runs.run import all_runs, find_run
+from fashion_lab.runs.draft import draft_folder
+from fashion_lab.runs.storage import file_system, mirrored, pull, push, RunStore
+from fashion_lab.runs.executors import Job, processes
+from fashion_lab.runs.sweeps import sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_lab import LAB, configs, run
@@ -138,7 +139,7 @@ class Full:
 
 
 def test_a_storage_that_fills_up_loses_nothing(tmp_path, monkeypatch):
-    import fashion_lab.run_storage as rs
+    from fashion_lab.runs import storage as rs
     fs, home = file_system(f'memory://{uuid.uuid4().hex}')
     full = Full(fs, 13)
     with monkeypatch.context() as m, warnings.catch_warnings():

@@ -7,9 +7,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fashion_lab import core, runs
-from fashion_lab.runs import (COLUMNS, Run, RunBusy, RunError, all_runs, canonical, check_metrics, config_digest, find_run, plain, publish,
-                              read_results, results_dir, start_run, table, unfinished)
+from fashion_lab.runs.config import canonical, config_digest, plain, RunBusy, RunError
+from fashion_lab.runs.run import all_runs, check_metrics, find_run, Run
+from fashion_lab.runs.draft import start_run, unfinished
+from fashion_lab.runs.results import COLUMNS, publish, read_results, results_dir, table
+from fashion_lab import core
+from fashion_lab.runs import config as runs_config
+from fashion_lab.runs import run as runs_run
 
 STAMP = dict(device='cpu', device_name='imaginary', threads=2, python='3.11.7', commit='0123456789', dirty=False, date='2026-01-31', command='pytest',
              versions=dict(torch='2.15.0'))
@@ -18,7 +22,7 @@ CFG = dict(variant='net', seed=0, data='circles', source='real', protocol='fast'
 posix = pytest.mark.skipif(os.name != 'posix', reason='signals')
 
 class Scores:
-    "Stands in for `evaluate.Predictions`: whatever has `save` and a length can be kept."
+    "Stands in for `evaluate.predictions.Predictions`: whatever has `save` and a length can be kept."
     def __init__(self, x): self.x = x
     def __len__(self): return len(self.x)
     def save(self, path):
@@ -34,7 +38,7 @@ import signal, sys, time, numpy as np
 signal.signal(signal.SIGINT, signal.default_int_handler)     # a parent that ignores Ctrl-C (nohup, a background job) hands that down
 from pathlib import Path
 from fashion_lab import core
-from fashion_lab.runs import start_run
+from fashion_lab.runs.draft import start_run
 class Scores:
     def __init__(self, x): self.x = x
     def __len__(self): return len(self.x)
@@ -101,7 +105,7 @@ def test_an_interrupted_block_lets_go_of_the_lock(tmp_path):
 # ---------------------------------------------------------------- two processes
 def test_two_processes_start_the_same_run_and_one_does_it(tmp_path):
     code = """
-from fashion_lab.runs import RunError
+from fashion_lab.runs.config import RunError
 print('started', flush=True); sys.stdin.readline()
 try:
     with start_run('demo', dict(seed=0), sys.argv[1], again=False, wait=20) as d:
@@ -293,7 +297,7 @@ def test_weights_that_are_no_safetensors(tmp_path):
     run = finished(tmp_path, weights=dict(w=torch.ones(3)))
     f, info = run.path/'weights.safetensors', json.loads((run.path/'run.json').read_text())
     f.write_bytes(b'pickle?' * 10)
-    info['files'][f.name] = dict(bytes=70, sha256=runs._sha256(f)); (run.path/'run.json').write_text(json.dumps(info))
+    info['files'][f.name] = dict(bytes=70, sha256=runs_config.file_sha256(f)); (run.path/'run.json').write_text(json.dumps(info))
     with pytest.raises(RunError, match='is damaged'): Run(run.path).weights()
     with pytest.raises(RunError, match='kept no weights'): finished(tmp_path, CFG | dict(seed=2)).weights()
 
@@ -307,7 +311,7 @@ def test_awkward_tensors_survive(tmp_path):
 def test_another_format_version(tmp_path):
     good, alien = finished(tmp_path), finished(tmp_path, CFG | dict(seed=1))
     info = json.loads((alien.path/'run.json').read_text())
-    (alien.path/'run.json').write_text(json.dumps(info | dict(format=runs.FORMAT + 1)))
+    (alien.path/'run.json').write_text(json.dumps(info | dict(format=runs_run.FORMAT + 1)))
     with pytest.raises(RunError, match='has format 2, this version of fashion_lab reads format 1'): Run(alien.path)
     with pytest.warns(UserWarning, match='left out: run net-s1-.* has format 2'): assert all_runs(tmp_path) == [good]
     with start_run('demo', CFG, tmp_path) as d: d.checkpoint.write_text('x'); d._remember(format=2)
@@ -388,7 +392,8 @@ def test_a_full_disk_keeps_the_old_results(tmp_path, monkeypatch):
 
 def test_processes_that_publish_at_once_lose_nothing(tmp_path):
     code = """
-from fashion_lab.runs import publish, all_runs
+from fashion_lab.runs.run import all_runs
+from fashion_lab.runs.results import publish
 mine = [r for r in all_runs(sys.argv[1]) if r.config['seed'] % 3 == int(sys.argv[2])]
 print('started', flush=True); sys.stdin.readline()
 for r in mine: publish(r, sys.argv[1] + '/results')

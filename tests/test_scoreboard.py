@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-import fashion_lab.scoreboard as sb
-from fashion_lab.runs import COLUMNS
+from fashion_lab.runs.results import COLUMNS
+from fashion_lab.studio import results as sb
 
 
 def rows(lab='mugs', metric='accuracy', splits=('test',), values=(.9, .92), **columns):

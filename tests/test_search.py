@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_lab
-from fashion_lab.runs import all_runs, unfinished
-from fashion_lab.search import open_study, search, study_url, validation_score
+from fashion_lab.runs.run import all_runs
+from fashion_lab.runs.draft import unfinished
+from fashion_lab.runs.tuning import open_study, search, study_url, validation_score
 
 SPACE = dict(x=(-3., 3.))
 CODE = """
 import sys, time
-from fashion_lab.search import search
+from fashion_lab.runs.tuning import search
 def score(settings, report):
     time.sleep(float(sys.argv[3])); return -(settings['x'] - 1)**2
 search(score, dict(x=(-3., 3.)), int(sys.argv[2]), sys.argv[5], sys.argv[1], seed=int(sys.argv[4]), show=False)
@@ -91,7 +92,7 @@ def rates_of_fashion_mnist(folder, trials=len(TRIED)):
 
 
 def test_a_hopeless_rate_of_a_lab_is_given_up(tmp_path, monkeypatch):
-    from fashion_lab.train import EpochLog
+    from fashion_lab.train.callbacks import EpochLog
     trained, after_epoch = [], EpochLog.after_epoch
     monkeypatch.setattr(EpochLog, 'after_epoch', lambda self: (trained.append(float(self.opt.hypers[0]['lr'])), after_epoch(self))[1])
     found = rates_of_fashion_mnist(tmp_path).table()
@@ -116,7 +117,7 @@ def test_workers_give_up_hopeless_trials_too(tmp_path):
 
 def test_what_is_pruned_does_not_depend_on_test_data(tmp_path, monkeypatch):
     "The same search on the same training and validation pictures, once with test pictures that say nothing: every trial is the same, and so is what was given up."
-    from fashion_lab.data import ImageTable
+    from fashion_lab.data.image_table import ImageTable
     from fashion_lab.labs import fashion_mnist as lab
 
     def tried(folder):
@@ -146,7 +147,7 @@ def test_a_stopped_trial_goes_on_where_it_was(tmp_path):
 
 
 def test_a_row_about_test_data_is_refused(tmp_path):
-    from fashion_lab.runs import start_run, tell
+    from fashion_lab.runs.draft import start_run, tell
 
     def peeping(cfg, root=None):
         with start_run('peep', cfg, root): tell(dict(epoch=0, accuracy=.5, test_accuracy=.9))

@@ -6,21 +6,26 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from sklearn.metrics import average_precision_score, jaccard_score
 
-from fashion_lab import segment_training
-from fashion_lab.cli import main
-from fashion_lab.data import DataError, ImageError
-from fashion_lab.draw_facades import FACADE_CLASSES, FACADE_COLOURS, colour_mask, synthetic_facades
+from fashion_lab.synthetic.facades import colour_mask, FACADE_CLASSES, FACADE_COLOURS, synthetic_facades
+from fashion_lab.data.cards import DataError, ImageError
+from fashion_lab.data.decoding import decode_mask
+from fashion_lab.data.facades import load_facades
+from fashion_lab.data.masks import given_code, infer_code, load_masked, mask_pairs, named_classes, read_mask
+from fashion_lab.runs.run import Run
+from fashion_lab.train.loop import fit
+from fashion_lab.segment.models import encoder, PlainSegNet, segment_costs, UNet
+from fashion_lab.segment.metrics import (
+    boundary_counts, histogram_ap, image_table, load_scores, measured, N_BINS, reliability_table, score_bins,
+    segment_metrics, SegmentScores,
+)
+from fashion_lab.segment.tiles import segment_photo, tile_starts, tile_weights, tiled_probs
+from fashion_lab.segment.train import (
+    fit_segmenter, LOSSES, MASK_AUGMENTS, MaskAugment, MaskLoader, pixel_weights, SegmentLoss, SegmentRecipe,
+)
+from fashion_lab.segment.plots import plot_segments
+from fashion_lab.studio.cli import main
+from fashion_lab.segment import train as segment_training
 from fashion_lab.labs import segmentation
-from fashion_lab.masks import given_code, infer_code, load_masked, mask_pairs, named_classes, read_mask
-from fashion_lab.photo_sets import load_facades
-from fashion_lab.photos import decode_mask
-from fashion_lab.runs import Run
-from fashion_lab.segment_metrics import N_BINS, SegmentScores, boundary_counts, histogram_ap, image_table, load_scores, measured, reliability_table, score_bins, segment_metrics
-from fashion_lab.segment_nets import PlainSegNet, UNet, encoder, segment_costs
-from fashion_lab.segment_plots import plot_segments
-from fashion_lab.segment_training import LOSSES, MASK_AUGMENTS, MaskAugment, MaskLoader, SegmentLoss, SegmentRecipe, fit_segmenter, pixel_weights
-from fashion_lab.train import fit
-from fashion_lab.tiles import segment_photo, tile_starts, tile_weights, tiled_probs
 
 
 def counts(scores, positive):
@@ -432,8 +437,8 @@ def test_real_facades_keep_their_published_split(data_folder_of_facades):
 
 @pytest.fixture
 def data_folder_of_facades():
-    from fashion_lab.data import MissingData
-    from fashion_lab.photo_sets import find_photos
+    from fashion_lab.data.cards import MissingData
+    from fashion_lab.data.locate import find_photos
     try: folder = find_photos('facades', None, download=False)
     except MissingData: pytest.skip('the facade photographs are not on this machine')
     if not (folder/'test_dev').is_dir(): pytest.skip('another layout')

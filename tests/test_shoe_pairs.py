@@ -6,16 +6,21 @@ import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from fashion_lab.data import DataError
-from fashion_lab.draw_shoes import PairDrawer
+from fashion_lab.synthetic.shoes import PairDrawer
+from fashion_lab.data.cards import DataError
+from fashion_lab.data.pairs import load_shoe_pairs
+from fashion_lab.models.backbones import backbone
+from fashion_lab.runs.run import Run
+from fashion_lab.pairs.models import (
+    CNN, CNNChannel, HeadPair, PairAugment, PairFeatureLoader, PairLoader, SiamesePair,
+)
+from fashion_lab.pairs.metrics import (
+    calibrated, equal_error_rate, match_shoes, pair_predictions, person_weights, retrieval, side_of,
+    verification,
+)
+from fashion_lab.pairs.train import fit_network, fit_siamese, pair_data, PairJudge, within
+from fashion_lab.pairs.background import exchanged, framed, hidden, middle
 from fashion_lab.labs import shoe_pairs as lab
-from fashion_lab.models import backbone
-from fashion_lab.pair_checks import exchanged, framed, hidden, middle
-from fashion_lab.pair_fit import PairJudge, fit_network, fit_siamese, pair_data, within
-from fashion_lab.pair_models import CNN, CNNChannel, HeadPair, PairAugment, PairFeatureLoader, PairLoader, SiamesePair
-from fashion_lab.pair_scores import calibrated, equal_error_rate, match_shoes, pair_predictions, person_weights, retrieval, side_of, verification
-from fashion_lab.pairs import load_shoe_pairs
-from fashion_lab.runs import Run
 from shell import shell
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -186,9 +191,9 @@ def test_a_siamese_network_learns_from_its_training_persons_only(drawn):
 
 
 def test_features_are_computed_once(drawn, tmp_path, monkeypatch):
-    import fashion_lab.models as models
-    looked, real = [], models._blocks
-    monkeypatch.setattr(models, '_blocks', lambda *a: looked.append(1) or real(*a))
+    from fashion_lab.models import features as models_features
+    looked, real = [], models_features._blocks
+    monkeypatch.setattr(models_features, '_blocks', lambda *a: looked.append(1) or real(*a))
     body = backbone('custom_cnn', size=32); args = drawn, drawn.rows('train'), drawn.rows('valid'), 2
     fit_siamese(SiamesePair(body), *args, views=2, cache=tmp_path, show=False); first = len(looked)
     fit_siamese(SiamesePair(body), *args, views=2, cache=tmp_path, show=False, seed=1)
@@ -227,7 +232,7 @@ def test_smoke_from_the_shell(smoke):
 
 @pytest.mark.parametrize('arguments, said', [(('--variants', 'siamesse'), 'siamese'), (('--profile', 'fast'), 'allowed: smoke, quick, full'), (('--protocol', 'random'), 'persons'), (('--seeds', '0'), 'at least 1')])
 def test_arguments_that_cannot_be_meant(arguments, said, capsys):
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     assert main(['run', 'shoe_pairs', *arguments]) == 2 and said in capsys.readouterr().err
 
 
@@ -312,7 +317,7 @@ def test_a_heap_of_single_shoes(trained, tmp_path, named):
 
 
 def test_two_shoes(trained, tmp_path, monkeypatch, capsys):
-    from fashion_lab.cli import main
+    from fashion_lab.studio.cli import main
     f = shoes(tmp_path/'two', 2); monkeypatch.chdir(tmp_path)
     assert main(['predict', 'shoe_pairs', str(f/'0_left.png'), str(f/'0_right.png'), '--run', str(trained), '--heat', str(tmp_path/'heat')]) == 0
     out = capsys.readouterr().out; assert ('same (' in out or 'different (' in out) and 'were right' in out and len(list((tmp_path/'heat').glob('*.png'))) == 1

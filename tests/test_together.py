@@ -7,11 +7,13 @@ import torch
 from fastai.data.core import DataLoaders
 from torch import nn
 
-from fashion_lab.core import set_seed
-from fashion_lab.labs.fashion_mnist import AlternativeCNN, FashionCNN, LogisticBaseline, SmallCNN
-from fashion_lab.loaders import Augment, BatchLoader, FeatureLoader
-from fashion_lab.together import Together, TogetherLoader, alike, apart, fit_together, seeded
-from fashion_lab.train import Diverged, fit, predict_probs
+from fashion_lab.devices import set_seed
+from fashion_lab.data.augment import Augment
+from fashion_lab.data.loaders import BatchLoader, FeatureLoader
+from fashion_lab.models.fashion_mnist import AlternativeCNN, FashionCNN, LogisticBaseline, SmallCNN
+from fashion_lab.train.callbacks import Diverged
+from fashion_lab.train.loop import fit, predict_probs
+from fashion_lab.train.stacked import alike, apart, fit_together, seeded, Together, TogetherLoader
 
 TOLERANCE = dict(float32=2e-3, float64=1e-9) # of weights, after a few dozen steps
 

@@ -1,11 +1,11 @@
 """A tour of the labs: what is missing is drawn, what fails does not stop the rest, what is stopped goes on. Everything is drawn and tiny."""
 import pytest
 
-from fashion_lab import tour as rooms
-from fashion_lab.core import environment
-from fashion_lab.data import MissingData
-from fashion_lab.runs import all_runs
-from fashion_lab.tour import planned, tour, visit
+from fashion_lab.data.cards import MissingData
+from fashion_lab.runs.provenance import environment
+from fashion_lab.runs.run import all_runs
+from fashion_lab.studio.all_labs import planned, tour, visit
+from fashion_lab.studio import all_labs as rooms
 from shell import shell
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -25,7 +25,7 @@ class Stub:
     def prepare(self, cfg):
         if cfg['source'] == 'real': raise MissingData('photos were not found\nlooked everywhere')
     def run(self, cfg, root=None):
-        from fashion_lab.runs import start_run
+        from fashion_lab.runs.draft import start_run
         if cfg['variant'] in self.broken: raise self.broken[cfg['variant']]
         self.made.append(cfg['variant'])
         with start_run(self.LAB, cfg, root) as draft:

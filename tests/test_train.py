@@ -7,11 +7,12 @@ from fastai.data.core import DataLoaders
 from hypothesis import given, strategies as st
 from torch import nn
 
-from fashion_lab.core import set_seed
-from fashion_lab.loaders import BatchLoader
-from fashion_lab.segment_training import SegmentLoss
-from fashion_lab.together import fit_together, seeded
-from fashion_lab.train import BestEpoch, Diverged, batch_weight, fit, lr_range_test
+from fashion_lab.devices import set_seed
+from fashion_lab.data.loaders import BatchLoader
+from fashion_lab.train.callbacks import batch_weight, BestEpoch, Diverged
+from fashion_lab.train.loop import fit, lr_range_test
+from fashion_lab.train.stacked import fit_together, seeded
+from fashion_lab.segment.train import SegmentLoss
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 WEIGHTS = torch.tensor([.2, 1., 3.])
@@ -140,7 +141,7 @@ def test_what_a_batch_counts():
 
 FULL = """
 import resource, signal, sys, torch
-from fashion_lab.train import write_checkpoint
+from fashion_lab.train.callbacks import write_checkpoint
 path = sys.argv[1]
 write_checkpoint(dict(epoch=1), path)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import fashion_lab.uploads as up
+from fashion_lab.widgets import uploads as up
 
 
 def as_file(kind='PNG', size=(40, 30), mode='RGB', **options):

@@ -12,6 +12,8 @@ from PIL import Image
 sys.path.insert(0, str(ROOT/'tools'))
 import pages, website  # noqa: E401, E402
 
+MOVED = json.loads(website.REDIRECTS.read_text(encoding='utf-8'))
+
 S = website.settings()
 BASE = S['doc_host'] + S['doc_baseurl'] + '/'
 NOTEBOOKS = sorted(p.relative_to(ROOT/'nbs').as_posix() for p in (ROOT/'nbs').rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(ROOT/'nbs').parts))
@@ -121,9 +123,9 @@ def test_markdown_is_said_in_plain_words():
 
 def test_rooms_that_labs_share_come_after_the_labs():
     page = lambda title: website.Page(f'labs/{title.lower()}.html', title, 'about')  # noqa: E731
-    text = website.overview('Labs', 'labs/index.html', [page('Clothing'), page('photo_folds'), page('Closures')])
-    assert text.index('clothing.html') < text.index('closures.html') < text.index('## What they share') < text.index('photo_folds.html')
-    assert 'What they share' not in website.overview('Foundation', 'labs/index.html', [page('core'), page('data')])
+    text = website.overview('Labs', 'labs/index.html', [page('Clothing'), page('cross_validation'), page('Closures')])
+    assert text.index('clothing.html') < text.index('closures.html') < text.index('## What they share') < text.index('cross_validation.html')
+    assert 'What they share' not in website.overview('Data', 'labs/index.html', [page('cards'), page('folds')])
 
 
 def test_thumbnails_are_small_and_only_of_figures(tmp_path):
@@ -172,7 +174,13 @@ def test_every_figure_is_described_in_its_cell(name):
 # The pages
 
 @pytest.fixture(scope='session')
-def texts(site): return {p.relative_to(site).as_posix(): p.read_text(encoding='utf-8') for p in sorted(site.rglob('*.html')) if '_static' not in p.parts}
+def texts(site): return {p.relative_to(site).as_posix(): p.read_text(encoding='utf-8') for p in sorted(site.rglob('*.html')) if '_static' not in p.parts and p.relative_to(site).as_posix() not in MOVED}
+
+
+def test_old_addresses_lead_on(site, texts):
+    for old, places in MOVED.items():
+        text = (site/old).read_text(encoding='utf-8')
+        assert 'This page has moved' in text and set(places.values()) <= set(texts), old
 
 
 def test_every_notebook_has_a_page_with_its_figures(site, texts):
@@ -219,8 +227,8 @@ def test_every_public_name_is_documented_and_found(site, texts):
     assert len(public) > 200 and not missing
     assert not [n for url, n in public.items() if f'href="{url}"' not in texts['names.html']]
     index = json.loads(re.search(r'Search\.setIndex\((.*)\)', (site/'searchindex.js').read_text(), re.S)[1])
-    assert 'labs/fashion_mnist' == index['docnames'][index['alltitles']['FashionCNN'][0][0]] and any('fashioncnn' in t for t in (index['terms'], index['titleterms']))
+    assert 'models/fashion_mnist' == index['docnames'][index['alltitles']['FashionCNN'][0][0]] and any('fashioncnn' in t for t in (index['terms'], index['titleterms']))
 
 
 def test_formulas_need_no_script(texts):
-    assert '<math xmlns' in texts['foundation/items.html'] and not [n for n, t in texts.items() if re.search('<script[^>]*(?:mathjax|katex)', t, re.I)]
+    assert '<math xmlns' in texts['data/statistics.html'] and not [n for n, t in texts.items() if re.search('<script[^>]*(?:mathjax|katex)', t, re.I)]

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from torch import nn
 
-import fashion_lab.explorer as ex
-import fashion_lab.widgets as wd
+from fashion_lab.widgets import base as ex
+from fashion_lab.widgets import runs as wd
 
 
 def test_all_explorers_are_offered_and_each_says_what_it_is():

@@ -3,8 +3,8 @@ import os, shutil, signal, time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fashion_lab.executors import finished_parts, parts_lab
-from fashion_lab.runs import start_run, tell
+from fashion_lab.runs.draft import start_run, tell
+from fashion_lab.runs.executors import finished_parts, parts_lab
 
 STAMP = dict(device='cpu', device_name='imaginary processor', threads=1, python='3.11.7', commit='0123456789', dirty=False, date='2026-01-31', command='test', versions=dict(torch='2.15.0'))
 LAB = 'toy'

@@ -74,7 +74,8 @@ def install(root):
 LOOK = """
 import json
 try:
-    from fashion_lab.data import card, find_files
+    from fashion_lab.data.cards import card
+    from fashion_lab.data.fashion_mnist import find_files
     answer = str(find_files(card('fashion_mnist'), download=%s)), ''
 except Exception as e: answer = '', f'{type(e).__name__}: {e}'
 print(json.dumps(answer))

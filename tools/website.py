@@ -9,7 +9,7 @@ comes from PyPI, so that `pip` is the only thing to install (Quarto, which nbdev
 takes outputs as they are and never needs to execute; Sphinx has a full-text search that works from any static server; the PyData theme has light and dark pages, a phone
 layout and all of its fonts in the package. Formulas become MathML while the site is built: no script is needed to show them. A dead link is an error, and so is any warning.
 """
-import argparse, base64, configparser, contextlib, html, io, itertools, os, posixpath, re, shutil, subprocess, sys, tempfile, time
+import argparse, base64, configparser, contextlib, html, io, itertools, json, os, posixpath, re, shutil, subprocess, sys, tempfile, time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,12 +22,27 @@ from pages import ROOT, directives, page_name, relink, visible
 
 HERE = Path(__file__).resolve().parent/'website'
 # (section, first page, notebooks in order as globs below nbs/); a first page that no notebook makes is an overview with a card for every page.
-SECTIONS = [('Start here', 'index.html', ['index.ipynb', 'tutorials/*.ipynb']), ('Labs', 'labs/index.html', ['labs/*.ipynb']),
-            ('Foundation', 'foundation/index.html', ['foundation/*.ipynb']), ('Studio', 'studio/index.html', ['studio/[0-9]*.ipynb']),
-            ('Results', 'studio/results.html', ['studio/results.ipynb', 'studio/audit.ipynb']), ('Benchmarks', 'studio/benchmarks.html', ['studio/benchmarks.ipynb'])]
-ABOUT = dict(Labs='One question each, answered with the same protocol: choices on validation data, test data used once, several seeds, intervals beside every number.',
-             Foundation='The rooms that every lab is built from, and the reference of all their functions. Each is read from top to bottom, or looked up by name.',
-             Studio='The `fashion_lab` command and what else stands on top of the labs.')
+SECTIONS = [
+    ('Start here', 'index.html', ['index.ipynb', 'tutorials/*.ipynb']),
+    ('Labs', 'labs/index.html', ['labs/*.ipynb']),
+    ('Data', 'data/index.html', ['data/*.ipynb', 'synthetic/*.ipynb']),
+    ('Models and training', 'models/index.html', ['models/*.ipynb', 'train/*.ipynb', 'compress/*.ipynb', 'export/*.ipynb']),
+    ('Measuring', 'evaluate/index.html', ['evaluate/*.ipynb', 'cost/*.ipynb', 'plot/*.ipynb', 'foundation/03_interpret.ipynb']),
+    ('Tasks', 'pairs/index.html', ['pairs/*.ipynb', 'segment/*.ipynb']),
+    ('Runs', 'runs/index.html', ['runs/*.ipynb', 'foundation/00_core.ipynb', 'foundation/01_devices.ipynb', 'foundation/02_report.ipynb']),
+    ('Interface', 'studio/index.html', ['studio/*.ipynb', 'widgets/*.ipynb']),
+    ('Results', 'results/results.html', ['results/*.ipynb']),
+]
+ABOUT = {
+    'Labs': 'One question each, answered with the same protocol: choices on validation data, test data used once, several seeds, intervals beside every number.',
+    'Data': 'From a folder to batches: data cards, files, splits without leakage, loaders; and drawn stand-ins for all five data sets.',
+    'Models and training': 'Pretrained backbones and small networks, training that resumes after any kill, compression, and export to other programs.',
+    'Measuring': 'Metrics with intervals, paired comparisons, what a network costs, and figures in one style.',
+    'Tasks': 'Verification of shoe pairs, and segmentation of facades.',
+    'Runs': 'Runs on disk, their tables, sweeps and searches, and what all of it stands on.',
+    'Interface': 'The `fashion_lab` command, explorers with controls, and all labs in one go.',
+}
+REDIRECTS = HERE/'redirects.json' # pages of earlier versions -> where they are now
 
 
 def settings(root=ROOT):
@@ -215,7 +230,10 @@ def cards(pages, here=''):
     return '<div class="cards">\n' + '\n'.join(map(card, pages)) + '\n</div>'
 
 
-def shared(page): return bool(re.fullmatch(r'[a-z_]+', page.title))  # named like a module: a room that several labs share, no lab of its own
+SHARED = ('labs/cross_validation.html', 'labs/photo_base.html', 'labs/registry.html')  # what several labs share
+
+
+def shared(page): return page.url in SHARED
 
 
 def overview(title, first, pages):
@@ -223,7 +241,7 @@ def overview(title, first, pages):
     own = [p for p in pages if not shared(p)] or pages
     text = f'# {title}\n\n{{.lead}}\n{ABOUT.get(title, "")}\n\n{cards(own, first)}\n'
     if rest := [p for p in pages if p not in own]: text += f'\n## What they share\n\n{cards(rest, first)}\n'
-    return text + ('\nEvery function and class of the project is listed in [all names](../names.html).\n' if title == 'Foundation' else '')
+    return text + ('\nEvery function and class of the project is listed in [all names](../names.html).\n' if title == 'Runs' else '')
 
 
 def all_names(pages):
@@ -253,7 +271,7 @@ def sources(root, src):
         nbformat.write(new, (src/url).with_suffix('.ipynb'))
     parts = [(title, first, [made[n] for n in ns]) for title, first, ns in sections(nbs)]
     extra = {'Start here': Page('contributing.html', 'Contributing', 'The loop, how a notebook is written, how results are recorded'),
-             'Foundation': Page('names.html', 'All names', 'Every function and class, by letter')}
+             'Runs': Page('names.html', 'All names', 'Every function and class, by letter')}
     whole = []
     for title, first, pages in parts:
         if first not in [p.url for p in pages]:
@@ -407,10 +425,33 @@ def build(root=ROOT, parallel=None):
         for left in ['.buildinfo', 'objects.inv']: (out/left).unlink(missing_ok=True)
         shutil.rmtree(out/'_sources', ignore_errors=True)
         if text := said.getvalue().strip(): raise SystemExit(f'The site has faults:\n{text}')
+        write_redirects(out)
         if dead := dead_links(out): raise SystemExit('Links that lead nowhere:\n' + '\n'.join(f'{p}: {t}' for p, t in dead))
         shutil.rmtree(final, ignore_errors=True); shutil.move(out, final)
     print(f'{len(list(final.rglob("*.html")))} pages in {final.name} after {time.perf_counter() - start:.0f} s, beginning with {final.name}/index.html')
     return final
+
+
+REDIRECT = '''<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>This page has moved</title><meta name="robots" content="noindex">
+<link rel="canonical" href="$target"><noscript><meta http-equiv="refresh" content="0; url=$target"></noscript></head>
+<body><p>This page has moved: <a id="there" href="$target">$target</a></p>
+<script>
+const moved = $moved, name = decodeURIComponent(location.hash.slice(1));
+location.replace((moved[name] || "$target") + location.hash);
+</script></body></html>
+'''
+
+
+def write_redirects(out):
+    "A small page at every address of earlier versions that leads on to where its content is now, name by name."
+    for old, places in json.loads(REDIRECTS.read_text(encoding='utf-8')).items():
+        if (out/old).exists(): raise SystemExit(f'{old} is a page again: take it out of {REDIRECTS.name}')
+        here = posixpath.dirname(old) or '.'
+        moved = {name: posixpath.relpath(page, here) for name, page in places.items()}
+        text = REDIRECT.replace('$target', moved.pop('')).replace('$moved', json.dumps(moved))
+        (out/old).parent.mkdir(parents=True, exist_ok=True)
+        (out/old).write_text(text, encoding='utf-8')
 
 
 def serve(out, port=8000):

@@ -11,11 +11,11 @@ __all__ = ['LONG', 'TAIL', 'TAUGHT', 'SOLVED', 'LARGE', 'METHODS', 'QUICK', 'PUB
 import numpy as np
 import pandas as pd
 
-from ..cards import Cards, Method
 from ..core import whole_number
-from .photo_folds import photos_of_run
-from .photo_lab import PhotoLab
-from ..runs import Run
+from ..runs.run import Run
+from ..runs.ablation import Cards, Method
+from .cross_validation import photos_of_run
+from .photo_base import PhotoLab
 
 # %% ../../nbs/labs/05_closures.ipynb #d05457f4
 LONG = dict(head_epochs=60, head_lr=1e-3)                # so few photographs make short epochs

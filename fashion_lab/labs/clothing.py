@@ -7,9 +7,9 @@ __all__ = ['SCRATCH', 'TAIL', 'TOP10', 'METHODS', 'QUICK', 'PUBLISHED_F1', 'lab'
            'comparison', 'verdicts', 'report', 'chosen_run', 'predict', 'FLAGSHIP', 'SHARES', 'plot_learning_curve']
 
 # %% ../../nbs/labs/04_clothing.ipynb #fdcf5716
-from ..cards import Cards, Method
-from .photo_lab import PhotoLab
-from ..runs import table
+from ..runs.results import table
+from ..runs.ablation import Cards, Method
+from .photo_base import PhotoLab
 
 # %% ../../nbs/labs/04_clothing.ipynb #4997cd13
 SCRATCH = dict(backbone='custom_cnn', weights=None, size=128, stage='stem', keep=False, head_epochs=0, epochs=24, lr=(4e-3, 4e-3), batch_size=64, wd=.05)
@@ -53,7 +53,7 @@ def plot_learning_curve(
     metric:str='weighted_f1', # a metric's name
 ):                            # a matplotlib figure
     "A score against the share of the training photographs that the head was trained on, a line per way of dealing, with intervals over senders."
-    from fashion_lab.plots import COLOURS, MARKERS, canvas, dress, percent_axis, pretty
+    from fashion_lab.plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis, pretty
     t = table(runs)
     t = t[(t.split == 'test') & (t.metric == metric) & t.variant.isin(SHARES)]
     if t.variant.nunique() < 2: raise ValueError(f"a learning curve needs at least two of {', '.join(SHARES)}, got {', '.join(t.variant.unique()) or 'none'}: run them first")

@@ -20,24 +20,35 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..cards import Cards, Method, verdict_table
-from ..codebooks import TieWeights, read_books, save_shared, share_weights, with_shared
-from ..compute import count_params, hand_macs
-from ..core import environment, one_of, pick_device, number_of_seeds, runs_dir, set_seed, whole_number
-from ..distill import Distillation, taught_loaders, teacher_logits
-from ..evaluate import Predictions, metrics, paired_seeds
-from ..export import OnnxNet, quantise_alike, to_onnx
-from ..factorise import factorise, separable
-from . import fashion_mnist, photo_folds
-from .data_prep import at_hand
-from ..loaders import BatchLoader, table_loaders
-from ..page import figure_html, html_page, made_with, table_html, write_page
-from ..photo_sets import identify
-from ..pruning import KeepZeros, apply_masks, fit_widths, magnitude_masks, prunable, prune_channels, sparsity
-from ..runs import Run, as_runs, find_run, report_folder, runs_for_answers, save_weights, start_run, table
-from ..timing import networks_in_turns
-from ..train import fit, predict_probs
-from ..transfer import fit_classifier, rebuilt
+from ..core import number_of_seeds, one_of, runs_dir, whole_number
+from ..devices import pick_device, set_seed
+from ..report import figure_html, html_page, made_with, table_html, write_page
+from ..data.registry import at_hand
+from ..data.identity import identify
+from ..data.loaders import BatchLoader, table_loaders
+from ..evaluate.predictions import Predictions
+from ..evaluate.bootstrap import metrics
+from ..evaluate.significance import paired_seeds
+from ..cost.counts import count_params, hand_macs
+from ..cost.timing import networks_in_turns
+from ..models.fashion_mnist import conv_block
+from ..runs.provenance import environment
+from ..runs.run import find_run, Run
+from ..runs.draft import save_weights, start_run
+from ..runs.results import as_runs, report_folder, runs_for_answers, table
+from ..runs.ablation import Cards, Method, verdict_table
+from ..train.loop import fit, predict_probs
+from ..train.finetune import fit_classifier, rebuilt
+from fashion_lab.compress.pruning import (
+    apply_masks, fit_widths, KeepZeros, magnitude_masks, prunable, prune_channels, sparsity,
+)
+from ..compress.weight_sharing import read_books, save_shared, share_weights, TieWeights, with_shared
+from ..compress.distill import Distillation, taught_loaders, teacher_logits
+from ..compress.low_rank import factorise, separable
+from ..export.onnx import OnnxNet, to_onnx
+from ..export.int8 import quantise_alike
+from . import fashion_mnist
+from . import cross_validation as photo_folds
 
 # %% ../../nbs/labs/08_compression.ipynb #a57b2a5b
 def slim(
@@ -49,7 +60,7 @@ def slim(
     if not 0 < width <= 1: raise ValueError(f"width must lie in (0, 1], got {width!r}")
     if not 4 <= whole_number(side, 'side', 1, ' pixels') <= 28: raise ValueError(f"side must lie between 4 and 28 pixels, got {side}")
     first, second, third, hidden = (max(1, round(width*n)) for n in (32, 64, 128, 256))
-    convs = [fashion_mnist.conv_block(1, first, pool=True), fashion_mnist.conv_block(first, second, pool=True), fashion_mnist.conv_block(second, third)]
+    convs = [conv_block(1, first, pool=True), conv_block(first, second, pool=True), conv_block(second, third)]
     return nn.Sequential(*([nn.Upsample(size=(side, side), mode='bilinear')] if side < 28 else []), *convs, nn.Flatten(), nn.Linear(third*(side//4)**2, hidden), nn.ReLU(), nn.Dropout(.25 if width > .5 else 0.), nn.Linear(hidden, classes))
 
 # %% ../../nbs/labs/08_compression.ipynb #d58ac904
@@ -190,7 +201,7 @@ class Pictures:
     classes:list # names
     parts:dict   # train, valid, test -> `BatchLoader`
     ids:dict     # the same -> names of the pictures
-    table:object # `data.ImageTable`, or `PhotoSet`
+    table:object # `data.image_table.ImageTable`, or `PhotoSet`
 
     def calibration(self,
         n:int=512, # at most
@@ -216,7 +227,7 @@ def _pictures(data, source, limit, data_path, profile, seed, data_id=''): # `dat
 def _photos(p):
     s = photo_folds.photos_of(p)
     x, fold, size = s.images(p.recipe.size), photo_folds.dealt(s, p)[0], p.recipe.size
-    from fashion_lab.models import backbone_card
+    from fashion_lab.models.cards import backbone_card
     card = backbone_card(p.recipe.backbone)
     rows = dict(train=np.flatnonzero(fold > 1), valid=np.flatnonzero(fold == 1), test=np.flatnonzero(fold == 0))
     return Pictures((3, size, size), list(s.classes), {k: BatchLoader(x, s.labels, 32, rows=r, mean=card.mean, std=card.std, classes=s.classes) for k, r in rows.items()}, {k: s.ids[r] for k, r in rows.items()}, s)
@@ -433,7 +444,8 @@ def plot_front(
     leave=('sparse-95', 'side-14'), # variants that are not shown
 ): # a matplotlib figure
     "Accuracy against latency at one batch size, each variant a bubble as large as its file; the Pareto front in red."
-    from fashion_lab.plots import BLUE, VERMILLION, canvas, dress, pareto_front, percent_axis
+    from fashion_lab.plot.theme import BLUE, canvas, dress, percent_axis, VERMILLION
+    from fashion_lab.plot.results import pareto_front
     one_of(batch, BATCHES, 'batch'); c = comparison(runs)
     c = c[(c.data == one_of(data, sorted(set(c.data)), 'data set among these runs')) & ~c.variant.isin(leave)].reset_index(drop=True)
     share = 1/c[f'faster_{batch}'].to_numpy(); front = pareto_front(share, c.accuracy.to_numpy())
@@ -451,7 +463,7 @@ def plot_front(
     return fig
 
 def _name_points(ax, x, c): # names beside the bubbles, moved apart where they would lie on each other
-    from fashion_lab.plots import INK
+    from fashion_lab.plot.theme import INK
     ends, span, used = np.log(x), max(c.accuracy.max() - c.accuracy.min(), 1e-6), []
     for i in np.lexsort((x, -c.accuracy)):
         for dx, dy in ((8, 4), (8, -11), (-8, 4), (-8, -11), (8, 15), (8, -22), (-8, 15), (-8, -22), (8, 26), (8, -33)):
@@ -466,7 +478,7 @@ def plot_teaching(
     runs, # a list of `Run`, or a table of them
 ): # a matplotlib figure
     "The student alone and with a teacher, at several temperatures and weights, a line per seed."
-    from fashion_lab.plots import BLUE, GREY, VERMILLION, canvas, dress, percent_axis
+    from fashion_lab.plot.theme import BLUE, canvas, dress, GREY, percent_axis, VERMILLION
     t = table(runs)
     shown = [v for v in ('width-25', 'distilled-25-T1', 'distilled-25', 'distilled-25-T6', 'distilled-25-half', 'taught-25') if v in set(t.variant)]
     t = t[(t.split == 'test') & (t.metric == 'accuracy') & t.variant.isin(shown)]
@@ -520,7 +532,7 @@ def report(
     folder=None, # where to write; default: `report-<profile>` beside the runs
 )->Path:         # the page, `index.html`
     "Write a page with the variants side by side, the targets, what the cards say, and the figures."
-    from fashion_lab import plots
+    from fashion_lab.plot.theme import save_figures
     runs = as_runs(runs); last = runs[-1]
     folder = Path(folder) if folder else report_folder(last)
     tables, drawn = dict(comparison=comparison(runs), targets=targets(runs)), {}
@@ -530,7 +542,7 @@ def report(
         if data == 'fashion_mnist' and any(r.variant == 'original' for r in runs): drawn |= {f'front_{b}': plot_front(runs, data, b) for b in BATCHES}
     try: drawn['teaching'] = plot_teaching(runs)
     except ValueError: pass
-    files = {k: p.name for k, p in zip(drawn, plots.save_figures(drawn, folder))}
+    files = {k: p.name for k, p in zip(drawn, save_figures(drawn, folder))}
     captions = dict(front_1='Accuracy against latency, one picture at a time', front_32='The same, 32 pictures at a time', teaching='A student with and without a teacher')
     body = [made_with(last.environment, f"{last.config['source']} data", 'each variant timed in turns with the original'), '## Variants', table_html(tables['comparison']), *(figure_html(files[k], v) for k, v in captions.items() if k in files),
             *(['## What was to be reached', table_html(tables['targets'])] if len(tables['targets']) else []), *(['## Method cards', table_html(tables['verdicts'])] if 'verdicts' in tables else [])]

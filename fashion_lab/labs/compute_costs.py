@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'MODELS', 'SHARES', 'DIFFERENCES', 'PUBLISHED', 'WIDTHS', 'HIDDEN', 'LAB', 'HEADLINE', 'FLAGSHIP',
-           'PROFILES', 'PROTOCOLS', 'SMALL', 'SCORES', 'Network', 'network', 'costs_of', 'plot_layer', 'CostExplorer',
-           'explore', 'agreement', 'differences', 'Step', 'exact_macs', 'estimated_flops', 'resnet50_steps',
-           'estimates', 'search_custom_cnn', 'published_check', 'Config', 'configs', 'prepare', 'machine_at_hand',
-           'counts_of', 'run', 'layers_of', 'machine_of', 'comparison', 'plot_latency', 'dearest_layers', 'looks_of',
-           'accuracy_cost', 'plot_accuracy_cost', 'figures', 'report']
+           'PROFILES', 'PROTOCOLS', 'SMALL', 'SCORES', 'Network', 'network', 'layers_with_fields', 'costs_of',
+           'plot_layer', 'costliest_layer', 'agreement', 'differences', 'Step', 'exact_macs', 'estimated_flops',
+           'resnet50_steps', 'estimates', 'search_custom_cnn', 'published_check', 'Config', 'configs', 'prepare',
+           'machine_at_hand', 'counts_of', 'run', 'layers_of', 'machine_of', 'comparison', 'plot_latency',
+           'dearest_layers', 'looks_of', 'accuracy_cost', 'plot_accuracy_cost', 'figures', 'report']
 
-# %% ../../nbs/labs/07_compute.ipynb #ea3e7311
+# %% ../../nbs/labs/07_compute.ipynb #2ebe4548
 import bisect, functools, itertools
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,17 +20,27 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..compute import conv_macs, cross_check, latency, layer_table, linear_macs, named_model, totals
-from ..core import environment, number_of_seeds, one_of, pick_device, progress, set_seed, whole_number
-from ..explorer import Explorer
-from . import closures, clothing, fashion_mnist
-from ..models import CustomCNN, backbone_card
-from ..page import figure_html, html_page, list_html, made_with, table_html, write_page
-from ..pair_models import CNN, CNNChannel
-from ..receptive_field import FollowError, receptive_fields, with_fields
-from ..roofline import Machine, measure_machine, plot_layers, plot_roofline
-from ..runs import Run, as_runs, recorded, report_folder, start_run, table
-from ..segment_nets import PlainSegNet, UNet
+from ..core import number_of_seeds, one_of, progress, whole_number
+from ..devices import pick_device, set_seed
+from ..report import figure_html, html_page, list_html, made_with, table_html, write_page
+from ..cost.counts import conv_macs, cross_check, linear_macs
+from ..cost.timing import latency
+from ..cost.layers import layer_table, totals
+from ..cost.receptive_field import FollowError, receptive_fields, with_fields
+from ..cost.roofline import Machine, measure_machine
+from ..cost.models import named_model
+from ..plot.costs import plot_layers, plot_roofline
+from ..models.cards import backbone_card
+from ..models.layers import CustomCNN
+from ..runs.provenance import environment
+from ..runs.run import Run
+from ..runs.draft import start_run
+from ..runs.results import as_runs, recorded, report_folder, table
+from ..segment.models import PlainSegNet, UNet
+from ..pairs.models import CNN, CNNChannel
+from . import closures
+from . import clothing
+from . import fashion_mnist
 
 # %% ../../nbs/labs/07_compute.ipynb #f7c5b5f2
 @dataclass(frozen=True)
@@ -70,9 +80,9 @@ def network(
 @functools.lru_cache(maxsize=32)
 def _costs(name):
     card = network(name)
-    return _counted(card.make().eval(), card.shape)
+    return layers_with_fields(card.make().eval(), card.shape)
 
-def _counted(net, shape, seen=True): # with what each layer sees; `seen=False`: without it where it cannot be followed
+def layers_with_fields(net, shape, seen=True): # with what each layer sees; `seen=False`: without it where it cannot be followed
     t = layer_table(net, shape)
     try: return with_fields(t, receptive_fields(net, shape))
     except FollowError:
@@ -81,7 +91,7 @@ def _counted(net, shape, seen=True): # with what each layer sees; `seen=False`: 
 
 def costs_of(
     name:str, # a name in `NETWORKS`
-)->pd.DataFrame: # as from `compute.layer_table`, with the receptive fields
+)->pd.DataFrame: # as from `cost.layers.layer_table`, with the receptive fields
     "What every layer of a network computes, moves and sees; counted, not timed."
     t = _costs(name)
     out = t.copy(); out.attrs = dict(t.attrs)
@@ -99,7 +109,7 @@ def plot_layer(
 ):                      # the figure
     "One layer: its share of the network's totals, and its receptive field in the picture."
     from matplotlib.patches import Rectangle
-    from fashion_lab.plots import PALE, canvas, dress, short, style
+    from fashion_lab.plot.theme import canvas, dress, PALE, short, style
     row, column = costs.set_index('layer').loc[one_of(layer, list(costs.layer), 'layer')], among and one_of(among, [c for c in SHARES if c in costs], 'measure')
     with style():
         fig, axs = canvas(size=(8.6, 3.3 if not among else 5.2), nrows=1 + bool(among), ncols=2, squeeze=False, width_ratios=(1.35, 1), height_ratios=(1,) if not among else (.62, 1))
@@ -115,13 +125,13 @@ def plot_layer(
     return fig
 
 def _draw_shares(ax, costs, row): # bars, one for each measure
-    from fashion_lab.plots import BLUE, VERMILLION, percent_axis
+    from fashion_lab.plot.theme import BLUE, percent_axis, VERMILLION
     said = {what: row[c]/max(1e-12, costs[c].sum()) for c, what in SHARES.items() if c in costs}
     bars = ax.barh(list(said), list(said.values()), color=[VERMILLION if what == 'time' else BLUE for what in said], height=.62)
     ax.bar_label(bars, [f'{v:.1%}' for v in said.values()], padding=4, fontsize=8.5); ax.invert_yaxis(); ax.set_xlim(0, max(.02, 1.18*max(said.values()))); percent_axis(ax.xaxis)
 
 def _draw_all(ax, costs, layer, column, title): # every layer by one measure, from the input to the output
-    from fashion_lab.plots import SKY, VERMILLION, dress, percent_axis
+    from fashion_lab.plot.theme import dress, percent_axis, SKY, VERMILLION
     v = costs[column].to_numpy(float)/max(1e-12, costs[column].sum()); mine = (costs.layer == layer).to_numpy()
     ax.bar(np.arange(len(v)), v, width=.85, color=np.where(mine, VERMILLION, SKY)); ax.plot(np.flatnonzero(mine), v[mine], 'v', color=VERMILLION, ms=7, mec='white', clip_on=False); percent_axis(ax.yaxis); ax.set_xlim(-.8, len(v) - .2)
     dress(ax, title, f'{SHARES[column]} of {len(v)} layers; marked: the chosen one', 'Layer, from the input to the output', 'Share', grid='y', span=2)
@@ -132,59 +142,12 @@ def _pair_of(v): # (height, width), or None where a layer has no field
     return tuple(v) if ok else None
 def _draw_field(ax, size, h, w): # centred in the picture, cut at its borders
     from matplotlib.patches import Rectangle
-    from fashion_lab.plots import VERMILLION
+    from fashion_lab.plot.theme import VERMILLION
     sh, sw = min(size[0], h), min(size[1], w)
     ax.add_patch(Rectangle(((w - sw)/2, (h - sh)/2), sw, sh, fc=VERMILLION, alpha=.35, ec=VERMILLION, lw=1.5))
 
-# %% ../../nbs/labs/07_compute.ipynb #02e32272
-class CostExplorer(Explorer):
-    "A network, one of its layers and a measure: the layer among all of them, its row, its shares and its receptive field."
-    def __init__(self,
-        net='efficientnet_lite0', # a name in `NETWORKS`, where it begins; or a network of your own
-        layer:str|None=None, # default: the layer with the most operations
-        shape=None,          # of one input to your own network: (channels, height, width)
-    ):
-        import ipywidgets as w
-        if not isinstance(net, str) and shape is None: raise ValueError("a network of your own needs the shape of one input: shape=(channels, height, width)")
-        self.own = None if isinstance(net, str) else (_counted(net, shape, seen=False), tuple(shape))
-        first = net if self.own is None else type(net).__name__
-        self.net = w.Dropdown(options=list(NETWORKS) if self.own is None else [first], value=one_of(first, NETWORKS, 'network') if self.own is None else first, description='network')
-        self.measure = w.Dropdown(options=[(what, c) for c, what in SHARES.items() if c in self.costs()], value='operations', description='by')
-        self.layer = w.Dropdown(options=list(self.costs().layer), value=one_of(layer or _largest(self.costs()), list(self.costs().layer), 'layer'), description='layer')
-        self.dearest, self.before, self.after = (w.Button(description=d, icon=i, layout=w.Layout(width='auto')) for d, i in (('the dearest', ''), ('', 'arrow-left'), ('', 'arrow-right')))
-        self.before.tooltip, self.after.tooltip = 'previous layer', 'next layer'
-        super().__init__([self.net, self.measure, self.layer, self.before, self.after, self.dearest], 'Where the operations are')
-        self.net.observe(lambda c: self._opened(), 'value')
-        self.dearest.on_click(lambda b: self.go(0, _largest(self.costs(), self.measure.value)))
-        self.before.on_click(lambda b: self.go(-1)); self.after.on_click(lambda b: self.go(1))
-        self.watch(self.layer, self.measure)
-
-    def costs(self)->pd.DataFrame: return costs_of(self.net.value) if self.own is None else self.own[0]
-    def shape(self)->tuple: return network(self.net.value).shape if self.own is None else self.own[1]
-    def _opened(self):
-        with self.at_once(): self.layer.options, self.layer.value = list(self.costs().layer), _largest(self.costs(), self.measure.value)
-
-    def go(self,
-        steps:int,  # layers further on, or back; at the ends it stays
-        layer=None, # from which; default: the chosen one
-    ):
-        "Choose another layer."
-        names = list(self.layer.options); self.layer.value = names[min(max(0, names.index(layer or self.layer.value) + steps), len(names) - 1)]
-
-    def figure(self):
-        "The layer among all, its shares and what it sees."
-        from fashion_lab.compute import readable
-        c = self.costs(); row = c[c.layer == self.layer.value]
-        self.note.value = readable(row, [k for k in 'layer kind output params macs others intensity macs_share size stride'.split() if k in row]).to_html(index=False, border=0)
-        return plot_layer(c, self.layer.value, self.shape(), self.net.value, self.measure.value)
-
-def _largest(costs, by='operations'): return costs.layer[costs[by].idxmax()]
-
-def explore(
-    net='efficientnet_lite0', layer:str|None=None, shape=None, # as for `CostExplorer`
-)->CostExplorer:
-    "Choose a network and a layer; see what it costs and what it sees."
-    return CostExplorer(net, layer, shape)
+# %% ../../nbs/labs/07_compute.ipynb #f52111d3
+def costliest_layer(costs, by='operations'): return costs.layer[costs[by].idxmax()]
 
 # %% ../../nbs/labs/07_compute.ipynb #285ee9a8
 DIFFERENCES = dict(max_pool2d='comparisons, which no counter calls operations', relu='a comparison per value; fvcore says nothing of it unless asked', hardtanh='two comparisons per value', clamp='two comparisons per value; of sizes, where padding is computed',
@@ -417,7 +380,7 @@ def run(
 # %% ../../nbs/labs/07_compute.ipynb #feb37afa
 def layers_of(
     run:Run, # a finished run
-)->pd.DataFrame: # as from `compute.layer_table` with times and receptive fields
+)->pd.DataFrame: # as from `cost.layers.layer_table` with times and receptive fields
     "The layers that a run measured."
     e = run.extra
     t = pd.DataFrame(e['layers'])
@@ -453,7 +416,7 @@ def plot_latency(
     title:str='Counted and timed', # above the axes
 ): # the figure
     "Latency at batch 1 against MACs, with the 10th and 90th percentile; dashed: equal speeds."
-    from fashion_lab.plots import BLUE, GREY, INK, canvas, dress, short, style
+    from fashion_lab.plot.theme import BLUE, canvas, dress, GREY, INK, short, style
     c = comparison(runs)
     with style():
         fig, ax = canvas(size=(7.4, 4.4))
@@ -521,7 +484,7 @@ def accuracy_cost(
     profile:str='full', # of the recorded runs
 )->pd.DataFrame: # lab, source, variant, metric, score (mean), sd, n (runs), looks, macs (of all looks at one picture), params, front: whether nothing cheaper is better
     "What the labs recorded: score against cost."
-    from fashion_lab.plots import pareto_front
+    from fashion_lab.plot.results import pareto_front
     one_of(source, ('real', 'synthetic'), 'source')
     rows = []
     for lab, (protocol, metric) in SCORES.items():
@@ -539,7 +502,7 @@ def plot_accuracy_cost(
     scores:pd.DataFrame, # as from `accuracy_cost`
 ): # a figure with a panel per lab
     "Score against MACs, with the front of what no cheaper variant beats."
-    from fashion_lab.plots import BLUE, GREY, INK, VERMILLION, canvas, dress, percent_axis, pretty, short, style
+    from fashion_lab.plot.theme import BLUE, canvas, dress, GREY, INK, percent_axis, pretty, short, style, VERMILLION
     if not len(scores): raise ValueError("nothing is recorded: run a lab's full profile and publish it first")
     if scores.source.nunique() > 1: raise ValueError("real and synthetic results in one table: keep the rows of one source")
     labs = list(scores.lab.unique())
@@ -563,7 +526,7 @@ def figures(
     "Bars per layer, the roofline, and the layer with the most operations."
     t, name = layers_of(run), run.variant
     out = dict(layers=plot_layers(t, 10, title=f'{name}: operations and milliseconds'), roofline=plot_roofline(t, machine_of(run), title=f'{name} under the roof'))
-    return out | dict(largest=plot_layer(t, _largest(t), run.extra['shape'], f'{name}: {_largest(t)}'))
+    return out | dict(largest=plot_layer(t, costliest_layer(t), run.extra['shape'], f'{name}: {costliest_layer(t)}'))
 
 def _page(runs, tables, files): # HTML
     r, conditions = runs[-1], [f"{n.variant}: {', '.join('batch {batch}, {repeats} calls after {warmup}'.format(**t) for t in n.extra['times'])}, {n.extra['times'][0]['dtype']}" for n in runs]
@@ -579,7 +542,7 @@ def report(
     shown:int=3,           # how many networks are shown layer by layer: those with the most MACs
 )->Path:                   # the page, `index.html`
     "Write a page with the networks side by side, their dearest layers, and the published table corrected."
-    from fashion_lab.plots import save_figures
+    from fashion_lab.plot.theme import save_figures
     runs = as_runs(runs)
     folder = Path(folder) if folder else report_folder(runs[-1])
     drawn, scores = dict(latency=plot_latency(runs)), accuracy_cost()

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['LAB', 'FLAGSHIP', 'MODELS', 'AUGMENTS', 'PROFILES', 'PROTOCOLS', 'RECIPE', 'METHODS', 'AS_PUBLISHED',
-           'PUBLISHED_VARIANTS', 'PUBLISHED_ACCURACY', 'QUICK', 'PROFILE_CHANGES', 'CAPTIONS', 'conv_block',
-           'FashionCNN', 'AlternativeCNN', 'SmallCNN', 'LogisticBaseline', 'Config', 'configs', 'pictures', 'prepare',
-           'build', 'run', 'predictions', 'single_looks', 'measure', 'same_weights', 'comparison', 'significance',
-           'best_run', 'figures', 'report', 'page', 'prepare_photo', 'garment_box', 'shrink', 'chosen_run', 'network',
-           'predict', 'answer', 'verdicts']
+           'PUBLISHED_VARIANTS', 'PUBLISHED_ACCURACY', 'QUICK', 'PROFILE_CHANGES', 'CAPTIONS', 'Config', 'configs',
+           'pictures', 'prepare', 'build', 'run', 'predictions', 'single_looks', 'measure', 'same_weights',
+           'comparison', 'significance', 'best_run', 'figures', 'report', 'page', 'prepare_photo', 'garment_box',
+           'shrink', 'chosen_run', 'network', 'predict', 'answer', 'verdicts']
 
-# %% ../../nbs/labs/03_fashion_mnist.ipynb #249ffb0b
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #756636d2
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,51 +20,25 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..cards import Cards, Method, verdict_table
-from ..core import environment, is_interactive, number_of_seeds, one_of, pick_device, set_seed
-from ..data import ImageTable, load_fashion_mnist, read_image
-from ..evaluate import Predictions, accuracy, compare, metrics, paired_seeds, per_class
-from ..loaders import Augment, table_loaders
-from ..page import figure_html, html_page, made_with, table_html, write_page, answer_row, no_answer
-from ..runs import Run, as_runs, report_folder, runs_for_answers, start_run, table
-from ..train import fit, lr_range_test, predict_probs
-
-# %% ../../nbs/labs/03_fashion_mnist.ipynb #6920b003
-def conv_block(
-    inputs:int, outputs:int, # channels
-    size:int=3,              # side of the filters, odd
-    pool:bool=False,         # halve height and width
-)->nn.Sequential:
-    "Convolution that keeps the size, batch normalisation, pooling on request, ReLU."
-    layers = [nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size//2), nn.BatchNorm2d(outputs))]
-    return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []), nn.ReLU(inplace=True))
-
-class FashionCNN(nn.Sequential):
-    "The published network: 3x3 convolutions with batch normalisation, two poolings, one hidden layer, dropout."
-    def __init__(self,
-        widths=(32, 64, 128), # filters per convolution; pooling follows the first two
-        dropout:float=.25,    # share of the hidden units dropped while training, in [0, 1)
-        classes:int=10,       # logits
-    ):
-        convs = [conv_block(i, o, pool=k < 2) for k, (i, o) in enumerate(zip((1, *widths), widths))]
-        super().__init__(*convs, nn.Flatten(), nn.Linear(widths[-1]*7*7, 256), nn.ReLU(), nn.Dropout(dropout), nn.Linear(256, classes))
-
-# %% ../../nbs/labs/03_fashion_mnist.ipynb #1afd1d7f
-class AlternativeCNN(nn.Sequential):
-    "Two 5x5 convolutions with 16 and 32 filters, each with batch normalisation, ReLU and pooling, and one linear layer."
-    def __init__(self, classes:int=10): # logits
-        super().__init__(conv_block(1, 16, 5, pool=True), conv_block(16, 32, 5, pool=True), nn.Flatten(), nn.Linear(32*7*7, classes))
-
-class SmallCNN(nn.Sequential):
-    "Two 3x3 convolutions with 32 filters and no padding, pooling to 800 features, layers of 120, 84 and 10 units."
-    def __init__(self, classes:int=10): # logits
-        super().__init__(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                         nn.Linear(800, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes))
-
-class LogisticBaseline(nn.Sequential):
-    "Multinomial logistic regression on the 784 pixels."
-    def __init__(self, classes:int=10): # logits
-        super().__init__(nn.Flatten(), nn.Linear(784, classes))
+from ..core import is_interactive, number_of_seeds, one_of
+from ..devices import pick_device, set_seed
+from ..report import answer_row, figure_html, html_page, made_with, no_answer, table_html, write_page
+from ..data.images import read_image
+from ..data.image_table import ImageTable
+from ..data.fashion_mnist import load_fashion_mnist
+from ..data.augment import Augment
+from ..data.loaders import table_loaders
+from ..evaluate.predictions import Predictions
+from ..evaluate.classification import accuracy, per_class
+from ..evaluate.bootstrap import metrics
+from ..evaluate.significance import compare, paired_seeds
+from ..models.fashion_mnist import AlternativeCNN, FashionCNN, LogisticBaseline, SmallCNN
+from ..runs.provenance import environment
+from ..runs.run import Run
+from ..runs.draft import start_run
+from ..runs.results import as_runs, report_folder, runs_for_answers, table
+from ..runs.ablation import Cards, Method, verdict_table
+from ..train.loop import fit, lr_range_test, predict_probs
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #3c9bc1ea
 LAB, FLAGSHIP = 'fashion_mnist', 'FashionCNN'
@@ -199,7 +172,7 @@ def run(
     show:bool|None=None,  # progress bar; `None` shows it to a person only
 )->Run:                   # finished, with metrics, history, predictions and weights
     "Train and evaluate one configuration; an interrupted run goes on where it stopped."
-    from fashion_lab.compute import cost, latency
+    from fashion_lab.cost.timing import cost, latency
     device = pick_device(cfg.device)
     with start_run(LAB, cfg, root) as draft:
         set_seed(cfg.seed)
@@ -279,16 +252,18 @@ def figures(
     run:Run, # a finished run
 )->dict:     # name -> matplotlib figure
     "Curves, confusion, ROC, calibration, per-class bars, predictions, mistakes and filters of one run."
-    from fashion_lab import plots
+    from fashion_lab.plot.classification import plot_confusion, plot_per_class, plot_reliability, plot_roc
+    from fashion_lab.plot.images import plot_filters, plot_mistakes, plot_predictions
+    from fashion_lab.plot.results import plot_history
     p, c = run.predictions('test'), run.config
     part = pictures(c['source'], c['limit'], c['valid_frac'], c['data_path']).part('test')
     net = MODELS[c['model']](**{k: v for k, v in c['options']}); net.load_state_dict(run.weights())
     note = dict(source=c['source'])
-    out = dict(history=plots.plot_history(run.history, **note), confusion=plots.plot_confusion(p, **note), roc=plots.plot_roc(p, **note),
-               reliability=plots.plot_reliability(p, **note), per_class=plots.plot_per_class(p, **note),
-               predictions=plots.plot_predictions(part.images, p, **note), mistakes=plots.plot_mistakes(part.images, p, **note))
+    out = dict(history=plot_history(run.history, **note), confusion=plot_confusion(p, **note), roc=plot_roc(p, **note),
+               reliability=plot_reliability(p, **note), per_class=plot_per_class(p, **note),
+               predictions=plot_predictions(part.images, p, **note), mistakes=plot_mistakes(part.images, p, **note))
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
-    return out | {f'filters_{k + 1}': plots.plot_filters(convs[k].weight.detach(), **note) for k in range(min(2, len(convs)))}
+    return out | {f'filters_{k + 1}': plot_filters(convs[k].weight.detach(), **note) for k in range(min(2, len(convs)))}
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #8ee8c87f
 def report(
@@ -296,14 +271,15 @@ def report(
     folder=None,           # where to write; default: `report-<profile>` beside the runs
 )->Path:                   # the page, `index.html`
     "Write a page with the comparison, the tests between variants and the figures of the best run."
-    from fashion_lab import plots
+    from fashion_lab.plot.theme import save_figures
+    from fashion_lab.plot.results import plot_comparison
     import matplotlib.pyplot as plt
     runs = as_runs(runs)
     best, t = best_run(runs), table(runs)
     folder = Path(folder) if folder else report_folder(best)
     acc = t[(t.split == 'test') & (t.metric == 'accuracy')]
-    drawn = figures(best) | dict(comparison=plots.plot_comparison(acc, source=best.config['source']))
-    files = plots.save_figures(drawn, folder)
+    drawn = figures(best) | dict(comparison=plot_comparison(acc, source=best.config['source']))
+    files = save_figures(drawn, folder)
     plt.close('all') if not is_interactive() else [plt.close(f) for f in drawn.values()]
     tables = dict(comparison=comparison(runs))
     if t.groupby('protocol').variant.nunique().max() > 1: tables['significance'] = significance(runs, protocol=acc.groupby('protocol').variant.nunique().idxmax())

@@ -13,19 +13,30 @@ import functools
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from ..cards import Cards, Method, verdict_table
-from ..core import atomic_path, environment, number_of_seeds, one_of, pick_device, whole_number, free_paths, printable
-from ..data import DataError, MissingData, read_image
-from .data_prep import at_hand, noted
-from .photo_folds import PROFILES
-from ..masks import load_masked
-from ..models import load_weights, packaged_file
-from ..page import figure_html, html_page, made_with, table_html, write_page, answer_row, no_answer
-from ..photo_sets import PhotoSet, config_of_same_data, identify, load_photos
-from ..runs import Run, RunError, as_runs, of_one_data_set, report_folder, runs_for_answers, start_run, table
-from ..segment_metrics import SegmentScores, class_table, image_table, load_scores, segment_difference, segment_metrics
-from ..segment_training import SegmentRecipe, check_masks, fit_segmenter, mask_probs, segment_net, segment_scores
-from ..tiles import segment_photo
+from ..core import atomic_path, free_paths, number_of_seeds, one_of, printable, whole_number
+from ..devices import pick_device
+from ..report import answer_row, figure_html, html_page, made_with, no_answer, table_html, write_page
+from ..data.cards import DataError, MissingData
+from ..data.images import read_image
+from ..data.dataset import PhotoSet
+from ..data.masks import load_masked
+from ..data.registry import at_hand, load_photos, noted
+from ..data.identity import config_of_same_data, identify
+from ..models.weights import load_weights, packaged_file
+from ..runs.provenance import environment
+from ..runs.config import RunError
+from ..runs.run import Run
+from ..runs.draft import start_run
+from ..runs.results import as_runs, of_one_data_set, report_folder, runs_for_answers, table
+from ..runs.ablation import Cards, Method, verdict_table
+from fashion_lab.segment.metrics import (
+    class_table, image_table, load_scores, segment_difference, segment_metrics, SegmentScores,
+)
+from ..segment.tiles import segment_photo
+from fashion_lab.segment.train import (
+    check_masks, fit_segmenter, mask_probs, segment_net, segment_scores, SegmentRecipe,
+)
+from .cross_validation import PROFILES
 
 import numpy as np
 import pandas as pd
@@ -45,7 +56,7 @@ class Config:
     limit:int|None = None          # at most this many photographs; synthetic: how many are drawn
     size:int = 128                 # height and width that photographs are read at, pixels
     test:bool = False              # judge on the test images too
-    options:tuple = ()             # (field, value) pairs that differ from `segment_training.SegmentRecipe`
+    options:tuple = ()             # (field, value) pairs that differ from `segment.train.SegmentRecipe`
     device:str = 'auto'            # as in `pick_device`
     data_path:str|None = None      # your own photographs with masks; default: the look-up order of `data`
     data_id:str = ''               # which photographs: empty for the published set, else name@digest; `identified` fills it
@@ -204,7 +215,7 @@ def run(
 
 def price(net, cfg)->dict: # params, macs, infer_ms; per image, without the mirror image
     "What a prediction costs."
-    from fashion_lab.compute import cost, latency
+    from fashion_lab.cost.timing import cost, latency
     shape = (3, cfg.size, cfg.size)
     c = cost(net, shape)
     return dict(params=int(c['params']), macs=int(c['macs']), infer_ms=float(latency(net, shape)['median_ms']))
@@ -232,7 +243,7 @@ def comparison(
 
 def verdicts(
     runs,            # a list of `Run`
-    measure='mean_ap', # as in `segment_metrics.measured`
+    measure='mean_ap', # as in `segment.metrics.measured`
 )->pd.DataFrame:     # a row per card: variant, against, hypothesis, cost, n, difference, low, high, p_holm, verdict
     "Every method card with what the validation images say of it: bootstrap over houses, Holm's correction."
     key = lambda r: (r.data, r.config['source'], r.config['profile'], r.config['size'], r.config['seed'])
@@ -284,14 +295,15 @@ def figures(
     run:Run, # a finished run
 )->dict:     # name -> matplotlib figure
     "Training, every class, precision and recall, calibration, typical and worst images of one run."
-    from fashion_lab import plots, segment_plots as sp
+    from fashion_lab.plot.results import plot_history
+    from fashion_lab.segment import plots as sp
     cfg, split = config_of(run), 'test' if 'test' in run.splits else 'valid'
     s, note, rows = judged_on(run, split), dict(source=cfg.source), image_table(judged_on(run, split)).sort_values('accuracy', kind='stable')
     how, published = dict(classes=s.classes, colours=run.extra.get('colours'), **note), PUBLISHED if cfg.data == 'facades' and cfg.source == 'real' else None
     worst, typical = rows.id[:4].tolist(), rows.id.iloc[np.unique((np.linspace(.35, .95, 4)*len(rows)).astype(int))].tolist()
     def panel(ids, title): x, m, a = shown(run, ids); acc = rows.set_index('id').accuracy; return sp.plot_segments(x, a, truth=m, names=[f"{i.rpartition('/')[2]}: {acc[i]:.0%}" for i in ids], title=title, **how)
     out = dict(
-        training=plots.plot_history(run.history, 'mean_ap', title=f'{run.variant}: training', **note),
+        training=plot_history(run.history, 'mean_ap', title=f'{run.variant}: training', **note),
         classes=sp.plot_segment_classes(s, published, groups=run.extra['houses'][split], **note),
         precision=sp.plot_segment_pr(s, **note),
         reliability=sp.plot_segment_reliability(s, **note),
@@ -313,7 +325,7 @@ def report(
     folder=None, # where to write; default: `report-<profile>` beside the runs
 )->Path:         # the page, `index.html`
     "Write a page with the comparison, the cards, and tables and figures of the best run."
-    from fashion_lab import plots
+    from fashion_lab.plot.theme import save_figures
     runs = of_one_data_set(as_runs(runs))
     best = best_run(runs)
     split, c = 'test' if 'test' in best.splits else 'valid', best.config
@@ -322,7 +334,7 @@ def report(
     tables = dict(comparison=comparison(runs), per_class=class_table(s, ci=True, groups=best.extra['houses'][split]), images=image_table(s).sort_values('accuracy', ignore_index=True))
     try: tables['verdicts'] = verdicts(runs)
     except ValueError: pass                                       # a single variant has nothing to be compared with
-    files = {Path(f).stem: Path(f).name for f in plots.save_figures(figures(best), folder)}
+    files = {Path(f).stem: Path(f).name for f in save_figures(figures(best), folder)}
     body = [made_with(best.environment, f"{c['source']} photographs", f"{best.metrics['n'][split]} {split} images"), '## Variants', table_html(tables['comparison'])]
     if 'verdicts' in tables: body += ['## What the validation images say of each card', table_html(tables['verdicts'])]
     body += [f"## {best.variant}, {c['protocol']}, seed {c['seed']}", table_html(tables['per_class']), *(figure_html(files[k], t) for k, t in CAPTIONS.items() if k in files), '## The twenty worst images', table_html(tables['images'].head(20))]
@@ -338,7 +350,7 @@ def predict(
     short:int|None=None, # pixels of the short side as the network sees it; default: what it was trained with
 )->pd.DataFrame:       # a row per photograph: file, answer (the largest class), probability (the mean confidence), notes, error, mask and overlay (files), then the share of each class, `share(class)`
     "Segment photographs of any size."
-    from fashion_lab.segment_plots import class_colours, overlay_mask, save_mask
+    from fashion_lab.segment.plots import class_colours, overlay_mask, save_mask
     from PIL import Image
     paths, run, folder = [paths] if isinstance(paths, (str, Path)) else list(paths), run or chosen_run(), Path(folder)
     if not paths: raise ValueError("predict needs at least one photo, got an empty list")

@@ -17,22 +17,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..cards import Cards, Method, verdict_table
-from ..core import environment, one_of, pick_device, set_seed, whole_number, number_of_seeds, free_paths, output_file, printable
-from ..data import DataError, MissingData
-from ..evaluate import right_when
-from .data_prep import at_hand, flattery, noted, unusable
-from ..models import backbone, packaged_file
-from ..page import figure_html, html_page, list_html, made_with, no_answer, table_html, write_page
-from ..pair_checks import exchanged, floor_colours, framed, hidden
-from ..pair_fit import FittedPairs, PairData, PairJudge, fit_head_pair, fit_network, fit_siamese, pair_data
-from ..pair_models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair, with_colours
-from ..pair_scores import match_shoes, pair_predictions, plot_matches, plot_pairs, retrieval, side_of, verification
-from ..pairs import load_shoe_pairs, make_pairs
-from ..photo_sets import config_of_same_data, identify
-from ..photos import decode, scan
-from ..runs import Run, RunError, as_runs, of_one_data_set, report_folder, runs_for_answers, start_run, table
-from ..plots import save_figure
+from ..core import free_paths, number_of_seeds, one_of, output_file, printable, whole_number
+from ..devices import pick_device, set_seed
+from ..report import figure_html, html_page, list_html, made_with, no_answer, table_html, write_page
+from ..data.cards import DataError, MissingData
+from ..data.scanning import scan
+from ..data.decoding import decode
+from ..data.pairs import load_shoe_pairs, make_pairs
+from ..data.registry import at_hand, noted, unusable
+from ..data.identity import config_of_same_data, identify
+from ..evaluate.classification import right_when
+from ..plot.theme import save_figure
+from ..models.weights import packaged_file
+from ..models.backbones import backbone
+from ..runs.provenance import environment
+from ..runs.config import RunError
+from ..runs.run import Run
+from ..runs.draft import start_run
+from ..runs.results import as_runs, of_one_data_set, report_folder, runs_for_answers, table
+from ..runs.ablation import Cards, flattery, Method, verdict_table
+from ..pairs.models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair, with_colours
+from fashion_lab.pairs.metrics import (
+    match_shoes, pair_predictions, plot_matches, plot_pairs, retrieval, side_of, verification,
+)
+from fashion_lab.pairs.train import (
+    fit_head_pair, fit_network, fit_siamese, FittedPairs, pair_data, PairData, PairJudge,
+)
+from ..pairs.background import exchanged, floor_colours, framed, hidden
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #bcb43715
 LAB, FLAGSHIP = 'shoe_pairs', 'siamese'
@@ -64,7 +75,7 @@ class Config:
     normalise:str = 'dataset'       # pixels of CNN and CNNChannel: dataset (mean and deviation), mean or none
     augment:bool = True             # random changes in training
     anew:bool = True                # CNN and CNNChannel: other wrong pairs in every epoch
-    backbone:str = 'efficientnet_lite0' # of siamese networks: as for `models.backbone`
+    backbone:str = 'efficientnet_lite0' # of siamese networks: as for `models.backbones.backbone`
     weights:str|None = 'packaged'   # packaged, imagenet or none
     stage:str|None = None           # of siamese networks: the first stage that is trained too
     views:int = 4                   # of siamese networks: kept per image for training
@@ -139,7 +150,7 @@ def configs(
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6a681ea1
 @functools.lru_cache(maxsize=3)
-def loaded(source, limit, size, valid_frac, test_frac, seed, data_path, data_id='')->tuple: # (`photo_sets.PhotoSet`, `PairData`); `data_id` only tells whether the photos have changed
+def loaded(source, limit, size, valid_frac, test_frac, seed, data_path, data_id='')->tuple: # (`data.dataset.PhotoSet`, `PairData`); `data_id` only tells whether the photos have changed
     "The pairs of a configuration, loaded once per process; pairs that cannot be used are left out and named in the set's notes."
     how = dict(valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size)
     s = noted(load_shoe_pairs, source=source, **how, **(dict(n=limit or 60) if source == 'synthetic' else dict(path=data_path)))
@@ -156,7 +167,7 @@ def shoes_of(cfg:Config)->tuple: # (`PhotoSet`, `PairData`)
     return loaded(cfg.source, cfg.limit, cfg.size, cfg.valid_frac, cfg.test_frac, cfg.seed, cfg.data_path, data_id)
 
 def _once(s, d): # without pairs of which both pictures are one photograph; other photographs that come twice are named
-    from fashion_lab.models import images_digest
+    from fashion_lab.models.features import images_digest
     seen = [[images_digest(x[None]) for x in side] for side in (d.left, d.right)]
     bad = np.array([a == b for a, b in zip(*seen)], bool)
     again = pd.Series(seen[0] + seen[1]).duplicated().sum() - bad.sum()
@@ -203,7 +214,7 @@ def predictions(
     judge:PairJudge,  # trained
     d:PairData,       # the pairs
     items,            # rows of `d.items`
-):                    # `evaluate.Predictions`
+):                    # `evaluate.predictions.Predictions`
     "What a judge says of items."
     return pair_predictions(items.id.tolist(), judge(d.left, d.right, items[['left', 'right']].to_numpy()), items.same)
 
@@ -259,7 +270,7 @@ def _persons(persons): return _codes(persons) if len(set(persons)) > 1 else None
 
 def price(net, cfg:Config)->dict: # params, macs, infer_ms
     "What an answer about one pair costs."
-    from fashion_lab.compute import cost, latency
+    from fashion_lab.cost.timing import cost, latency
     c = cost(net, (6, cfg.size, cfg.size))
     return dict(params=int(c['params']), macs=int(c['macs']), infer_ms=float(latency(net, (6, cfg.size, cfg.size), repeats=10, warmup=2)['median_ms']))
 
@@ -345,7 +356,7 @@ def plot_checks(
     runs, # a list of `Run`, or a table of them
 ):        # the figure
     "Balanced accuracy with altered pictures: one row per question, one dot per variant."
-    from fashion_lab.plots import INK, canvas, dress, percent_axis
+    from fashion_lab.plot.theme import canvas, dress, INK, percent_axis
     import matplotlib as mpl
     t = table(runs); t = t[(t.metric == 'balanced_accuracy') & t.split.isin(CHECKS)]
     m = t.groupby(['variant', 'split'], sort=False).value.mean().unstack()[[c for c in CHECKS if c in set(t.split)]]
@@ -363,8 +374,8 @@ def plot_persons(
     run:Run, # a finished run
 ):           # the figure
     "Accuracy on every test person's pairs, with the interval that so few pairs allow."
-    from fashion_lab.evaluate import wilson_ci
-    from fashion_lab.plots import BLUE, canvas, dress, percent_axis
+    from fashion_lab.evaluate.classification import wilson_ci
+    from fashion_lab.plot.theme import BLUE, canvas, dress, percent_axis
     t = by_person(run); n = len(t) if len(t) <= 25 else 25; t = t.iloc[:n]
     ends = np.array([wilson_ci(round(a*k), k) for a, k in zip(t.accuracy, t['items'])])
     fig, ax = canvas(size=(6.6, .26*len(t) + 1.3))
@@ -396,7 +407,7 @@ def seen(
     show:bool|None=None, # progress bar
 ):                   # the figure
     "Where the answer falls when a place is covered, in both shoes of each pair."
-    from fashion_lab.explain import occlusion_map, plot_heat, scaled
+    from fashion_lab.interpret import occlusion_map, plot_heat, scaled
     left, right = np.asarray(left), np.asarray(right); n = left.shape[2]
     def score(x): return judge(x[:, :, :n], x[:, :, n:], np.stack([np.arange(len(x))]*2, 1))
     both, side = np.concatenate([left, right], 2), max(2, round(patch*left.shape[1]))
@@ -408,10 +419,11 @@ def figures(
     run:Run, # a finished run
 )->dict:     # name -> figure
     "Training, ROC, persons, reliability, mistakes and what is compared, for one run."
-    from fashion_lab import plots
+    from fashion_lab.plot.classification import plot_reliability, plot_roc
+    from fashion_lab.plot.results import plot_history
     cfg, p, note = config_of(run), run.predictions('test'), dict(source=run.config['source'])
-    out = dict(roc=plots.plot_roc(p, **note), persons=plot_persons(run), reliability=plots.plot_reliability(p, **note))
-    if len(run.history) > 1: out['training'] = plots.plot_history(run.history, 'found' if 'found' in run.history else 'accuracy', title=f'Training of {run.variant}', **note)
+    out = dict(roc=plot_roc(p, **note), persons=plot_persons(run), reliability=plot_reliability(p, **note))
+    if len(run.history) > 1: out['training'] = plot_history(run.history, 'found' if 'found' in run.history else 'accuracy', title=f'Training of {run.variant}', **note)
     try: d = shoes_of(config_of_same_data(run, cfg))[1]
     except (DataError, MissingData): return out                     # the photographs have changed, or are gone: no picture of others
     q = d.asked(*d.tests).iloc[:4]
@@ -426,7 +438,8 @@ def report(
     folder=None, # where to write; default: `report-<profile>` beside the runs
 )->Path:         # the page, `index.html`
     "Write a page with the comparison, the tests between variants, and the figures of the best run."
-    from fashion_lab import plots
+    from fashion_lab.plot.theme import save_figures
+    from fashion_lab.plot.results import plot_comparison
     runs = of_one_data_set(as_runs(runs))
     best = best_run(runs)
     c = best.config
@@ -435,8 +448,8 @@ def report(
     try: tables['verdicts'] = verdicts(runs)
     except ValueError: pass                                         # a single variant has nothing to be compared with
     t = table(runs); t = t[(t.split == 'test') & (t.metric == 'balanced_accuracy') & (t.source == c['source'])]
-    drawn = dict(comparison=plots.plot_comparison(t, 'balanced_accuracy', source=c['source']), checks=plot_checks([r for r in runs if r.config['source'] == c['source']])) | figures(best)
-    files = {Path(f).stem: Path(f).name for f in plots.save_figures(drawn, folder)}
+    drawn = dict(comparison=plot_comparison(t, 'balanced_accuracy', source=c['source']), checks=plot_checks([r for r in runs if r.config['source'] == c['source']])) | figures(best)
+    files = {Path(f).stem: Path(f).name for f in save_figures(drawn, folder)}
     said = list(dict.fromkeys(w for r in runs for w in r.extra['warnings']))
     body = [made_with(best.environment, f"{c['source']} pairs", f"{best.metrics['n']['test']} judged"), '## Variants', table_html(tables['comparison']), figure_html(files['comparison'], CAPTIONS['comparison']),
             *(['## Is the difference real?', table_html(tables['verdicts'])] if 'verdicts' in tables else []), figure_html(files['checks'], CAPTIONS['checks']), *(['## About the pairs', list_html(said)] if said else []),

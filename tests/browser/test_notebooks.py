@@ -11,12 +11,12 @@ from PIL import Image
 # Explorers of the house on drawn data: nothing is looked for, and the network is trained for a moment
 CELLS = dict(
     data="from fashion_lab.widgets import browse\nbrowse('clothing', 'synthetic', runs=[], rows=2, columns=6)",
-    overlay="from fashion_lab.draw_facades import FACADE_CLASSES, synthetic_facades\nfrom fashion_lab.widgets import explore_overlay\n"
+    overlay="from fashion_lab.synthetic.facades import FACADE_CLASSES, synthetic_facades\nfrom fashion_lab.widgets import explore_overlay\n"
             "images, masks, table = synthetic_facades(4, seed=3, size=96)\nexplore_overlay(images, masks[:, ::-1], FACADE_CLASSES, masks, table.id, source='synthetic')",
     costs="from fashion_lab.widgets import explore_costs\nexplore_costs('SmallCNN')",
     photo="from fashion_lab.labs import fashion_mnist\nfrom fashion_lab.widgets import try_photo\n"
           "run = fashion_mnist.run(fashion_mnist.configs('smoke', seeds=1, variants=['SmallCNN'], source='synthetic', epochs=1)[0], 'runs', show=False)\ntry_photo(fashion_mnist, run)")
-FIELD = "from fashion_lab.receptive_field import explore\nexplore(kernel=3, depth=3)"
+FIELD = "from fashion_lab.widgets import explore_field\nexplore_field(kernel=3, depth=3)"
 
 
 def needs(module):
@@ -155,8 +155,7 @@ def offer(page, box, file):
 
 
 def test_ones_own_photo_gets_an_answer(notebook, tmp_path):
-    from fashion_lab.data import FASHION_CLASSES
-    from fashion_lab.draw import draw_garment
+    from fashion_lab.synthetic.fashion_mnist import draw_garment, FASHION_CLASSES
     import numpy as np
     Image.fromarray(draw_garment(8, np.random.default_rng(0), 200)).convert('RGB').save(tmp_path/'my bag.jpg')
     (tmp_path/'letter.jpg').write_text('<script>no photo</script>')

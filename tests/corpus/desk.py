@@ -31,7 +31,7 @@ class ReadyToTrain(BaseException):
 
 
 def stop_here(run, configs, *args, **kwargs):
-    "In the place of `sweep.sweep`."
+    "In the place of `runs.sweeps.sweep`."
     raise ReadyToTrain(configs[0])
 
 
@@ -60,7 +60,7 @@ class Desk:
         train=False,  # whether `run` may train; otherwise the configuration of its first run is the call's `value`
     ) -> Seen:
         "Run the command in this process, on a terminal that refuses what its encoding cannot say."
-        from fashion_lab.cli import main
+        from fashion_lab.studio.cli import main
 
         args = [str(a) for a in args]
         seen = Seen(' '.join(['fashion_lab', *(ascii(a)[1:-1] for a in args)])[:300])
@@ -68,7 +68,7 @@ class Desk:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
             warnings.simplefilter('default')
             try:
-                with contextlib.nullcontext() if train else mock.patch('fashion_lab.sweep.sweep', stop_here):
+                with contextlib.nullcontext() if train else mock.patch('fashion_lab.runs.sweeps.sweep', stop_here):
                     seen.code = main(args)
             except ReadyToTrain as e:
                 seen.value = e.args[0]

@@ -65,7 +65,7 @@ def ask_everybody(file, desk, path, *more):
 
 
 def decode(path):
-    from fashion_lab.photos import decode
+    from fashion_lab.data.decoding import decode
 
     return decode(path, 32, 'squash')
 
@@ -87,8 +87,8 @@ def check_decoded(file, seen):
 @functools.cache
 def answers_alone(run) -> dict:
     "What a lab says of the two good photos where nothing else is in the way."
-    from fashion_lab.registry import lab_module
-    from fashion_lab.runs import Run
+    from fashion_lab.runs.run import Run
+    from fashion_lab.labs.registry import lab_module
 
     lab = lab_module(run.parent.name)
     return {name: lab.predict(name, Run(run)).iloc[0].to_dict() for name in ('good-1.jpg', 'good-2.jpg')}
@@ -126,7 +126,7 @@ def check_predicted(file, desk, lab, path):
 
 def check_in_folder(file, desk):
     "A class folder: the file is an item with the right pixels, or is named with its problem; the others stay."
-    from fashion_lab.photo_sets import load_folder
+    from fashion_lab.data.folders import load_folder
 
     folder = desk.folder / 'classes'
     for k in range(8):

@@ -312,10 +312,10 @@ SOURCES = {
 
 
 def check_source(source, desk):
-    from fashion_lab.labs.data_prep import noted
+    from fashion_lab.data.facades import load_facades
+    from fashion_lab.data.masks import load_masked
+    from fashion_lab.data.registry import noted
     from fashion_lab.labs.segmentation import is_facades
-    from fashion_lab.masks import load_masked
-    from fashion_lab.photo_sets import load_facades
 
     path = desk.folder / 'own'
     source.build(path)

@@ -245,8 +245,8 @@ SOURCES = {
 
 
 def check_source(source, desk):
-    from fashion_lab.labs.data_prep import noted
-    from fashion_lab.pairs import load_shoe_pairs
+    from fashion_lab.data.pairs import load_shoe_pairs
+    from fashion_lab.data.registry import noted
 
     path = source.build(desk.folder / 'own')
 

@@ -332,7 +332,7 @@ def check_folder(folder, desk, name='suspect'):
         must(seen.code == 0 and 'network:' in seen.out, seen, 'an answer of the good run')
 
     def in_a_list():
-        from fashion_lab.runs import all_runs
+        from fashion_lab.runs.run import all_runs
 
         seen = desk.call(all_runs, root)
         no_crash(seen)
@@ -354,7 +354,7 @@ def check_folder(folder, desk, name='suspect'):
     def exported():
         if not folder.export:
             return
-        with mock.patch('fashion_lab.portable.write_export', place_only):
+        with mock.patch('fashion_lab.export.formats.write_export', place_only):
             seen = desk.command('export', 'closures', '--run', suspect)
         no_crash(seen)
         must(seen.code in (0, 2, 3) and '[Errno' not in seen.err, seen, 'exported, or a sentence')
@@ -368,7 +368,7 @@ def check_folder(folder, desk, name='suspect'):
     in_every_way(named, among_others, in_a_list, published, exported, nothing_elsewhere)
 
 
-def place_only(net, shape, folder, *args, **kwargs):  # in the place of `export.write_export`: where the files would go
+def place_only(net, shape, folder, *args, **kwargs):  # in the place of `export.formats.write_export`: where the files would go
     Path(folder).mkdir(parents=True, exist_ok=True)
     (Path(folder) / 'network.onnx').touch()
     return [Path(folder) / 'network.onnx']
@@ -452,8 +452,8 @@ def check_classes(classes, desk):
     Path('photo.jpg').write_bytes(Path(put_photo()).read_bytes())
 
     def in_python():
+        from fashion_lab.runs.run import Run
         from fashion_lab.labs.closures import predict
-        from fashion_lab.runs import Run
 
         seen = desk.call(predict, ['photo.jpg', 'gone.jpg'], Run(run))
         no_crash(seen)

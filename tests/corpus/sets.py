@@ -68,8 +68,8 @@ def made(source, folder):
 
 def check_source(source, desk):
     "All calls for one folder or table of labelled photos."
-    from fashion_lab.labs.data_prep import noted
-    from fashion_lab.photo_sets import load_closures
+    from fashion_lab.data.clothing import load_closures
+    from fashion_lab.data.registry import noted
 
     path = made(source, desk.folder / 'own')
 
@@ -93,7 +93,7 @@ def with_set(seen, desk):
     "The photos that `run` would train on, and what it would say of them."
     if seen.value is None:
         return seen
-    from fashion_lab.labs.photo_folds import _about, dealt, photos_of
+    from fashion_lab.labs.cross_validation import _about, dealt, photos_of
 
     cfg, told = seen.value, desk.call(photos_of, seen.value)
     seen.value, seen.crash = told.value, told.crash

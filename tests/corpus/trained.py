@@ -25,7 +25,7 @@ def make_runs(root) -> dict:  # lab -> the run's folder
 
 def scored(classes, n=12):
     "Predictions of `n` held-out photos."
-    from fashion_lab.evaluate import Predictions
+    from fashion_lab.evaluate.predictions import Predictions
 
     rng = np.random.default_rng(0)
     probs = rng.dirichlet(np.ones(len(classes)), n).astype(np.float32)
@@ -41,13 +41,13 @@ def state_of(net):
 
 
 def seeded():
-    from fashion_lab.core import set_seed
+    from fashion_lab.devices import set_seed
 
     set_seed(0)
 
 
 def finish(lab, cfg, root, net, predictions, metrics, extra):
-    from fashion_lab.runs import start_run
+    from fashion_lab.runs.draft import start_run
 
     with start_run(lab, cfg, root) as draft:
         return draft.finish(metrics, [dict(epoch=0, train_loss=1.0)], predictions, state_of(net), ENVIRONMENT, extra)
@@ -55,9 +55,9 @@ def finish(lab, cfg, root, net, predictions, metrics, extra):
 
 def closures_run(root, classes=None, variant='head', seed=0):
     "A network for closures, or for classes of one's own."
+    from fashion_lab.synthetic.shoes import CLOSURES
+    from fashion_lab.labs.photo_base import SMALL
     from fashion_lab.labs import closures as lab
-    from fashion_lab.labs.photo_lab import SMALL
-    from fashion_lab.draw_shoes import CLOSURES
 
     classes = list(classes or CLOSURES)
     options = tuple((name, list(value) if isinstance(value, tuple) else value) for name, value in SMALL.items())
@@ -73,13 +73,13 @@ def closures_run(root, classes=None, variant='head', seed=0):
 
 
 def network_of(recipe, classes):
-    from fashion_lab import transfer
+    from fashion_lab.train import finetune as transfer
 
     return transfer._network(recipe, None, classes).eval()
 
 
 def fashion_mnist_run(root):
-    from fashion_lab.data import card
+    from fashion_lab.data.cards import card
     from fashion_lab.labs import fashion_mnist as lab
 
     cfg = lab.Config(variant='LogisticBaseline', model='LogisticBaseline', source='real', profile='quick')
@@ -91,9 +91,9 @@ def fashion_mnist_run(root):
 
 
 def segmentation_run(root):
-    from fashion_lab.draw_facades import FACADE_CLASSES
+    from fashion_lab.synthetic.facades import FACADE_CLASSES
+    from fashion_lab.segment.train import segment_net
     from fashion_lab.labs import segmentation as lab
-    from fashion_lab.segment_training import segment_net
     import torch
 
     options = tuple((name, list(value) if isinstance(value, tuple) else value) for name, value in lab.SMALL.items())
@@ -109,7 +109,7 @@ def segmentation_run(root):
 
 
 def segment_scores_of(classes, torch):
-    from fashion_lab.segment_metrics import SegmentScores
+    from fashion_lab.segment.metrics import SegmentScores
 
     seeded()
     probs = torch.rand(4, len(classes), 32, 32).softmax(1)
