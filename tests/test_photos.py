@@ -655,7 +655,7 @@ def test_clearing_touches_only_its_own_files(tmp_path, folder, names):
 RUN = """if True:
     import os, signal, sys, time
     from pathlib import Path
-    from fashion_lab import photos
+    from fashion_lab.data import decoding as data_decoding, image_cache as data_image_cache, scanning as data_scanning
     cache, folder, go = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
     names = data_scanning.scan(folder).path
     go.with_name(go.name + str(os.getpid())).touch()
@@ -670,7 +670,7 @@ def test_two_processes_write_the_same_cache_at_once(tmp_path):
     for i in range(40): jpeg(tmp_path/'photos'/f'{i:02d}.jpg', i)
     code = """
     slow = data_decoding.decode
-    data_decoding.decode = lambda *a: time.sleep(.005) or slow(*a)
+    data_image_cache.decode = lambda *a: time.sleep(.005) or slow(*a)
     mine = names if sys.argv[4] == '0' else names[::-1]
     images = data_image_cache.DecodedCache(16, folder=cache).images(list(mine), root=folder)
     assert all((images[i] == slow(folder/n, 16)[0]).all() for i, n in enumerate(mine))
