@@ -28,7 +28,7 @@ def kind_of(
 # %% ../../nbs/data/12_statistics.ipynb #499473ea
 def balance(
     s,           # an `ImageTable` or a `PhotoSet`
-)->pd.DataFrame: # a row per class, largest first: counts per split, and `share` in [0, 1]; for masks the share of pixels
+)->pd.DataFrame: # a row per class, largest first: counts per split, `share` in [0, 1]; for masks the share of pixels
     "How much of the set each class makes up."
     if kind_of(s) == 'masks': return s.pixel_shares().to_frame().sort_values('share', ascending=False)
     share = label_counts(s.labels, range(len(s.classes))).share.to_numpy()
