@@ -13,7 +13,7 @@ from fashion_lab.core import printable
 from fashion_lab.synthetic.shoes import CLOSURES
 from fashion_lab.synthetic.garments import CLOTHING_CLASSES
 from fashion_lab.synthetic.facades import FACADE_CLASSES
-from fashion_lab.data.cards import CARDS, CMP_CLASSES, CMP_VALUES, DataError, MissingData
+from fashion_lab.data.cards import CARDS, CMP_CLASSES, CMP_VALUES, DataError, MissingData, PHOTO_SETS
 from fashion_lab.data.archives import Archive, fetch_archive, git_digest, unpack, verify_photos
 from fashion_lab.data.links import fetch_links
 from fashion_lab.data.splits import split_items
@@ -669,7 +669,7 @@ def test_drawn_sets(load, name):
 
 
 def test_drawings_are_never_chosen_silently(monkeypatch):
-    for name in CARDS:
+    for name in PHOTO_SETS:
         with pytest.raises(MissingData): load_photos(name, download=False)
 
 

@@ -22,98 +22,181 @@ from fashion_lab.data.images import (
 # %% ../../nbs/data/03_decoding.ipynb #54e69fea
 FITS = ('crop', 'pad', 'squash')
 
+def _inscribed(part, size):
+    "(width, height) of a part of a photo, scaled so that it just fits into `size` = (height, width)."
+    width, height = part[2] - part[0], part[3] - part[1]
+    scale = min(size[1]/width, size[0]/height)
+    return min(size[1], max(1, round(width*scale))), min(size[0], max(1, round(height*scale)))
+
+# %% ../../nbs/data/03_decoding.ipynb #da630b6c
+def _middle(part, size, source):
+    "The middle of a part of a photo, with the proportions of `size` = (height, width)."
+    l, t, r, b = part
+    scale = max(size[1]/(r - l), size[0]/(b - t))
+    dx, dy = (r - l - size[1]/scale)/2, (b - t - size[0]/scale)/2
+    return max(l + dx, 0), max(t + dy, 0), min(r - dx, source[0]), min(b - dy, source[1])
+
+# %% ../../nbs/data/03_decoding.ipynb #7c8edbf5
 def _geometry(source, size, fit, box):
-    "The part of a photo of `source` = (width, height) that is used, in pixels, and the (width, height) that it fills in the result."
-    (w, h), (high, wide) = source, size
-    l, t, r, b = (0, 0, w, h) if box is None else (box[0]*w, box[1]*h, box[2]*w, box[3]*h)
-    if fit == 'squash': return (l, t, r, b), (wide, high)
-    scales = wide/(r - l), high/(b - t)
-    if fit == 'pad': return (l, t, r, b), (min(wide, max(1, round((r - l)*min(scales)))), min(high, max(1, round((b - t)*min(scales)))))
-    dx, dy = (r - l - wide/max(scales))/2, (b - t - high/max(scales))/2
-    return (max(l + dx, 0), max(t + dy, 0), min(r - dx, w), min(b - dy, h)), (wide, high)
+    "The part of a photo of `source` = (width, height) that is used, in pixels, and the (width, height) that it fills."
+    w, h = source
+    part = (0, 0, w, h) if box is None else (box[0]*w, box[1]*h, box[2]*w, box[3]*h)
+    if fit == 'pad': return part, _inscribed(part, size)
+    if fit == 'crop': part = _middle(part, size, source)
+    return part, size[::-1]
 
 # %% ../../nbs/data/03_decoding.ipynb #be56eafc
-def is_whole(n): return isinstance(n, numbers.Integral) and not isinstance(n, bool)
+def is_whole(
+    n, # anything
+)->bool:
+    "Whether a value is an integer, and no boolean."
+    return isinstance(n, numbers.Integral) and not isinstance(n, bool)
 
-def working_size(size):
-    "(height, width) of a working size that was given as one number or as two."
+# %% ../../nbs/data/03_decoding.ipynb #45933b01
+def working_size(
+    size, # pixels: one number for a square, or (height, width); each from 1 to 8192
+)->tuple: # (height, width)
+    "The height and width of a working size."
     pair = (size, size) if is_whole(size) else size
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(is_whole(n) and 1 <= n <= 8192 for n in pair):
-        raise ValueError(f"size must be a whole number of pixels, or (height, width), each from 1 to 8192; got {size!r}")
+    is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+    if not is_pair or not all(is_whole(n) and 1 <= n <= 8192 for n in pair):
+        raise ValueError("size must be a whole number of pixels, or (height, width), each from 1 to 8192; "
+                         f"got {size!r}")
     return int(pair[0]), int(pair[1])
 
-def box_part(box):
-    "A box as four floats, checked; `None` stays `None`."
+# %% ../../nbs/data/03_decoding.ipynb #a387a605
+def box_part(
+    box, # (left, top, right, bottom) as fractions of the photo, or `None`
+)->tuple|None: # four floats in [0, 1]; `None` stays `None`
+    "A box, checked."
     if box is None: return None
     try: l, t, r, b = map(float, box)
     except (TypeError, ValueError): l = t = r = b = -1.
-    if not (0 <= l < r <= 1 and 0 <= t < b <= 1): raise ValueError(f"box must be (left, top, right, bottom) as fractions of the photo, 0 <= left < right <= 1 and 0 <= top < bottom <= 1; got {box!r}")
-    return l, t, r, b
+    if 0 <= l < r <= 1 and 0 <= t < b <= 1: return l, t, r, b
+    raise ValueError("box must be (left, top, right, bottom) as fractions of the photo, 0 <= left < right <= 1 and "
+                     f"0 <= top < bottom <= 1; got {box!r}")
 
 # %% ../../nbs/data/03_decoding.ipynb #07e9b6e9
-def fill_colour(fill, channels):
-    "A border's colour as uint8 numbers: three for a photo, one for a mask."
-    try: rgb = ImageColor.getrgb(fill)[:3] if isinstance(fill, str) and channels == 3 else tuple(int(v) for v in np.broadcast_to(fill, (channels,)) if v == int(v))
-    except (ValueError, TypeError): rgb = ()
-    if len(rgb) == channels and all(0 <= v <= 255 for v in rgb): return rgb
-    raise ValueError(f"fill must be {'a colour name or three numbers' if channels == 3 else 'one number'} from 0 to 255, got {fill!r}")
+def _channel_values(fill, channels):
+    "A colour's values that are integers."
+    if isinstance(fill, str) and channels == 3: return ImageColor.getrgb(fill)[:3]
+    return tuple(int(v) for v in np.broadcast_to(fill, (channels,)) if v == int(v))
 
+# %% ../../nbs/data/03_decoding.ipynb #6fdb6c7a
+def fill_colour(
+    fill,         # a colour's name, one number, or a number per channel, in 0..255
+    channels:int, # 3 for a photo, 1 for a mask
+)->tuple:         # an integer per channel
+    "A border's colour, checked."
+    try: values = _channel_values(fill, channels)
+    except (ValueError, TypeError): values = ()
+    if len(values) == channels and all(0 <= v <= 255 for v in values): return values
+    wanted = 'a colour name or three numbers' if channels == 3 else 'one number'
+    raise ValueError(f"fill must be {wanted} from 0 to 255, got {fill!r}")
+
+# %% ../../nbs/data/03_decoding.ipynb #d22b9e30
 def _framed(pixels, size, fill):
     "Pixels in the middle of an image of the working size, the rest filled."
-    if pixels.shape[:2] == size: return pixels
-    out = np.empty((*size, *pixels.shape[2:]), np.uint8); out[:] = fill
-    top, left = (size[0] - pixels.shape[0])//2, (size[1] - pixels.shape[1])//2
-    out[top:top + pixels.shape[0], left:left + pixels.shape[1]] = pixels
+    h, w = pixels.shape[:2]
+    if (h, w) == size: return pixels
+    out = np.empty((*size, *pixels.shape[2:]), np.uint8)
+    out[:] = fill
+    top, left = (size[0] - h)//2, (size[1] - w)//2
+    out[top:top + h, left:left + w] = pixels
     return out
 
 # %% ../../nbs/data/03_decoding.ipynb #087a4b4c
-_GAP = 2 # a reduced JPEG must stay this many times larger than the result; Pillow's `thumbnail` has the same default
+# A reduced JPEG must stay this many times larger than the result; Pillow's `thumbnail` has the same default.
+_GAP = 2
 
 def _reduction(source, size, fit, box):
     "By how much a JPEG decoder may reduce a photo of `source` = (width, height) pixels: 1, 2, 4 or 8."
     (l, t, r, b), (wide, high) = _geometry(source, size, fit, box)
-    return max((k for k in (2, 4, 8) if k*_GAP <= min((r - l)/wide, (b - t)/high)), default=1)
+    spare = min((r - l)/wide, (b - t)/high)
+    return max((k for k in (2, 4, 8) if k*_GAP <= spare), default=1)
 
+# %% ../../nbs/data/03_decoding.ipynb #2c5710ab
+def _upright_size(image):
+    "(width, height) of an image once it is turned upright."
+    lies_on_side = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return image.size[::-1] if lies_on_side else image.size
+
+# %% ../../nbs/data/03_decoding.ipynb #8f30d6f9
 def _reduced(path, size, fit, box):
-    "A large JPEG, upright and RGB, decoded at a reduced size, and notes; `None` where the ordinary way has to be taken."
-    with contextlib.suppress(Exception), open_image(path) as image:                           # what fails here fails again in `read_image`, with a name
+    "A large JPEG, upright and RGB, decoded at a reduced size, and notes; `None` where `read_image` is needed."
+    # what fails here fails again in `read_image`, with a name
+    with contextlib.suppress(Exception), open_image(path) as image:
         if image.format not in ('JPEG', 'MPO') or image.mode not in ('RGB', 'L'): return None
-        notes = [note] if (note := frames_note(path, image)) else []
-        source = image.size[::-1] if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else image.size
-        if (k := _reduction(source, size, fit, box)) == 1: return None
-        image.draft(None, (image.width//k, image.height//k)); image.load()
+        note = frames_note(path, image)
+        notes = [note] if note else []
+        k = _reduction(_upright_size(image), size, fit, box)
+        if k == 1: return None
+        image.draft(None, (image.width//k, image.height//k))
+        image.load()
         return to_rgb(upright(image, notes), notes), notes
 
 # %% ../../nbs/data/03_decoding.ipynb #1a87e6fe
 def decode(
     path:str|Path,       # an image file that `read_image` reads
     size:int|tuple,      # working size in pixels: one number for a square, or (height, width)
-    fit:str='crop',      # `crop` (the middle part), `pad` (all of it, with a border) or `squash` (all of it, proportions changed)
+    fit:str='crop',      # `crop` (the middle), `pad` (all, with a border) or `squash` (all, out of proportion)
     fill='white',        # colour of the border: a name, or red, green, blue in 0..255
-    box:tuple|None=None, # the part of the upright photo to use: left, top, right, bottom in [0, 1]; `None` for all of it
+    box:tuple|None=None, # the part of the upright photo: left, top, right, bottom in [0, 1]; `None`: all of it
 )->tuple[np.ndarray, list]: # the photo, (height, width, 3) uint8; what was done to it, in words
     "One photo at the working size, antialiased; raises what `read_image` raises."
-    size, box, fill = working_size(size), box_part(box), fill_colour(fill, 3); one_of(fit, FITS, 'fit')
+    size, box, fill = working_size(size), box_part(box), fill_colour(fill, 3)
+    one_of(fit, FITS, 'fit')
     path = local_path(path)
     check_image_file(path)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')                                                       # Pillow's remarks on odd metadata
+        # Pillow's remarks on odd metadata
+        warnings.simplefilter('ignore')
         image, notes = _reduced(path, size, fit, box) or read_image(path)
     part, target = _geometry(image.size, size, fit, box)
-    image = image.resize(target, Image.Resampling.BILINEAR, box=part, reducing_gap=3.)        # in Pillow, bilinear means antialiased
+    # in Pillow, bilinear means antialiased
+    image = image.resize(target, Image.Resampling.BILINEAR, box=part, reducing_gap=3.)
     return _framed(np.array(image), size, fill), notes
 
 # %% ../../nbs/data/03_decoding.ipynb #c4abd0bb
 def _class_indices(image, name):
     "A mask's values as uint8, whatever the mode that they are stored in."
     values = np.asarray(image)
-    if image.mode in ('LA', 'PA'): values = values[..., 0]
-    if image.mode in ('RGB', 'RGBA'):
-        if (values[..., :3] != values[..., :1]).any(): raise ImageError(f"{name} is a coloured picture, not a mask; store one class index per pixel, as a grey or palette PNG")
-        values = values[..., 0]
-    if values.ndim != 2 or values.dtype.kind not in 'biu': raise ImageError(f"{name} is no mask of class indices (mode {image.mode}); store it as a grey or palette PNG")
-    if values.size and not 0 <= values.min() <= values.max() <= 255: raise ImageError(f"{name} holds the value {values.max() if values.max() > 255 else values.min()}; class indices lie between 0 and 255")
+    if image.mode in ('RGB', 'RGBA') and (values[..., :3] != values[..., :1]).any():
+        raise ImageError(f"{name} is a coloured picture, not a mask; store one class index per pixel, as a grey or "
+                         "palette PNG")
+    # the first of several equal channels, or the one beside transparency
+    if image.mode in ('LA', 'PA', 'RGB', 'RGBA'): values = values[..., 0]
+    if values.ndim != 2 or values.dtype.kind not in 'biu':
+        raise ImageError(f"{name} is no mask of class indices (mode {image.mode}); store it as a grey or palette PNG")
+    if values.size and not 0 <= values.min() <= values.max() <= 255:
+        wrong = values.max() if values.max() > 255 else values.min()
+        raise ImageError(f"{name} holds the value {wrong}; class indices lie between 0 and 255")
     return values.astype(np.uint8)
+
+# %% ../../nbs/data/03_decoding.ipynb #29826966
+def _open_mask(path):
+    "The values of a mask file, upright, and notes."
+    notes = []
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        with open_image(path) as image:
+            if image.format in ('JPEG', 'MPO'):
+                raise ImageError(f"{path.name} is a JPEG, which blurs class indices; store masks as PNG")
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS: raise refusal(path, MAX_PIXELS, image.size, pixels)
+            image.load()
+            return _class_indices(upright(image, notes), path.name), notes
+
+# %% ../../nbs/data/03_decoding.ipynb #be67cf5a
+def _read_mask(path):
+    "The same; whatever goes wrong is an `ImageError`."
+    check_image_file(path)
+    try: return _open_mask(path)
+    except ImageError: raise
+    except Exception as e:
+        # what is no image at all is named there
+        read_image(path)
+        raise ImageError(f"{path.name} cannot be read as a mask ({e or type(e).__name__})") from e
 
 # %% ../../nbs/data/03_decoding.ipynb #32921d5b
 def decode_mask(
@@ -127,36 +210,35 @@ def decode_mask(
     if size is not None: size = working_size(size)
     box, fill = box_part(box), fill_colour(fill, 1)
     one_of(fit, FITS, 'fit')
-    path, notes = local_path(path), []
-    check_image_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            with open_image(path) as image:
-                if image.format in ('JPEG', 'MPO'): raise ImageError(f"{path.name} is a JPEG, which blurs class indices; store masks as PNG")
-                pixels = image.width * image.height
-                if pixels > MAX_PIXELS: raise refusal(path, MAX_PIXELS, image.size, pixels)
-                image.load(); values = _class_indices(upright(image, notes), path.name)
-    except ImageError: raise
-    except Exception as e: read_image(path); raise ImageError(f"{path.name} cannot be read as a mask ({e or type(e).__name__})") from e
-    part, target = _geometry(values.shape[::-1], size or values.shape, fit if size else 'squash', box)
-    if size is None: target = tuple(max(1, round(hi - lo)) for lo, hi in (part[::2], part[1::2]))
-    return _framed(np.array(Image.fromarray(values).resize(target, Image.Resampling.NEAREST, box=part)), size or target[::-1], fill), notes
+    values, notes = _read_mask(local_path(path))
+    if size is None:
+        part, _ = _geometry(values.shape[::-1], values.shape, 'squash', box)
+        target = tuple(max(1, round(end - start)) for start, end in (part[::2], part[1::2]))
+        size = target[::-1]
+    else: part, target = _geometry(values.shape[::-1], size, fit, box)
+    image = Image.fromarray(values).resize(target, Image.Resampling.NEAREST, box=part)
+    return _framed(np.array(image), size, fill), notes
 
 # %% ../../nbs/data/03_decoding.ipynb #8c5cc4db
 def mask_palette(
     path, # an image file
 )->list:  # (red, green, blue) of each number; empty for an image without a palette
     "The palette of a mask, from the head of its file."
-    with open_image(path) as image: flat = image.getpalette('RGB') if image.mode in ('P', 'PA') else None
+    with open_image(path) as image:
+        if image.mode not in ('P', 'PA'): return []
+        flat = image.getpalette('RGB')
     return list(zip(*[iter(flat)]*3)) if flat else []
 
+# %% ../../nbs/data/03_decoding.ipynb #af9cd1d2
 def numbers_are_classes(
     masks, # pairs of (palette, the numbers that a mask holds)
 )->bool:
-    "Whether a number has one colour in all masks with a palette; where it has not, only the colours can be the classes."
-    masks = [(p, used) for p, used in masks if p]
-    longest = max((p for p, _ in masks), key=len, default=[])
-    if all(p == longest[:len(p)] for p, _ in masks): return True
-    pairs = {(k, p[k]) for p, used in masks for k in used if k < len(p)}
-    return len(pairs) == len({k for k, _ in pairs}) == len({colour for _, colour in pairs})
+    "Whether a number has one colour in all masks with a palette; if not, only the colours can be the classes."
+    masks = [(palette, used) for palette, used in masks if palette]
+    longest = max((palette for palette, _ in masks), key=len, default=[])
+    if all(palette == longest[:len(palette)] for palette, _ in masks): return True
+    pairs = set()
+    for palette, used in masks: pairs |= {(k, palette[k]) for k in used if k < len(palette)}
+    numbers = {k for k, _ in pairs}
+    colours = {colour for _, colour in pairs}
+    return len(pairs) == len(numbers) == len(colours)

@@ -27,56 +27,86 @@ THUMB = 16 # pixels along a side of a fingerprint's thumbnail
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
     "What is kept of every image to find copies; row i of `table` belongs to thumbnail i."
-    table:pd.DataFrame      # id, digest (of the file or the pixels), phash (64 bits), problem ('' where the image could be read)
+    table:pd.DataFrame      # id, digest (of the file or the pixels), phash (64 bits), problem ('' if it was read)
     thumbnails:np.ndarray   # (N, 16, 16, 3) uint8
 
     def __len__(self): return len(self.table)
-    def __repr__(self): return f"{len(self):,} fingerprints, {int((self.table.problem != '').sum()):,} images with a problem"
+    def __repr__(self):
+        return f"{len(self):,} fingerprints, {int((self.table.problem != '').sum()):,} images with a problem"
 
 # %% ../../nbs/data/11_duplicates.ipynb #7ec2076e
-def _fingerprint(image):
+def _hash_and_thumbnail(image):
     "The perceptual hash of an RGB image, as 64 bits, and its thumbnail."
     import imagehash
     bits = np.packbits(imagehash.phash(image).hash.ravel()).tobytes()
     return int.from_bytes(bits, 'big'), np.asarray(image.resize((THUMB, THUMB), Image.Resampling.BOX))
 
-def _file_print(path):
-    try: image, problem = read_image(path)[0], ''
-    except ImageError as e: return '', 0, np.zeros((THUMB, THUMB, 3), np.uint8), str(e)
-    except OSError as e: return '', 0, np.zeros((THUMB, THUMB, 3), np.uint8), f'{path.name} cannot be read ({e.strerror or e})'
-    with open(path, 'rb') as f: digest = hashlib.file_digest(f, 'sha256').hexdigest()
-    return digest, *_fingerprint(image), problem
+def _unread(problem): return '', 0, np.zeros((THUMB, THUMB, 3), np.uint8), problem
 
-def _array_print(pixels):
+# %% ../../nbs/data/11_duplicates.ipynb #c272ce23
+def _fingerprint_file(path):
+    "(digest, hash, thumbnail, problem) of a file."
+    try: image, _ = read_image(path)
+    except ImageError as e: return _unread(str(e))
+    except OSError as e: return _unread(f'{path.name} cannot be read ({e.strerror or e})')
+    with open(path, 'rb') as f: digest = hashlib.file_digest(f, 'sha256').hexdigest()
+    return digest, *_hash_and_thumbnail(image), ''
+
+# %% ../../nbs/data/11_duplicates.ipynb #f9ac1680
+def _fingerprint_array(pixels):
+    "(digest, hash, thumbnail, problem) of an array of pixels."
     pixels = np.ascontiguousarray(pixels)
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest(), *_fingerprint(Image.fromarray(pixels).convert('RGB')), ''
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    return digest, *_hash_and_thumbnail(Image.fromarray(pixels).convert('RGB')), ''
 
 # %% ../../nbs/data/11_duplicates.ipynb #fd272dee
 def _paths(images):
     "The list of files, where it is one (a list, a column, an array of names); `None` for images."
-    if isinstance(images, (pd.Series, pd.Index)) or isinstance(images, np.ndarray) and images.ndim == 1: images = images.tolist()
-    return images if isinstance(images, (list, tuple)) and all(isinstance(p, (str, Path)) for p in images) else None
+    is_array = isinstance(images, np.ndarray) and images.ndim == 1
+    if is_array or isinstance(images, (pd.Series, pd.Index)): images = images.tolist()
+    is_list = isinstance(images, (list, tuple))
+    return images if is_list and all(isinstance(p, (str, Path)) for p in images) else None
 
+# %% ../../nbs/data/11_duplicates.ipynb #ded1e5fd
+def _checked_ids(ids, images, files):
+    "An id per image: those given, the files' names, or 0, 1, ..."
+    if ids is not None: ids = list(ids)
+    elif files is not None: ids = list(map(str, files))
+    else: ids = list(range(len(images)))
+    if len(ids) != len(images): raise ValueError(f"there are {len(ids):,} ids for {len(images):,} images")
+    if len(set(ids)) < len(ids):
+        twice = collections.Counter(ids).most_common(1)[0][0]
+        raise ValueError(f"ids must be unique, but {twice!r} stands there more than once")
+    if not len(ids): raise DataError("there are no images to look at")
+    return ids
+
+# %% ../../nbs/data/11_duplicates.ipynb #a758d1d1
+def _check_pixels(image):
+    "A `ValueError` for what is no uint8 image."
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise ValueError("images must be uint8 of shape (H, W) or (H, W, 3), or names of files; "
+                         f"got {image.dtype} of shape {image.shape}")
+
+# %% ../../nbs/data/11_duplicates.ipynb #b0b448fe
 def fingerprints(
-    images,       # uint8 images, (N, H, W) or (N, H, W, 3), or anything that gives them one by one; or names of files, as a list or a column
+    images,       # uint8 images, (N, H, W) or (N, H, W, 3), or what gives them one by one; or names of files
     ids=None,     # (N,) ids without doubles; default: 0, 1, ... or the files' names as given
     root=None,    # the folder that file names start from
 )->Fingerprints:  # a row per image; one that cannot be read has its problem in words and no digest
     "Digest, perceptual hash (Zauner 2010) and thumbnail of every image; files are read by `n_cores` threads."
     files = _paths(images)
-    ids = list(range(len(images)) if files is None else map(str, files)) if ids is None else list(ids)
-    if len(ids) != len(images): raise ValueError(f"there are {len(ids):,} ids for {len(images):,} images")
-    if len(set(ids)) < len(ids): raise ValueError(f"ids must be unique, but {collections.Counter(ids).most_common(1)[0][0]!r} stands there more than once")
-    if not len(ids): raise DataError("there are no images to look at")
-    first = None if files is not None else np.asarray(images[0])
-    if first is not None and (first.dtype != np.uint8 or first.ndim not in (2, 3) or first.shape[2:] not in ((), (3,))):
-        raise ValueError(f"images must be uint8 of shape (H, W) or (H, W, 3), or names of files; got {first.dtype} of shape {first.shape}")
+    ids = _checked_ids(ids, images, files)
+    if files is None: _check_pixels(images[0])
     folder = local_path(root or '.')
-    look = (lambda p: _file_print(folder/p)) if files is not None else (lambda i: _array_print(images[i]))
-    with warnings.catch_warnings(), ThreadPoolExecutor(n_cores()) as pool:                     # threads that silence warnings would leave the filters as any of them found them
-        prints = list(progress(pool.map(look, range(len(ids)) if files is None else files), 'fingerprints', total=len(ids), delay=2))
-    digest, bits, thumbs, problem = zip(*prints)
-    return Fingerprints(pd.DataFrame(dict(id=ids, digest=digest, phash=np.array(bits, np.uint64), problem=problem)), np.stack(thumbs))
+    def look(item): return _fingerprint_array(images[item]) if files is None else _fingerprint_file(folder/item)
+    # threads that silence warnings would leave the filters as any of them found them
+    with warnings.catch_warnings(), ThreadPoolExecutor(n_cores()) as pool:
+        work = pool.map(look, range(len(ids)) if files is None else files)
+        rows = list(progress(work, 'fingerprints', total=len(ids), delay=2))
+    digest, bits, thumbnails, problem = zip(*rows)
+    table = pd.DataFrame(dict(id=ids, digest=digest, phash=np.array(bits, np.uint64), problem=problem))
+    return Fingerprints(table, np.stack(thumbnails))
 
 # %% ../../nbs/data/11_duplicates.ipynb #ae35f499
 def thumbnail_correlation(
@@ -84,95 +114,177 @@ def thumbnail_correlation(
     a,           # (P,) the first of each pair, positions in `thumbnails`
     b,           # (P,) the second
 )->np.ndarray:   # (P,) float32 in [-1, 1]; 0 where a thumbnail has one colour only
-    "The correlation of two thumbnails, each colour channel with its own mean taken off: blind to brightness, contrast and tint."
+    "The correlation of two thumbnails, with the mean of each colour taken off: blind to brightness, contrast and tint."
+    a, b = np.asarray(a), np.asarray(b)
+    def centred(rows):
+        x = thumbnails[rows].reshape(-1, THUMB**2, 3).astype(np.float32)
+        return x - x.mean(1, keepdims=True)
+
     out = np.zeros(len(a), np.float32)
-    for i in range(0, len(a), 4096):
-        x, y = [thumbnails[k[i:i + 4096]].reshape(-1, THUMB**2, 3).astype(np.float32) for k in (np.asarray(a), np.asarray(b))]
-        x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    for start in range(0, len(a), 4096):
+        part = slice(start, start + 4096)
+        x, y = centred(a[part]), centred(b[part])
         size = np.sqrt((x**2).sum((1, 2)) * (y**2).sum((1, 2)))
-        out[i:i + 4096] = np.where(size > 1, (x * y).sum((1, 2)) / np.maximum(size, 1), 0)
+        out[part] = np.where(size > 1, (x * y).sum((1, 2)) / np.maximum(size, 1), 0)
     return out
 
 # %% ../../nbs/data/11_duplicates.ipynb #24472c12
-def _band_pairs(band, width, radius, chunk=1 << 20):
-    "Blocks (i, j), i < j, of the items whose band of `width` bits differs in at most `radius` bits; each pair once."
-    order = np.argsort(band, kind='stable'); keys = band[order].astype(np.int64)
-    start = np.r_[0, np.cumsum(np.bincount(keys, minlength=2**width))]                         # where each value of the band begins in the sorted list
-    for bits in itertools.chain.from_iterable(itertools.combinations(range(width), r) for r in range(radius + 1)):
-        flip = sum(1 << b for b in bits)
-        who = np.flatnonzero(keys >> bits[0] & 1 == 0) if bits else np.arange(len(keys))       # the other half finds the same pairs from the other end
-        want = keys[who] ^ flip
-        lo, hi = start[want] if bits else who + 1, start[want + 1]
-        for first, last in _blocks(np.cumsum(hi - lo), chunk):
-            m = (hi - lo)[first:last]; x = np.repeat(who[first:last], m)
-            i, j = order[x], order[np.arange(len(x)) - np.repeat(np.cumsum(m) - m, m) + np.repeat(lo[first:last], m)]
-            yield np.minimum(i, j), np.maximum(i, j)
+def _flips(width, radius):
+    "All ways to flip at most `radius` bits of `width`: the lowest flipped bit, and the bits as one number."
+    for r in range(radius + 1):
+        for bits in itertools.combinations(range(width), r): yield bits[0] if bits else None, sum(1 << b for b in bits)
 
+# %% ../../nbs/data/11_duplicates.ipynb #66aa8b8f
 def _blocks(ends, chunk):
     "Consecutive ranges of items whose candidates together are about `chunk`; `ends` is their running sum."
     first = 0
     while first < len(ends):
-        last = max(int(np.searchsorted(ends, (ends[first - 1] if first else 0) + chunk, 'right')), first + 1)
-        yield first, last; first = last
+        before = ends[first - 1] if first else 0
+        last = max(int(np.searchsorted(ends, before + chunk, 'right')), first + 1)
+        yield first, last
+        first = last
+
+# %% ../../nbs/data/11_duplicates.ipynb #bf24dcd5
+def _band_pairs(band, width, radius, chunk=1 << 20):
+    "Blocks (i, j), i < j, of the items whose band of `width` bits differs in at most `radius` bits; each pair once."
+    order = np.argsort(band, kind='stable')
+    keys = band[order].astype(np.int64)
+    # where each value of the band begins in the sorted list
+    start = np.r_[0, np.cumsum(np.bincount(keys, minlength=2**width))]
+    for lowest, flip in _flips(width, radius):
+        if lowest is None:
+            who = np.arange(len(keys))
+            low = who + 1
+        else:
+            # the other half finds the same pairs from the other end
+            who = np.flatnonzero(keys >> lowest & 1 == 0)
+            low = start[keys[who] ^ flip]
+        n_matches = start[(keys[who] ^ flip) + 1] - low
+        for first, last in _blocks(np.cumsum(n_matches), chunk):
+            block = slice(first, last)
+            yield _sorted_pairs(order, who[block], low[block], n_matches[block])
+
+# %% ../../nbs/data/11_duplicates.ipynb #1a5092ab
+def _sorted_pairs(order, who, low, n_matches):
+    "Each item of `who` with its `n_matches` successors from `low` on, in the order of the sorted list; (i, j), i < j."
+    first = np.repeat(who, n_matches)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(n_matches) - n_matches, n_matches)
+    i, j = order[first], order[within + np.repeat(low, n_matches)]
+    return np.minimum(i, j), np.maximum(i, j)
 
 # %% ../../nbs/data/11_duplicates.ipynb #8f201e1a
 def _distinct(found, most, threshold):
-    found = np.unique(np.concatenate(found))
-    if len(found) > most:
-        raise ValueError(f"more than {most:,} pairs differ in at most {threshold} bits: the images look too much alike for this threshold; lower it")
-    return found
+    "The different pairs, each as one number; a `ValueError` where they are too many."
+    pairs = np.unique(np.concatenate(found))
+    if len(pairs) > most:
+        raise ValueError(f"more than {most:,} pairs differ in at most {threshold} bits: the images look too much alike "
+                         "for this threshold; lower it")
+    return pairs
 
+# %% ../../nbs/data/11_duplicates.ipynb #fa938296
+def _check_threshold(threshold):
+    is_number = isinstance(threshold, numbers.Integral) and not isinstance(threshold, bool)
+    if not is_number or not 0 <= threshold <= 11:
+        raise ValueError(f"threshold must be a whole number of bits from 0 to 11, got {threshold!r}")
+
+# Three bands of bits, from the highest on: one of them holds at most a third of the bits that differ.
+_BANDS = ((0, 21), (21, 42), (42, 64))
+
+# %% ../../nbs/data/11_duplicates.ipynb #ecb1bdf7
 def near_pairs(
     hashes,            # (N,) uint64, as in a `Fingerprints` table
     threshold:int=8,   # bits that may differ, 0 to 11; the cost grows fast from 9 on
     most:int=2_000_000,# a `ValueError` beyond that many pairs
 )->tuple:              # (i, j, distance): positions with i < j, and the bits that differ; sorted by i and j
-    "All pairs of hashes that differ in at most `threshold` bits (multi-index hashing, Norouzi et al. 2012), in bounded memory."
-    if isinstance(threshold, bool) or not isinstance(threshold, numbers.Integral) or not 0 <= threshold <= 11:
-        raise ValueError(f"threshold must be a whole number of bits from 0 to 11, got {threshold!r}")
-    hashes = np.asarray(hashes, np.uint64); n, found = max(len(hashes), 1), [np.zeros(0, np.int64)]
-    for a, b in ((0, 21), (21, 42), (42, 64)):                                                 # three bands, one of which has at most a third of the differing bits
-        for i, j in _band_pairs(hashes << np.uint64(64 - b) >> np.uint64(64 - b + a), b - a, threshold // 3):
-            close = np.bitwise_count(hashes[i] ^ hashes[j]) <= threshold
-            found.append(i[close] * n + j[close])
+    "All pairs of hashes that differ in few bits, in bounded memory (multi-index hashing, Norouzi et al. 2012)."
+    _check_threshold(threshold)
+    hashes = np.asarray(hashes, np.uint64)
+    n = max(len(hashes), 1)
+    found = [np.zeros(0, np.int64)]
+    for first, last in _BANDS:
+        band = hashes << np.uint64(64 - last) >> np.uint64(64 - last + first)
+        for i, j in _band_pairs(band, last - first, threshold // 3):
+            is_close = np.bitwise_count(hashes[i] ^ hashes[j]) <= threshold
+            found.append(i[is_close] * n + j[is_close])
             if sum(map(len, found)) > 2 * most: found = [_distinct(found, most, threshold)]
     i, j = np.divmod(_distinct(found, most, threshold), n)
     return i, j, np.bitwise_count(hashes[i] ^ hashes[j]).astype(np.int64)
 
 # %% ../../nbs/data/11_duplicates.ipynb #d42cb2dc
-def _families(codes, crowd=100):
-    "Pairs of positions with the same code: all pairs of a family, and in a family larger than `crowd` the first with each other; and which positions are such others."
-    order = np.argsort(codes, kind='stable'); pairs, extra = [np.zeros((2, 0), int)], np.zeros(len(codes), bool)
+def _exact_pairs(codes, crowd=100):
+    "Pairs of positions with the same code, with the first only in a family above `crowd`; which are the others there."
+    order = np.argsort(codes, kind='stable')
+    pairs, others = [np.zeros((2, 0), int)], np.zeros(len(codes), bool)
     for family in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        if (m := len(family)) > crowd: extra[family[1:]] = True; pairs.append(np.stack([np.full(m - 1, family[0]), family[1:]]))
-        elif m > 1: pairs.append(family[np.stack(np.triu_indices(m, 1))])
-    return *np.concatenate(pairs, 1), extra
+        if len(family) > crowd:
+            rest = family[1:]
+            others[rest] = True
+            pairs.append(np.stack([np.full(len(rest), family[0]), rest]))
+        elif len(family) > 1: pairs.append(family[np.stack(np.triu_indices(len(family), 1))])
+    a, b = np.concatenate(pairs, 1)
+    return a, b, others
 
-# %% ../../nbs/data/11_duplicates.ipynb #e3dd6d25
+# %% ../../nbs/data/11_duplicates.ipynb #139a82c0
+def _has_variety(thumbnails):
+    "Which thumbnails have more than one colour: one of one colour looks like any other of one colour."
+    return np.ptp(thumbnails.reshape(len(thumbnails), -1, 3), axis=1).max(1) > 2
+
+# %% ../../nbs/data/11_duplicates.ipynb #cc98e34f
+def _near_copies(digest, phash, thumbnails, chosen, threshold, similarity):
+    "Pairs of `chosen` positions with other digests, but close hashes and thumbnails: (i, j, bits, correlation)."
+    i, j, bits = near_pairs(phash[chosen], threshold)
+    i, j = chosen[i], chosen[j]
+    correlation = thumbnail_correlation(thumbnails, i, j)
+    is_copy = (digest[i] != digest[j]) & (correlation >= similarity)
+    return i[is_copy], j[is_copy], bits[is_copy], correlation[is_copy]
+
+# %% ../../nbs/data/11_duplicates.ipynb #69ca8c95
+def _pair_table(exact, near):
+    "The pairs (a, b) and (a, b, bits, correlation) as a table, the surest first."
+    n_exact, n_near = len(exact[0]), len(near[0])
+    rows = pd.DataFrame(dict(
+        a=np.r_[exact[0], near[0]],
+        b=np.r_[exact[1], near[1]],
+        distance=np.r_[np.zeros(n_exact, int), near[2]],
+        similarity=np.r_[np.ones(n_exact), near[3]],
+        kind=np.repeat(['exact', 'near'], [n_exact, n_near]).astype(object),
+    ))
+    by = ['kind', 'distance', 'similarity', 'a', 'b']
+    return rows.sort_values(by, ascending=[True, True, False, True, True], ignore_index=True)
+
+# %% ../../nbs/data/11_duplicates.ipynb #397f6e16
+def _readable(prints):
+    "The positions of the images that could be read; the others are named in a warning."
+    problems = prints.table.problem
+    bad = problems[problems != '']
+    if len(bad):
+        named = '; '.join(bad[:5])
+        if len(bad) > 5: named += f' and {len(bad) - 5:,} more'
+        warnings.warn(f"{len(bad):,} of {len(prints):,} images cannot be read and were left out: {named}", stacklevel=3)
+    if len(bad) == len(prints): raise DataError(f"none of the {len(prints):,} images can be read")
+    return np.flatnonzero(problems == '')
+
+# %% ../../nbs/data/11_duplicates.ipynb #9e6a87a6
 def duplicates(
-    images,                 # uint8 images or a list of files, as `fingerprints` takes them, or the `Fingerprints` themselves
+    images,                 # uint8 images or a list of files, as `fingerprints` takes them, or the `Fingerprints`
     ids=None,               # (N,) ids without doubles; default: 0, 1, ... or the files' names as given
     threshold:int=8,        # bits of the perceptual hash that may differ, 0 to 11
     similarity:float=.98,   # correlation of the thumbnails that a near copy needs, in [0, 1]
     root=None,              # the folder that file names start from
-)->pd.DataFrame:            # a row per pair: a, b (ids), distance (bits), similarity, kind ('exact' or 'near'); the surest first
-    "Find images that are the same, or copies changed in size, compression or brightness; images that cannot be read are named in a warning."
+)->pd.DataFrame:            # a row per pair, surest first: a, b (ids), distance (bits), similarity, kind (exact, near)
+    """Find images that are the same, or copies changed in size, compression or brightness.
+
+    Images that cannot be read are named in a warning."""
     if not 0 <= similarity <= 1: raise ValueError(f"similarity must lie between 0 and 1, got {similarity!r}")
     prints = images if isinstance(images, Fingerprints) else fingerprints(images, ids, root)
-    table, good = prints.table, np.flatnonzero(prints.table.problem == '')
-    if len(bad := table.problem[table.problem != '']):
-        warnings.warn(f"{len(bad):,} of {len(table):,} images cannot be read and were left out: {'; '.join(bad[:5])}{f' and {len(bad) - 5:,} more' if len(bad) > 5 else ''}", stacklevel=2)
-    if not len(good): raise DataError(f"none of the {len(table):,} images can be read")
-    digest, phash, thumbs = pd.factorize(table.digest.to_numpy()[good])[0], table.phash.to_numpy()[good], prints.thumbnails[good]
-    a, b, extra = _families(digest)
-    varied = np.flatnonzero(~extra & (np.ptp(thumbs.reshape(len(good), -1, 3), axis=1).max(1) > 2)) # a picture of one colour looks like any other of one colour
-    i, j, bits = near_pairs(phash[varied], threshold); i, j = varied[i], varied[j]
-    alike = thumbnail_correlation(thumbs, i, j)
-    near = (digest[i] != digest[j]) & (alike >= similarity)
-    rows = pd.DataFrame(dict(a=np.r_[a, i[near]], b=np.r_[b, j[near]], distance=np.r_[np.zeros(len(a), int), bits[near]], similarity=np.r_[np.ones(len(a)), alike[near]],
-                             kind=np.repeat(['exact', 'near'], [len(a), near.sum()]).astype(object)))
-    rows = rows.sort_values(['kind', 'distance', 'similarity', 'a', 'b'], ascending=[True, True, False, True, True], ignore_index=True)
-    names = table.id.to_numpy()[good]
+    good = _readable(prints)
+    table, thumbnails = prints.table.iloc[good], prints.thumbnails[good]
+    digest = pd.factorize(table.digest.to_numpy())[0]
+    a, b, others = _exact_pairs(digest)
+    chosen = np.flatnonzero(~others & _has_variety(thumbnails))
+    near = _near_copies(digest, table.phash.to_numpy(), thumbnails, chosen, threshold, similarity)
+    rows = _pair_table((a, b), near)
+    names = table.id.to_numpy()
     return rows.assign(a=names[rows.a], b=names[rows.b])
 
 # %% ../../nbs/data/11_duplicates.ipynb #5b1feae2
@@ -184,8 +296,10 @@ def straddling(
 )->pd.DataFrame:        # the rows of `dups` whose two images stand on different sides, with split_a and split_b
     "The copies that a split has put on different sides."
     side = pd.Series(column_of(items, split, 'split').to_numpy(), unique_ids(items, id_col))
-    if len(dups) and not (dups.a.isin(side.index) | dups.b.isin(side.index)).any():
-        raise ValueError(f"none of the copies' ids, such as {dups.a.iloc[0]!r}, is in the column {id_col!r}, which has {side.index[0]!r}; give `duplicates` the same ids")
-    both = dups[dups.a.isin(side.index) & dups.b.isin(side.index)]
+    has_a, has_b = dups.a.isin(side.index), dups.b.isin(side.index)
+    if len(dups) and not (has_a | has_b).any():
+        raise ValueError(f"none of the copies' ids, such as {dups.a.iloc[0]!r}, is in the column {id_col!r}, which has "
+                         f"{side.index[0]!r}; give `duplicates` the same ids")
+    both = dups[has_a & has_b]
     both = both.assign(split_a=side[both.a].to_numpy(), split_b=side[both.b].to_numpy())
     return both[both.split_a != both.split_b].reset_index(drop=True)

@@ -17,26 +17,42 @@ from .cards import DataError
 from .tables import column_of, complete_column, listed, unique_ids
 
 # %% ../../nbs/data/09_folds.ipynb #595b5e78
-def stratified_choice(labels, n, seed, spare=0):
-    "A mask of `n` items in which every class has its share to within one item; `spare` items of each class are never taken."
-    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    take, rest = np.divmod(counts * n, len(labels))
+def _share_out(counts, n, spare):
+    "How many items to take of each class, `n` in all, by the largest remainders; `spare` of each are left."
+    take, rest = np.divmod(counts * n, counts.sum())
     rest[take >= counts - spare] = 0
-    more = np.argsort(-rest, kind='stable')[:min(n - take.sum(), (rest > 0).sum())]            # the largest remainders are rounded up
-    take[more] += 1; take = np.minimum(take, counts - spare)
+    rounded_up = np.argsort(-rest, kind='stable')[:min(n - take.sum(), (rest > 0).sum())]
+    take[rounded_up] += 1
+    return np.minimum(take, counts - spare)
+
+# %% ../../nbs/data/09_folds.ipynb #84fff407
+def stratified_choice(
+    labels,      # (N,) one class per item
+    n:int,       # how many items to take
+    seed:int,    # 0 or more
+    spare:int=0, # items of each class that are never taken
+)->np.ndarray:   # (N,) bool
+    "A mask of `n` items in which every class has its share to within one item."
+    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    take = _share_out(counts, n, spare)
+    # class by class, in random order within each
     order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[np.argsort(codes[order], kind='stable')]                                    # class by class, in random order within each
+    order = order[np.argsort(codes[order], kind='stable')]
     rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     mask = np.zeros(len(labels), bool)
     mask[order] = rank < np.repeat(take, counts)
     return mask
 
 # %% ../../nbs/data/09_folds.ipynb #cf87bf7c
-def check_fraction(frac):
+def check_fraction(
+    frac, # a share of the items
+):
+    "A `ValueError` for what is no number between 0 and 1."
     if isinstance(frac, bool) or not isinstance(frac, numbers.Real) or not 0 < frac < 1:
-        raise ValueError(f"the fraction to hold out must lie between 0 and 1, both excluded, got {frac!r}; 1/6 holds out 10,000 of 60,000 images")
+        raise ValueError(f"the fraction to hold out must lie between 0 and 1, both excluded, got {frac!r}; 1/6 holds "
+                         "out 10,000 of 60,000 images")
 
-# %% ../../nbs/data/09_folds.ipynb #b2f2c89f
+# %% ../../nbs/data/09_folds.ipynb #870ad6ee
 def stratified_split(
     labels,          # (N,) one class per item, numbers or names
     frac:float=1/6,  # share of the items to hold out, in (0, 1)
@@ -45,170 +61,278 @@ def stratified_split(
     "Hold out the same share of every class; the other part keeps at least one item of each class."
     check_fraction(frac)
     labels = np.asarray(labels)
-    if labels.ndim != 1: raise ValueError(f"labels must be a list with one class per item, got an array of shape {labels.shape}")
-    held = stratified_choice(labels, round(frac * len(labels)), seed, spare=1) if len(labels) else np.zeros(0, bool)
-    if not held.any(): raise ValueError(f"{frac:g} of {len(labels)} items leaves nothing to hold out; choose a larger fraction or use more items")
-    return held
+    if labels.ndim != 1:
+        raise ValueError(f"labels must be a list with one class per item, got an array of shape {labels.shape}")
+    held_out = np.zeros(0, bool)
+    if len(labels): held_out = stratified_choice(labels, round(frac * len(labels)), seed, spare=1)
+    if not held_out.any():
+        raise ValueError(f"{frac:g} of {len(labels)} items leaves nothing to hold out; choose a larger fraction or "
+                         "use more items")
+    return held_out
 
 # %% ../../nbs/data/09_folds.ipynb #8b451043
 def leaks(
     items:pd.DataFrame, # one row per item
     split,              # a column's name, or one value per item: names of splits, numbers of folds
     group,              # a column's name, or one value per item; missing values belong to no group
-)->pd.DataFrame:        # group, items (how many), and a column per split with its share of them; largest first, empty where nothing leaks
+)->pd.DataFrame:        # group, items (how many), and the share in each split; largest first, empty if nothing leaks
     "The groups that stand in more than one split."
-    table = pd.crosstab(column_of(items, group, 'group').to_numpy(), column_of(items, split, 'split').to_numpy())
+    groups = column_of(items, group, 'group').to_numpy()
+    splits = column_of(items, split, 'split').to_numpy()
+    table = pd.crosstab(groups, splits)
     table = table[(table > 0).sum(axis=1) > 1]
     table = table.rename_axis(index=None, columns=None).reset_index(names='group')
     table.insert(1, 'items', table.drop(columns='group').sum(axis=1).astype(int))
     return table.sort_values('items', ascending=False, kind='stable', ignore_index=True)
 
 # %% ../../nbs/data/09_folds.ipynb #16e1b93d
-def _group_counts(labels, groups, n_groups):
-    "How many items of each class, and of all classes, each group has; (groups, classes + 1) float"
-    counts = np.zeros((n_groups, labels.max() + 1))
-    np.add.at(counts, (groups, labels), 1)
-    return np.c_[counts, counts.sum(1)]
+def _wanted(counts, shares):
+    "What each part should hold of each class; (parts, classes)."
+    return np.outer(shares, counts.sum(0))
 
+# %% ../../nbs/data/09_folds.ipynb #af05abc4
 def imbalance(
     counts,            # (parts, classes) items of each class in each part
     shares=None,       # (parts,) the share of the items that each part should have; default: all alike
 )->float:              # 0 where every part holds its share of every class; larger is worse
-    "Pearson's chi-square between what the parts hold and their shares, the total over all classes counted as one class more."
-    counts = np.asarray(counts, float); counts = np.c_[counts, counts.sum(1)]
-    want = np.outer(np.full(len(counts), 1 / len(counts)) if shares is None else shares, counts.sum(0))
-    return float(((counts - want)**2 / np.where(want > 0, want, 1)).sum())
-
-# %% ../../nbs/data/09_folds.ipynb #b9eda31c
-def _deal(counts, shares, rng):
-    "Deal groups with these counts per class to parts of these shares, each to the part where it does least harm; (groups,) int64"
-    want = np.outer(shares, counts.sum(0)); weight = 1 / np.where(want > 0, want, 1)
-    off, part, size = -want, np.zeros(len(counts), np.int64), np.zeros(len(shares), int)
-    hard = (counts**2 * weight.max(0)).sum(1) * rng.uniform(.3, 1, len(counts))                # the hardest to place come first, about: other seeds, other splits
-    for left, g in zip(range(len(counts), 0, -1), np.argsort(-hard)):
-        cost = (weight * counts[g] * (2*off + counts[g])).sum(1)
-        if (size == 0).sum() >= left: cost[size > 0] = np.inf                                  # the last groups go where there is none yet
-        part[g] = p = cost.argmin(); off[p] += counts[g]; size[p] += 1
-    return part
+    "Pearson's chi-square between what the parts hold and their shares, the total counted as one class more."
+    counts = np.asarray(counts, float)
+    counts = np.c_[counts, counts.sum(1)]
+    if shares is None: shares = np.full(len(counts), 1 / len(counts))
+    wanted = _wanted(counts, shares)
+    return float(((counts - wanted)**2 / np.where(wanted > 0, wanted, 1)).sum())
 
 # %% ../../nbs/data/09_folds.ipynb #bca1fe2d
-def _change(counts, shares, part, steps=300):
-    "Move single groups, or swap two, as long as `imbalance` falls; no part loses its last group."
-    want = np.outer(shares, counts.sum(0)); weight = 1 / np.where(want > 0, want, 1); here = np.arange(len(part))
-    for _ in range(steps):
-        off = np.stack([counts[part == p].sum(0) for p in range(len(shares))]) - want
-        join = 2 * counts @ (weight*off).T + counts**2 @ weight.T                              # (groups, parts): what joining a part would cost,
-        leave = -2 * (counts * (weight*off)[part]).sum(1) + (counts**2 * weight[part]).sum(1)  # and leaving the own one
-        move = join + leave[:, None]; alone = np.bincount(part, minlength=len(shares))[part] == 1
-        swap = _swaps(counts, weight, part, move) if len(part) <= 500 else np.zeros((1, 1))
-        move[alone] = 0; move[here, part] = 0
-        if min(move.min(), swap.min()) > -1e-9: break
-        if move.min() <= swap.min(): g, p = np.unravel_index(move.argmin(), move.shape); part[g] = p
-        else: a, b = np.unravel_index(swap.argmin(), swap.shape); part[a], part[b] = part[b], part[a]
+def _group_counts(labels, groups, n_groups):
+    "How many items of each class, and of all classes, each group has; (groups, classes + 1) float."
+    counts = np.zeros((n_groups, labels.max() + 1))
+    np.add.at(counts, (groups, labels), 1)
+    return np.c_[counts, counts.sum(1)]
+
+def _weights(wanted): return 1 / np.where(wanted > 0, wanted, 1)
+
+# %% ../../nbs/data/09_folds.ipynb #c2261fd3
+def _place_groups(counts, shares, rng):
+    "Place groups with these counts per class, each in the part where it does least harm; (groups,) int64 part of each."
+    wanted = _wanted(counts, shares)
+    weight = _weights(wanted)
+    # the hardest to place come first, about: other seeds, other splits
+    hardness = (counts**2 * weight.max(0)).sum(1) * rng.uniform(.3, 1, len(counts))
+    part = np.zeros(len(counts), np.int64)
+    excess = -wanted
+    size = np.zeros(len(shares), int) # groups in each part
+    for left, g in zip(range(len(counts), 0, -1), np.argsort(-hardness)):
+        cost = (weight * counts[g] * (2*excess + counts[g])).sum(1)
+        # the last groups go where there is none yet
+        if (size == 0).sum() >= left: cost[size > 0] = np.inf
+        p = cost.argmin()
+        part[g] = p
+        excess[p] += counts[g]
+        size[p] += 1
     return part
 
-def _swaps(counts, weight, part, move):
-    "What it would cost to swap two groups, for all pairs; (groups, groups)"
+# %% ../../nbs/data/09_folds.ipynb #240c11fb
+def _move_costs(counts, weight, excess, part):
+    "By how much the imbalance grows if a group moves to another part, for all of them; (groups, parts)."
+    join = 2 * counts @ (weight*excess).T + counts**2 @ weight.T
+    leave = -2 * (counts * (weight*excess)[part]).sum(1) + (counts**2 * weight[part]).sum(1)
+    return join + leave[:, None]
+
+# %% ../../nbs/data/09_folds.ipynb #ff56f2ef
+def _swap_costs(counts, weight, part, move):
+    "By how much the imbalance grows if two groups change places, for all pairs; (groups, groups)."
     both = (counts * weight[part]) @ counts.T
-    swap = move[:, part] + move[:, part].T - 2 * (both + both.T)                               # the two moves, less what they count twice
+    # the two moves, less what they count twice
+    swap = move[:, part] + move[:, part].T - 2 * (both + both.T)
     swap[part[:, None] == part] = 0
     return swap
 
+# %% ../../nbs/data/09_folds.ipynb #ab51fbd1
+def _best_change(counts, shares, part):
+    "Make the one move or swap that lowers the imbalance most; False where none does. No part loses its last group."
+    wanted = _wanted(counts, shares)
+    weight = _weights(wanted)
+    excess = np.stack([counts[part == p].sum(0) for p in range(len(shares))]) - wanted
+    move = _move_costs(counts, weight, excess, part)
+    # all pairs are too many where there are many groups
+    swap = _swap_costs(counts, weight, part, move) if len(part) <= 500 else np.zeros((1, 1))
+    is_alone = np.bincount(part, minlength=len(shares))[part] == 1
+    move[is_alone] = 0
+    move[np.arange(len(part)), part] = 0
+    if min(move.min(), swap.min()) > -1e-9: return False
+    if move.min() <= swap.min():
+        g, p = np.unravel_index(move.argmin(), move.shape)
+        part[g] = p
+    else:
+        a, b = np.unravel_index(swap.argmin(), swap.shape)
+        part[a], part[b] = part[b], part[a]
+    return True
+
 # %% ../../nbs/data/09_folds.ipynb #1705ae20
+def _packed_once(counts, shares, rng, steps=300):
+    part = _place_groups(counts, shares, rng)
+    for _ in range(steps):
+        if not _best_change(counts, shares, part): break
+    return part
+
 def _pack(counts, shares, rng):
-    "The best of three deals; one does where there are many groups, because then they are small."
-    deals = [_change(counts, shares, _deal(counts, shares, rng)) for _ in range(3 if len(counts) <= 500 else 1)]
-    return min(deals, key=lambda part: imbalance([counts[part == p, :-1].sum(0) for p in range(len(shares))], shares))
+    "The best of three packings; one does where there are many groups, because then they are small."
+    n_packings = 3 if len(counts) <= 500 else 1
+    packings = [_packed_once(counts, shares, rng) for _ in range(n_packings)]
+    def unevenness(part):
+        return imbalance([counts[part == p, :-1].sum(0) for p in range(len(shares))], shares)
+    return min(packings, key=unevenness)
+
+# %% ../../nbs/data/09_folds.ipynb #7c0a64ee
+def _in_turn(labels, n_parts, seed):
+    "Single items to equal parts, class by class; (N,) int64."
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind='stable')]
+    part = np.empty(len(labels), np.int64)
+    part[order] = np.arange(len(labels)) % n_parts
+    return part
+
+# %% ../../nbs/data/09_folds.ipynb #8ce58c33
+def _assign_items(labels, shares, seed):
+    "Single items to parts, so that every part has its share of each class; (N,) int64."
+    if np.ptp(shares) < 1e-9: return _in_turn(labels, len(shares), seed)
+    part = np.zeros(len(labels), np.int64)
+    rest = np.arange(len(labels))
+    for p, share in enumerate(shares[1:], 1):
+        held_out = stratified_split(labels[rest], share * len(labels) / len(rest), seed)
+        part[rest[held_out]] = p
+        rest = rest[~held_out]
+    return part
 
 # %% ../../nbs/data/09_folds.ipynb #32ef606d
-def _remarks(counts, shares, parts, sizes, classes, group_names):
-    "What the groups did not allow, in sentences: `counts` per part and class, `sizes` per group."
-    n, told = counts.sum(), []
-    off = [f"{p!r} has {c:,.0f} items instead of {s * n:,.0f}" for p, s, c in zip(parts, shares, counts.sum(1)) if abs(c - s * n) > max(.25 * s * n, 1)]
-    if off: told.append(f"the groups do not allow the sizes asked for: {'; '.join(off)}; the largest group, {group_names[sizes.argmax()]!r}, has {sizes.max():,.0f} of the {n:,.0f} items")
-    lacking = [f"{c!r} ({counts[:, i].sum():,.0f} items) is missing from {listed([p for p, m in zip(parts, counts[:, i]) if not m])}"
-               for i, c in enumerate(classes) if not counts[:, i].all()]
-    if lacking: told.append(f"not every class is in every part: {'; '.join(lacking)}")
-    return told
+def _size_remark(sizes, shares, parts, group_sizes, group_names):
+    "A sentence about parts whose size is far from what was asked for; '' where none is."
+    n = sizes.sum()
+    off = [f"{part!r} has {size:,.0f} items instead of {share * n:,.0f}"
+           for part, share, size in zip(parts, shares, sizes)
+           if abs(size - share * n) > max(.25 * share * n, 1)]
+    if not off: return ''
+    largest = group_sizes.argmax()
+    return (f"the groups do not allow the sizes asked for: {'; '.join(off)}; the largest group, "
+            f"{group_names[largest]!r}, has {group_sizes[largest]:,.0f} of the {n:,.0f} items")
+
+# %% ../../nbs/data/09_folds.ipynb #cd926180
+def _class_remark(counts, parts, classes):
+    "A sentence about classes that are missing from a part; '' where none is."
+    lacking = []
+    for name, in_parts in zip(classes, counts.T):
+        where = [part for part, n in zip(parts, in_parts) if not n]
+        if where: lacking.append(f"{name!r} ({in_parts.sum():,.0f} items) is missing from {listed(where)}")
+    return f"not every class is in every part: {'; '.join(lacking)}" if lacking else ''
 
 # %% ../../nbs/data/09_folds.ipynb #31269409
+def _check_enough(n, parts, unit):
+    if n < len(parts):
+        raise ValueError(f"{n} {unit} cannot be dealt to {len(parts)} parts ({listed(parts)}); use fewer parts, or "
+                         f"more {unit}")
+
+def _labels_of(items, label):
+    "The label of every item as a code, and the classes; without labels all items are alike."
+    if label is None: return np.zeros(len(items), int), [None]
+    return complete_column(items, label, 'label')
+
+# %% ../../nbs/data/09_folds.ipynb #ed76a0ce
+def _groups_of(items, group):
+    "The group of every item as a code, and the groups' names; without groups every item is one."
+    if group is None: return np.arange(len(items)), range(len(items))
+    return complete_column(items, group, 'group')
+
+# %% ../../nbs/data/09_folds.ipynb #2ae8a0e6
 def _parts(items, shares, parts, group, label, seed):
     "The part of every item, 0, 1, ...: groups stay whole, classes are shared out as evenly as they allow."
     whole_number(seed, 'seed', 0)
     if not len(items): raise DataError("there are no items to split")
-    labels, classes = complete_column(items, label, 'label') if label is not None else (np.zeros(len(items), int), [None])
-    groups, names = complete_column(items, group, 'group') if group is not None else (np.arange(len(items)), range(len(items)))
-    unit = 'items' if group is None else 'groups'
-    if len(names) < len(shares): raise ValueError(f"{len(names)} {unit} cannot be dealt to {len(shares)} parts ({listed(parts)}); use fewer parts, or more {unit}")
-    n_of = np.bincount(groups)
-    if n_of.max() == 1: part = _deal_items(labels, shares, seed)
+    labels, classes = _labels_of(items, label)
+    groups, names = _groups_of(items, group)
+    _check_enough(len(names), parts, 'items' if group is None else 'groups')
+    group_sizes = np.bincount(groups)
+    if group_sizes.max() == 1: part = _assign_items(labels, shares, seed)
     else: part = _pack(_group_counts(labels, groups, len(names)), shares, np.random.default_rng(seed))[groups]
-    got = np.zeros((len(shares), len(classes))); np.add.at(got, (part, labels), 1)
-    for remark in _remarks(got, shares, parts, n_of, classes if label is not None else [], names): warnings.warn(remark, stacklevel=3)
+
+    counts = np.zeros((len(shares), len(classes)))
+    np.add.at(counts, (part, labels), 1)
+    remarks = [_size_remark(counts.sum(1), shares, parts, group_sizes, names)]
+    if label is not None: remarks.append(_class_remark(counts, parts, classes))
+    for remark in filter(None, remarks): warnings.warn(remark, stacklevel=3)
     if group is not None: assert leaks(items, part, group).empty, 'a group was torn apart'
     return part
 
-# %% ../../nbs/data/09_folds.ipynb #7c0a64ee
-def _deal_items(labels, shares, seed):
-    "Deal single items so that every part has its share of each class; (N,) int64"
-    if np.ptp(shares) < 1e-9:
-        order = np.random.default_rng(seed).permutation(len(labels))
-        order = order[np.argsort(labels[order], kind='stable')]
-        part = np.empty(len(labels), np.int64); part[order] = np.arange(len(labels)) % len(shares)
-        return part
-    part, rest = np.zeros(len(labels), np.int64), np.arange(len(labels))
-    for p, share in enumerate(shares[1:], 1):
-        held = stratified_split(labels[rest], share * len(labels) / len(rest), seed)
-        part[rest[held]] = p; rest = rest[~held]
-    return part
-
 # %% ../../nbs/data/09_folds.ipynb #ff6f71a0
+def _check_shares(frac, fracs, names):
+    "A `ValueError` where shares are not between 0 and 1, leave nothing, or do not fit the names of the splits."
+    is_text = isinstance(fracs, (str, bool))
+    if is_text or not all(isinstance(f, numbers.Real) and 0 < f < 1 for f in fracs) or not sum(fracs) < 1:
+        raise ValueError("the shares must lie between 0 and 1, both excluded, and leave something for "
+                         f"{names[0]!r}; got {frac!r}")
+    if len(set(names)) < len(names) or len(names) != len(fracs) + 1:
+        noun = 'shares' if len(fracs) > 1 else 'share'
+        raise ValueError(f"{len(fracs)} {noun} need {len(fracs) + 1} different names, got {tuple(names)!r}")
+
+# %% ../../nbs/data/09_folds.ipynb #bf9c33b1
 def group_split(
     items:pd.DataFrame,       # one row per item
-    frac=.2,                  # share of the items for the second name, in (0, 1); a tuple of shares where there are more than two names
-    group=None,               # what must stay together: a column's name, or one value per item; `None` splits single items
-    label=None,               # what must be shared out evenly: a column's name, or one value per item; `None` looks at sizes only
+    frac=.2,                  # share of the items for the second name, in (0, 1); a tuple for more than two names
+    group=None,               # what stays together: a column's name, or one value per item; `None`: single items
+    label=None,               # what is shared out evenly: a column's name, or one value per item; `None`: sizes only
     seed:int=0,               # 0 or more; the same seed gives the same split
     names=('train', 'valid'), # the splits; the first one gets the rest
 )->pd.Series:                 # the name of every item's split, with the index of `items`
-    "Split items so that no group stands on two sides and each side has its share of every class; warns with numbers where the groups do not allow that."
-    fracs = [frac] if isinstance(frac, numbers.Real) and not isinstance(frac, bool) else frac
-    if isinstance(fracs, (str, bool)) or not all(isinstance(f, numbers.Real) and 0 < f < 1 for f in fracs) or not sum(fracs) < 1:
-        raise ValueError(f"the shares must lie between 0 and 1, both excluded, and leave something for {names[0]!r}; got {frac!r}")
-    if len(set(names)) < len(names) or len(names) != len(fracs) + 1:
-        raise ValueError(f"{len(fracs)} share{'s' * (len(fracs) > 1)} need {len(fracs) + 1} different names, got {tuple(names)!r}")
+    """Split items so that no group stands on two sides and each side has its share of every class.
+
+    Where the groups do not allow that, a warning says so in numbers."""
+    is_number = isinstance(frac, numbers.Real) and not isinstance(frac, bool)
+    fracs = [frac] if is_number else frac
+    _check_shares(frac, fracs, names)
     part = _parts(items, np.array([1 - sum(fracs), *fracs]), tuple(names), group, label, seed)
     return pd.Series(np.array(names)[part], items.index, name='split')
 
-# %% ../../nbs/data/09_folds.ipynb #3656bc6e
+# %% ../../nbs/data/09_folds.ipynb #279362ce
 def group_folds(
     items:pd.DataFrame, # one row per item
     k:int=5,            # how many folds, at least 2
-    group=None,         # what must stay together: a column's name, or one value per item; `None` deals single items
-    label=None,         # what must be shared out evenly: a column's name, or one value per item; `None` looks at sizes only
+    group=None,         # what stays together: a column's name, or one value per item; `None`: single items
+    label=None,         # what is shared out evenly: a column's name, or one value per item; `None`: sizes only
     seed:int=0,         # 0 or more; the same seed gives the same folds
 )->np.ndarray:          # (N,) int64, the fold of every item, 0 to k-1
-    "Deal items to `k` folds for cross-validation so that no group is in two folds; warns with numbers where the groups do not allow even folds."
+    """Assign items to `k` folds for cross-validation so that no group is in two folds.
+
+    Where the groups do not allow even folds, a warning says so in numbers."""
     whole_number(k, 'the number of folds', 2)
     return _parts(items, np.full(k, 1 / k), [f'fold {i}' for i in range(k)], group, label, seed)
 
 # %% ../../nbs/data/09_folds.ipynb #e9e9b5dc
+def _links_in(column):
+    "Pairs of neighbouring positions among the items with the same value; (2, pairs)."
+    codes = pd.factorize(column)[0]
+    filled = np.flatnonzero(codes >= 0)
+    filled = filled[np.argsort(codes[filled], kind='stable')]
+    first, second = filled[:-1], filled[1:]
+    return np.stack([first, second])[:, codes[first] == codes[second]]
+
+# %% ../../nbs/data/09_folds.ipynb #d0b02e25
 def joined_groups(
     items:pd.DataFrame, # one row per item
     groups=(),          # a column's name or several; a missing value joins nothing
-    pairs=None,         # a table with the columns a and b, ids of items that belong together, as `duplicates` returns it
+    pairs=None,         # a table with columns a and b: ids of items that belong together, as `duplicates` returns it
     id_col:str='id',    # the column that `pairs` speaks of; ids that are not there are passed over
 )->np.ndarray:          # (N,) int64, numbers of the joined groups in the order in which they first appear
     "Number the groups of items that are connected by a common value in any of the columns, or by a pair."
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
-    links, n = [np.zeros((2, 0), int)], len(items)
-    for column in [groups] if isinstance(groups, str) else groups:
-        codes = pd.factorize(column_of(items, column, 'group'))[0]
-        same = np.flatnonzero(codes >= 0); same = same[np.argsort(codes[same], kind='stable')]
-        links.append(np.stack([same[:-1], same[1:]])[:, codes[same[1:]] == codes[same[:-1]]])
+
+    if isinstance(groups, str): groups = [groups]
+    links = [np.zeros((2, 0), int)]
+    for column in groups: links.append(_links_in(column_of(items, column, 'group')))
     if pairs is not None:
-        at = unique_ids(items, id_col); ends = np.stack([at.get_indexer(pairs.a), at.get_indexer(pairs.b)])
+        ids = unique_ids(items, id_col)
+        ends = np.stack([ids.get_indexer(pairs.a), ids.get_indexer(pairs.b)])
         links.append(ends[:, (ends >= 0).all(0)])
     a, b = np.concatenate(links, 1)
-    return pd.factorize(connected_components(coo_array((np.ones(len(a)), (a, b)), (n, n)), directed=False)[1])[0].astype(np.int64)
+    graph = coo_array((np.ones(len(a)), (a, b)), (len(items), len(items)))
+    _, component = connected_components(graph, directed=False)
+    return pd.factorize(component)[0].astype(np.int64)

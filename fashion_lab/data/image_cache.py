@@ -26,58 +26,84 @@ from .scanning import left_out, problem_table, TOO_LARGE
 from .decoding import box_part, decode, decode_mask, fill_colour, FITS, is_whole, working_size
 
 # %% ../../nbs/data/04_image_cache.ipynb #64d6a9fd
-_VERSION = 1                                    # of the records' content: raise it when `decode` changes what comes out
-_SEGMENT = 256 * 2**20                          # bytes in a file of records, at most
-_COMMIT_S = 2.                                  # seconds between two entries into the index while decoding
-_SETTLED_S = 2.                                 # a file changed less than this many seconds ago may change again within the same tick of the clock
-_TABLES = '''create table if not exists files(path blob primary key, stamp text, digest blob) without rowid;
+_VERSION = 1          # of the records' content: raise it when `decode` changes what comes out
+_SEGMENT = 256*2**20  # bytes in a file of records, at most
+_COMMIT_S = 2.        # seconds between two entries into the index while decoding
+# A file changed less than this many seconds ago may change again within the same tick of the clock.
+_SETTLED_S = 2.
+_CHANGED = 'was changed while it was being read'
+_TABLES = '''
+create table if not exists files(path blob primary key, stamp text, digest blob) without rowid;
 create table if not exists segments(file text primary key, works text, count integer, bytes integer, used real);
-create table if not exists records(works text, key blob, file text, slot integer, note text, problem text, primary key(works, key)) without rowid;
+create table if not exists records(
+    works text, key blob, file text, slot integer, note text, problem text, primary key(works, key)) without rowid;
 create index if not exists records_of_file on records(file);'''
 
 # %% ../../nbs/data/04_image_cache.ipynb #e478573c
-def _full(folder, e):
+def _unwritable(folder, e):
     "The error for a cache that cannot be written."
-    return DataError(f"the cache of decoded images in {folder} cannot be written ({getattr(e, 'strerror', None) or e}): make room there, call clear_cache(), or choose another place with FASHION_LAB_CACHE")
+    why = getattr(e, 'strerror', None) or e
+    return DataError(f"the cache of decoded images in {folder} cannot be written ({why}): make room there, "
+                     "call clear_cache(), or choose another place with FASHION_LAB_CACHE")
 
+def _damaged(folder, e):
+    "The error for an index that is no database."
+    return DataError(f"the index of decoded images in {folder} is damaged ({e}); it holds only copies: "
+                     "call clear_cache()")
+
+# %% ../../nbs/data/04_image_cache.ipynb #3fb95637
 @contextlib.contextmanager
 def _index(folder):
     "The cache's index, opened; what is changed in the block is entered at its end."
     try: db = sqlite3.connect(Path(folder)/'index.sqlite', timeout=60)
-    except sqlite3.Error as e: raise _full(folder, e) from e
+    except sqlite3.Error as e: raise _unwritable(folder, e) from e
     try:
         db.executescript(_TABLES)
         with db: yield db
-    except sqlite3.OperationalError as e: raise _full(folder, e) from e
-    except sqlite3.DatabaseError as e: raise DataError(f"the index of decoded images in {folder} is damaged ({e}); it holds only copies: call clear_cache()") from e
+    except sqlite3.OperationalError as e: raise _unwritable(folder, e) from e
+    except sqlite3.DatabaseError as e: raise _damaged(folder, e) from e
     finally: db.close()
 
+# %% ../../nbs/data/04_image_cache.ipynb #a11eeecb
 @contextlib.contextmanager
 def _alone(folder, wait):
     "A block that only one process, and only one thread of it, runs at a time."
     lock = FileLock(Path(folder)/'.lock')
     try: lock.acquire(timeout=wait)
-    except Timeout as e: raise DataError(f"another process has been writing decoded images into {folder} for {wait:g} seconds; wait for it, or end it, and try again") from e
+    except Timeout as e:
+        raise DataError(f"another process has been writing decoded images into {folder} for {wait:g} seconds; "
+                        "wait for it, or end it, and try again") from e
     try: yield
     finally: lock.release()
 
 # %% ../../nbs/data/04_image_cache.ipynb #70041fee
 _seek = threading.Lock()
 
+def _read_some(file, offset, view):
+    "Read into `view` what one call delivers of `file`, from byte `offset` on; the number of bytes that came."
+    if hasattr(os, 'preadv'): return os.preadv(file.fileno(), [view], offset)
+    # elsewhere, reading moves the one position that the file has: one thread at a time
+    with _seek:
+        file.seek(offset)
+        return file.readinto(view)
+
+# %% ../../nbs/data/04_image_cache.ipynb #c749baf9
 def _read_at(file, offset, out):
     "Fill the array `out` from `file`, from byte `offset` on; a file that ends too early is an error."
     view = memoryview(out).cast('B')
     while len(view):
-        if hasattr(os, 'preadv'): n = os.preadv(file.fileno(), [view], offset)
-        else:
-            with _seek: file.seek(offset); n = file.readinto(view)                            # where reading moves the file's one position, one thread at a time
-        if not n: raise DataError(f"{Path(file.name).name} in the cache of decoded images ends too early: something else has cut it; call clear_cache()")
-        view, offset = view[n:], offset + n
+        n = _read_some(file, offset, view)
+        if not n:
+            raise DataError(f"{Path(file.name).name} in the cache of decoded images ends too early: something else "
+                            "has cut it; call clear_cache()")
+        view = view[n:]
+        offset += n
 
 # %% ../../nbs/data/04_image_cache.ipynb #3a0f52cb
 class CachedImages:
     "Decoded images on disk that behave like one uint8 array; only what is asked for is read."
     dtype = np.dtype(np.uint8)
+
     def __init__(self,
         files:list,         # open files of records
         file,               # (N,) which of them holds each image
@@ -89,19 +115,35 @@ class CachedImages:
         notes=None,         # what was done to some images: a table of file, note
         decoded:int=0,      # how many photos had to be decoded to make this
     ):
-        self._files, self._file, self._slot, self._shape = files, np.asarray(file, np.int32), np.asarray(slot, np.int64), tuple(shape)
-        self.files, self.kept = np.asarray([''] * len(self) if names is None else names, object), np.arange(len(self)) if kept is None else np.asarray(kept)
-        self.problems, self.notes, self.decoded = problem_table() if problems is None else problems, notes, decoded
+        self._files = files
+        self._file = np.asarray(file, np.int32)
+        self._slot = np.asarray(slot, np.int64)
+        self._shape = tuple(shape)
+        self.files = np.asarray([''] * len(self) if names is None else names, object)
+        self.kept = np.arange(len(self)) if kept is None else np.asarray(kept)
+        self.problems = problem_table() if problems is None else problems
+        self.notes = notes
+        self.decoded = decoded
+
     def __len__(self): return len(self._slot)
-    @property
-    def shape(self)->tuple: return len(self), *self._shape
-    @property
-    def ndim(self)->int: return len(self.shape)
-    @property
-    def nbytes(self)->int: return int(np.prod(self.shape, dtype=np.int64))
-    def __repr__(self):
-        bad = f", {len(self.problems):,} left out" if len(self.problems) else ''
-        return f"{len(self):,} decoded images of {' x '.join(map(str, self._shape))}, {self.nbytes/1e6:,.1f} MB on disk{bad}"
+
+# %% ../../nbs/data/04_image_cache.ipynb #50d15154
+@patch(as_prop=True)
+def shape(self:CachedImages)->tuple: return len(self), *self._shape
+
+@patch(as_prop=True)
+def ndim(self:CachedImages)->int: return len(self.shape)
+
+@patch(as_prop=True)
+def nbytes(self:CachedImages)->int: return int(np.prod(self.shape, dtype=np.int64))
+
+# %% ../../nbs/data/04_image_cache.ipynb #aa0072f6
+@patch
+def __repr__(self:CachedImages):
+    shape = ' x '.join(map(str, self._shape))
+    text = f"{len(self):,} decoded images of {shape}, {self.nbytes/1e6:,.1f} MB on disk"
+    if len(self.problems): text += f", {len(self.problems):,} left out"
+    return text
 
 # %% ../../nbs/data/04_image_cache.ipynb #c782f4de
 class _Files(list):
@@ -109,23 +151,41 @@ class _Files(list):
     def __del__(self):
         for f in self: f.close()
 
-def _further(images, key):
+def _positions(key, n):
+    "The positions that a key picks out of `n` images, by numpy's own rules, errors included."
+    # numpy makes an empty list an array of floats
+    if isinstance(key, (list, range)) and not len(key): key = np.asarray(key, np.int64)
+    rows = np.arange(n)[key]
+    if rows.ndim > 1:
+        raise IndexError(f"images are picked with one list of positions, not with an array of shape {rows.shape}")
+    return rows
+
+# %% ../../nbs/data/04_image_cache.ipynb #83b574d1
+def _neighbours(file, slot):
+    "Ranges (first, last) of images that lie one after another in one file."
+    breaks = np.flatnonzero((np.diff(file) != 0) | (np.diff(slot) != 1)) + 1
+    return zip([0, *breaks], [*breaks, len(slot)])
+
+# %% ../../nbs/data/04_image_cache.ipynb #d937a054
+def _with_further(images, key):
     "Several indices at once: the first one picks images, the others apply to what was read, as numpy would have it."
     if not key or key[0] is None or key[0] is Ellipsis: return images[:][key]
     rows = images[key[0]]
-    return rows[key[1:]] if is_whole(key[0]) else rows[(slice(None) if isinstance(key[0], slice) else np.arange(len(rows)), *key[1:])]
+    if is_whole(key[0]): return rows[key[1:]]
+    first = slice(None) if isinstance(key[0], slice) else np.arange(len(rows))
+    return rows[(first, *key[1:])]
 
+# %% ../../nbs/data/04_image_cache.ipynb #ae937d75
 @patch
 def __getitem__(self:CachedImages, key):
-    "Images by position: a number, a slice, a list or array of numbers, or a mask; further indices apply to what was read."
-    if isinstance(key, tuple): return _further(self, key)
-    rows = np.arange(len(self))[np.asarray(key, np.int64) if isinstance(key, (list, range)) and not len(key) else key] # numpy's own rules, errors included
-    if rows.ndim > 1: raise IndexError(f"images are picked with one list of positions, not with an array of shape {rows.shape}")
-    out = np.empty((rows.size, *self._shape), np.uint8)
+    "Images by position: a number, a slice, numbers, or a mask; further indices apply to what was read."
+    if isinstance(key, tuple): return _with_further(self, key)
+    rows = _positions(key, len(self))
     file, slot = self._file[rows.ravel()], self._slot[rows.ravel()]
-    ends = np.flatnonzero((np.diff(file) != 0) | (np.diff(slot) != 1)) + 1                    # where neighbours in `rows` are no neighbours on disk
-    for a, b in zip([0, *ends], [*ends, rows.size]):
-        if b > a: _read_at(self._files[file[a]], int(slot[a])*(self.nbytes//max(len(self), 1)), out[a:b])
+    out = np.empty((rows.size, *self._shape), np.uint8)
+    record = int(np.prod(self._shape))
+    for first, last in _neighbours(file, slot):
+        if last > first: _read_at(self._files[file[first]], int(slot[first])*record, out[first:last])
     return out if rows.ndim else out[0]
 
 # %% ../../nbs/data/04_image_cache.ipynb #f6ed813c
@@ -138,13 +198,16 @@ def __array__(self:CachedImages, dtype=None, copy=None):
 def __iter__(self:CachedImages):
     for batch in batches(self, 64): yield from batch
 
+# %% ../../nbs/data/04_image_cache.ipynb #57c1d0f0
 @patch
 def select(self:CachedImages,
     rows,           # (n,) positions, or a mask of N booleans
 )->CachedImages:    # in the order of `rows`; nothing is read, and files are shared
     "Some of the images, or all of them in another order."
-    rows = np.arange(len(self))[np.asarray(rows, np.int64) if not len(rows) else np.asarray(rows)]
-    return CachedImages(self._files, self._file[rows], self._slot[rows], self._shape, self.files[rows], self.kept[rows], self.problems, self.notes, self.decoded)
+    rows = np.asarray(rows) if len(rows) else np.zeros(0, np.int64)
+    rows = np.arange(len(self))[rows]
+    return CachedImages(self._files, self._file[rows], self._slot[rows], self._shape, self.files[rows], self.kept[rows],
+                        self.problems, self.notes, self.decoded)
 
 # %% ../../nbs/data/04_image_cache.ipynb #61de0b2d
 @patch
@@ -154,7 +217,9 @@ def __getstate__(self:CachedImages): return dict(self.__dict__, _files=[f.name f
 def __setstate__(self:CachedImages, state):
     self.__dict__.update(state, _files=_Files())
     try: self._files.extend(open(f, 'rb', buffering=0) for f in state['_files'])
-    except FileNotFoundError as e: raise DataError("decoded images have been evicted from the cache since this list of them was made; ask the cache again, and give it a higher cap_gb") from e
+    except FileNotFoundError as e:
+        raise DataError("decoded images have been evicted from the cache since this list of them was made; ask the "
+                        "cache again, and give it a higher cap_gb") from e
 
 # %% ../../nbs/data/04_image_cache.ipynb #43de6bff
 def batches(
@@ -165,18 +230,23 @@ def batches(
     "Go through images in batches, so that memory holds one batch at a time."
     if not is_whole(bs) or bs < 1: raise ValueError(f"bs must be a whole number of at least 1, got {bs!r}")
     n = len(images) if rows is None else len(rows)
-    for a in range(0, n, bs): yield images[a:a + bs] if rows is None else images[np.asarray(rows[a:a + bs])]
+    for start in range(0, n, bs):
+        stop = start + bs
+        yield images[start:stop] if rows is None else images[np.asarray(rows[start:stop])]
 
 # %% ../../nbs/data/04_image_cache.ipynb #3ea4507d
 def _stamp(path):
-    "(what a file's directory entry says about its content, seconds of its last change); `OSError` where it is not there."
+    "(what a directory entry says about a file's content, seconds of its last change); `OSError` without a file."
     try: s = os.stat(path)
     # a name that no file can have
     except ValueError as e: raise OSError(errno.EINVAL, str(e)) from e
-    if not stat.S_ISREG(s.st_mode): raise OSError(errno.EINVAL, 'is a folder' if stat.S_ISDIR(s.st_mode) else 'is no ordinary file')
+    if stat.S_ISDIR(s.st_mode): raise OSError(errno.EINVAL, 'is a folder')
+    if not stat.S_ISREG(s.st_mode): raise OSError(errno.EINVAL, 'is no ordinary file')
     if s.st_size > MAX_BYTES: raise OSError(errno.EFBIG, TOO_LARGE.format(s.st_size/2**30))
-    return f'{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}', max(s.st_mtime, s.st_ctime)         # the change time cannot be set back, as the modification time can
+    # the change time cannot be set back, as the modification time can
+    return f'{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}', max(s.st_mtime, s.st_ctime)
 
+# %% ../../nbs/data/04_image_cache.ipynb #4be67f2d
 def _digest(path):
     "SHA-256 of a file's content; any size in bounded memory."
     digest = hashlib.sha256()
@@ -187,110 +257,177 @@ def _digest(path):
 def _rows(db, query, keys, *fixed):
     "The rows of a query that ends in `in (?)`, for any number of keys."
     keys = list(keys)
-    for a in range(0, len(keys), 500): yield from db.execute(query.replace('(?)', f"({','.join('?'*len(keys[a:a + 500]))})"), [*fixed, *keys[a:a + 500]])
+    for start in range(0, len(keys), 500):
+        part = keys[start:start + 500]
+        places = ','.join('?'*len(part))
+        yield from db.execute(query.replace('(?)', f'({places})'), [*fixed, *part])
+
+# %% ../../nbs/data/04_image_cache.ipynb #448a01bd
+def _capacity(cap_gb):
+    "Bytes that a cache may hold."
+    if isinstance(cap_gb, bool) or not isinstance(cap_gb, numbers.Real) or not cap_gb > 0:
+        raise ValueError(f"cap_gb must be a number of gigabytes above 0, got {cap_gb!r}")
+    return round(cap_gb*1e9)
+
+def _records_per_file(cap, record):
+    "Eviction deletes whole files, so they are small beside the cap."
+    return max(1, min(_SEGMENT, cap//16)//record)
+
+# %% ../../nbs/data/04_image_cache.ipynb #30198898
+def _border(fill, masks):
+    "The colour of the border, checked; white by default, for masks class 0."
+    if masks: return fill_colour(0 if fill is None else fill, 1)
+    return fill_colour('white' if fill is None else fill, 3)
+
+def _works(masks, size, fit, fill):
+    "The name of one way to decode: records of two ways are never mixed up."
+    kind = 'mask' if masks else 'photo'
+    border = f"({','.join(map(str, fill))})" if fit == 'pad' else ''
+    return f"{kind} {size[0]}x{size[1]} {fit}{border} version {_VERSION} Pillow {PIL.__version__}"
+
+# %% ../../nbs/data/04_image_cache.ipynb #ebc6e614
+def _cache_folder(folder): return local_path(folder) if folder is not None else cache_dir()/'decoded'
 
 # %% ../../nbs/data/04_image_cache.ipynb #fc122d69
 class DecodedCache:
-    "Images decoded once to one working size and kept on disk; safe with several readers and writers, with a cap on the space it takes."
+    "Images decoded once to one working size and kept on disk, under a cap; safe with several readers and writers."
     def __init__(self,
         size:int|tuple=224,     # working size in pixels: one number or (height, width)
         fit:str='crop',         # `crop`, `pad` or `squash`, as for `decode`
-        fill=None,              # of the border with `pad`: default white; for masks class 0
+        fill=None,              # of the border with `pad`; default: white, for masks class 0
         masks:bool=False,       # the files are masks: nearest neighbour, one channel
         folder=None,            # where records are kept; default: `decoded` in the user's cache
-        cap_gb:float=10.,       # most that all working sizes in this folder may take together, in 10^9 bytes
+        cap_gb:float=10.,       # most that all working sizes in this folder may take, in 10^9 bytes
         workers:int|None=None,  # decoding threads; default: one per core
         wait:float=3600.,       # seconds to wait for another process that is writing
     ):
-        self.size, self.fit, self.masks, self.wait = working_size(size), one_of(fit, FITS, 'fit'), bool(masks), wait
-        self.fill = fill_colour((0 if masks else 'white') if fill is None else fill, 1 if masks else 3)
-        self.folder = local_path(folder) if folder is not None else cache_dir()/'decoded'
-        if isinstance(cap_gb, bool) or not isinstance(cap_gb, numbers.Real) or not cap_gb > 0: raise ValueError(f"cap_gb must be a number of gigabytes above 0, got {cap_gb!r}")
-        self.cap, self.workers = round(cap_gb*1e9), workers or n_cores()
+        self.size = working_size(size)
+        self.fit = one_of(fit, FITS, 'fit')
+        self.masks = bool(masks)
+        self.wait = wait
+        self.fill = _border(fill, masks)
+        self.folder = _cache_folder(folder)
+        self.cap = _capacity(cap_gb)
+        self.workers = workers or n_cores()
         self.shape = self.size if masks else (*self.size, 3)
-        self.record = int(np.prod(self.shape))                                                # bytes of one image
-        self.per_file = max(1, min(_SEGMENT, self.cap//16)//self.record)                      # eviction deletes whole files, so they are small beside the cap
-        border = f"({','.join(map(str, self.fill))})" if fit == 'pad' else ''
-        self.works = f"{'mask' if masks else 'photo'} {self.size[0]}x{self.size[1]} {fit}{border} version {_VERSION} Pillow {PIL.__version__}"
+        self.record = int(np.prod(self.shape)) # bytes of one image
+        self.per_file = _records_per_file(self.cap, self.record)
+        self.works = _works(masks, self.size, fit, self.fill)
+
     def __repr__(self): return f"DecodedCache({self.works.split(' version')[0]}, at most {self.cap/1e9:g} GB)"
 
 # %% ../../nbs/data/04_image_cache.ipynb #69d9879f
 class _Request:
-    "What one call asks for, photo by photo, and what is known of each."
+    "What one call asks for, photo by photo, and what is known of each. A task is (absolute path, box)."
     def __init__(self, paths, root, boxes):
         self.names = [os.fspath(p) for p in paths]
         if not self.names: raise DataError("there are no photos to decode: the list of paths is empty")
-        if boxes is not None and len(boxes) != len(self.names): raise ValueError(f"there are {len(self.names):,} paths, but {len(boxes):,} boxes; give one box, or None, for each path")
+        if boxes is None: boxes = [None]*len(self.names)
+        elif len(boxes) != len(self.names):
+            raise ValueError(f"there are {len(self.names):,} paths, but {len(boxes):,} boxes; give one box, or None, "
+                             "for each path")
         base = os.path.expanduser(os.fspath(root or ''))
-        full = {n: os.path.abspath(os.path.join(base, os.path.expanduser(n))) for n in dict.fromkeys(self.names)}
-        self.tasks = [(full[n], None if boxes is None else box_part(boxes[i])) for i, n in enumerate(self.names)]
-        self.unique = list(dict.fromkeys(self.tasks))                                         # (absolute path, box)
-        self.fresh, self.failed = {}, {}                                                      # path -> (stamp, digest) as just computed; task -> problem
-        self.stamps, self.digests, self.found, self.files = {}, {}, {}, {}                    # as of the last look: path -> stamp, path -> digest, task -> record, name -> open file
-    @property
-    def missing(self): return [t for t in self.unique if t not in self.found and t not in self.failed]
-    def key(self, task): return self.digests[task[0]] + (struct.pack('4d', *task[1]) if task[1] else b'')
+        absolute = {n: os.path.abspath(os.path.join(base, os.path.expanduser(n))) for n in dict.fromkeys(self.names)}
+        self.tasks = [(absolute[name], box_part(box)) for name, box in zip(self.names, boxes)]
+        self.unique = list(dict.fromkeys(self.tasks))
+        # as just computed
+        self.fresh = {}   # path -> (stamp, digest)
+        self.failed = {}  # task -> problem
+        # as of the last look
+        self.stamps = {}  # path -> stamp
+        self.digests = {} # path -> digest
+        self.records = {} # task -> (file, slot, note)
+        self.files = {}   # name -> open file
 
-# %% ../../nbs/data/04_image_cache.ipynb #a704aca9
-@patch
-def _look_at_files(self:DecodedCache, db, ask):
-    "Stamps of the files, and digests of those that are as the index remembers them, or as this request has just seen them."
-    ask.stamps, ask.digests = {}, {}
-    for task in ask.unique:
-        if task[0] in ask.stamps or task in ask.failed: continue
-        try: ask.stamps[task[0]] = _stamp(task[0])[0]
-        except OSError as e: ask.failed[task] = _reason(e, task[0])[0]
-    names = {os.fsencode(p): p for p in ask.stamps}                                           # as bytes, since a name may have any encoding
-    for name, was, digest in _rows(db, 'select path, stamp, digest from files where path in (?)', names):
-        if was == ask.stamps[names[name]]: ask.digests[names[name]] = digest
-    ask.digests.update({p: digest for p, (was, digest) in ask.fresh.items() if was == ask.stamps.get(p)})
+# %% ../../nbs/data/04_image_cache.ipynb #0b8aaea6
+@patch(as_prop=True)
+def missing(self:_Request): return [t for t in self.unique if t not in self.records and t not in self.failed]
 
 @patch
-def _look_up(self:DecodedCache, db, ask):
-    "Find the records of a request that are there, and open their files."
-    self._look_at_files(db, ask)
-    for f in ask.files.values(): f.close()
-    ask.found, ask.files, keys = {}, {}, {}
-    for task in ask.missing:
-        if task[0] in ask.digests: keys.setdefault(ask.key(task), []).append(task)
-    rows = list(_rows(db, 'select key, file, slot, note, problem from records where works = ? and key in (?)', keys, self.works))
-    ends = {}
-    for _, file, slot, *_ in rows: ends[file] = max(ends.get(file, 0), slot + 1)
-    for file, end in ends.items(): self._open(file, end, ask)
-    for key, file, slot, note, problem in rows:
-        for task in keys[key]:
-            if problem: ask.failed[task] = problem
-            elif file in ask.files: ask.found[task] = file, slot, note
-    self._touch(db, ask.files)
+def key(self:_Request, task):
+    "What a task's record is entered under: the digest of the file, and the box."
+    path, box = task
+    return self.digests[path] + (struct.pack('4d', *box) if box else b'')
 
-# %% ../../nbs/data/04_image_cache.ipynb #e1c9de8a
+# %% ../../nbs/data/04_image_cache.ipynb #ffa71d92
 def _reason(e, path):
     "(what is wrong with a file, as the end of a sentence about it; whether that is a property of its content)."
     if isinstance(e, FileNotFoundError): return 'is not there', False
     if isinstance(e, OSError): return f'cannot be read ({e.strerror or e})', False
-    cause = e.__cause__                                                                       # the disk's and the memory's troubles pass, Pillow's do not
-    return str(e).removeprefix(os.path.basename(path)).strip(), not (isinstance(cause, MemoryError) or isinstance(cause, OSError) and cause.errno)
+    # the disk's and the memory's troubles pass, Pillow's do not
+    cause = e.__cause__
+    passes = isinstance(cause, MemoryError) or isinstance(cause, OSError) and cause.errno
+    return str(e).removeprefix(os.path.basename(path)).strip(), not passes
 
+# %% ../../nbs/data/04_image_cache.ipynb #7c11523b
 @patch
-def _open(self:DecodedCache, file, end, ask):
-    "Open a file of records that holds at least `end` of them; one that is gone, or was cut, leaves its records missing."
+def _open(self:DecodedCache, file, end, request):
+    "Open a file of at least `end` records; one that is gone, or was cut, leaves its records missing."
     if not file: return
     with contextlib.suppress(FileNotFoundError):
         f = open(self.folder/file, 'rb', buffering=0)
-        if os.fstat(f.fileno()).st_size >= end*self.record: ask.files[file] = f
+        if os.fstat(f.fileno()).st_size >= end*self.record: request.files[file] = f
         else: f.close()
 
+# %% ../../nbs/data/04_image_cache.ipynb #1267ad15
 @patch
 def _touch(self:DecodedCache, db, files):
     "Note that files of records were used just now; a cache that may only be read is left as it is."
     with contextlib.suppress(sqlite3.OperationalError):
-        db.executemany('update segments set used = ? where file = ?', [(time.time(), f) for f in files]); db.commit()
+        db.executemany('update segments set used = ? where file = ?', [(time.time(), f) for f in files])
+        db.commit()
+
+# %% ../../nbs/data/04_image_cache.ipynb #a704aca9
+@patch
+def _look_at_files(self:DecodedCache, db, request):
+    "Stamps of the files, and digests of those that are as the index remembers them, or as were just read."
+    request.stamps, request.digests = {}, {}
+    for task in request.unique:
+        path = task[0]
+        if path in request.stamps or task in request.failed: continue
+        try: request.stamps[path] = _stamp(path)[0]
+        except OSError as e: request.failed[task] = _reason(e, path)[0]
+    # as bytes, since a name may have any encoding
+    paths = {os.fsencode(p): p for p in request.stamps}
+    for name, stamp, digest in _rows(db, 'select path, stamp, digest from files where path in (?)', paths):
+        path = paths[name]
+        if stamp == request.stamps[path]: request.digests[path] = digest
+    for path, (stamp, digest) in request.fresh.items():
+        if stamp == request.stamps.get(path): request.digests[path] = digest
+
+# %% ../../nbs/data/04_image_cache.ipynb #9763be71
+@patch
+def _open_files(self:DecodedCache, rows, request):
+    "Open the files that hold these rows of the table of records."
+    ends = {}
+    for _, file, slot, *_ in rows: ends[file] = max(ends.get(file, 0), slot + 1)
+    for file, end in ends.items(): self._open(file, end, request)
+
+# %% ../../nbs/data/04_image_cache.ipynb #be558bd0
+@patch
+def _look_up(self:DecodedCache, db, request):
+    "Find the records of a request that are there, and open their files."
+    self._look_at_files(db, request)
+    for f in request.files.values(): f.close()
+    request.records, request.files = {}, {}
+    tasks = {} # key -> tasks
+    for task in request.missing:
+        if task[0] in request.digests: tasks.setdefault(request.key(task), []).append(task)
+    query = 'select key, file, slot, note, problem from records where works = ? and key in (?)'
+    rows = list(_rows(db, query, tasks, self.works))
+    self._open_files(rows, request)
+    for key, file, slot, note, problem in rows:
+        for task in tasks[key]:
+            if problem: request.failed[task] = problem
+            elif file in request.files: request.records[task] = file, slot, note
+    self._touch(db, request.files)
 
 # %% ../../nbs/data/04_image_cache.ipynb #f39e4917
 def _in_threads(f, items, workers):
     "Pairs of (item, result of `f`) in order, computed a few items ahead of the reader."
+    items = iter(items)
+    ahead = deque()
     with ThreadPoolExecutor(workers) as pool:
-        ahead, items = deque(), iter(items)
         try:
             while True:
                 for item in items:
@@ -309,152 +446,241 @@ def _digest_file(self:DecodedCache, path):
     try: return _stamp(path)[1], _digest(path), ''
     except OSError as e: return 0, b'', _reason(e, path)[0]
 
+# %% ../../nbs/data/04_image_cache.ipynb #bc081222
 @patch
 def _decode_file(self:DecodedCache, task, stamp):
-    "(pixels or `None`, note, problem, whether the problem will last) of one file that had this stamp when its digest was taken."
+    "(pixels or `None`, note, problem, whether the problem lasts) of one file that had this stamp before."
+    path, box = task
     try:
-        pixels, notes = (decode_mask if self.masks else decode)(task[0], self.size, self.fit, self.fill[0] if self.masks else self.fill, task[1])
-        return (pixels, ', '.join(notes), '', False) if _stamp(task[0])[0] == stamp else (None, '', 'was changed while it was being read', False)
-    except (DataError, OSError) as e: return None, '', *_reason(e, task[0])
+        if self.masks: pixels, notes = decode_mask(path, self.size, self.fit, self.fill[0], box)
+        else: pixels, notes = decode(path, self.size, self.fit, self.fill, box)
+        if _stamp(path)[0] != stamp: return None, '', _CHANGED, False
+    except (DataError, OSError) as e: return None, '', *_reason(e, path)
+    return pixels, ', '.join(notes), '', False
 
 # %% ../../nbs/data/04_image_cache.ipynb #174b81e9
 class _Writer:
     "Appends records to the cache's files; the caller holds the lock."
-    def __init__(self, cache, db): self.cache, self.db, self.file, self.rows, self.since = cache, db, None, [], time.monotonic()
+    def __init__(self, cache, db):
+        self.cache, self.db = cache, db
+        self.file = None
+        self.rows = []
+        self.since = time.monotonic()
+
     def _next_file(self):
-        last = self.db.execute('select file, count from segments where works = ? and count < ? order by used desc', (self.cache.works, self.cache.per_file)).fetchone()
+        "Go on with the file that was used last, or begin a new one."
+        query = 'select file, count from segments where works = ? and count < ? order by used desc'
+        last = self.db.execute(query, (self.cache.works, self.cache.per_file)).fetchone()
         self.name, self.count = last or (f'records-{uuid.uuid4().hex}.u8', 0)
         self.file = open(self.cache.folder/self.name, 'r+b' if last else 'xb', buffering=0)
-        self.file.truncate(self.count*self.cache.record); self.file.seek(0, os.SEEK_END)
+        self.file.truncate(self.count*self.cache.record)
+        self.file.seek(0, os.SEEK_END)
+
     def add(self, key, pixels, note='', problem=''):
-        if pixels is None: self.rows.append((self.cache.works, key, '', 0, note, problem)); return
+        "Append one record, or only note the problem of a photo without pixels."
+        if pixels is None:
+            self.rows.append((self.cache.works, key, '', 0, note, problem))
+            return
         if self.file is None: self._next_file()
         view = memoryview(np.ascontiguousarray(pixels)).cast('B')
         while len(view): view = view[self.file.write(view):]
-        self.rows.append((self.cache.works, key, self.name, self.count, note, '')); self.count += 1
+        self.rows.append((self.cache.works, key, self.name, self.count, note, ''))
+        self.count += 1
         if self.count >= self.cache.per_file or time.monotonic() - self.since > _COMMIT_S: self.enter()
-    def enter(self):
-        "Bytes to the disk, then their entries into the index, all or none."
-        if self.file: os.fsync(self.file.fileno())
-        self.db.executemany('insert or replace into records values(?, ?, ?, ?, ?, ?)', self.rows)
-        if self.file: self.db.execute('insert or replace into segments values(?, ?, ?, ?, ?)', (self.name, self.cache.works, self.count, self.count*self.cache.record, time.time()))
-        self.db.commit(); self.rows, self.since = [], time.monotonic()
-        if self.file and self.count >= self.cache.per_file: self.close()
-    def close(self):
-        if self.file: self.file.close()
-        self.file = None
+
+# %% ../../nbs/data/04_image_cache.ipynb #349c49ba
+@patch
+def enter(self:_Writer):
+    "Bytes to the disk, then their entries into the index, all or none."
+    if self.file: os.fsync(self.file.fileno())
+    self.db.executemany('insert or replace into records values(?, ?, ?, ?, ?, ?)', self.rows)
+    if self.file:
+        segment = self.name, self.cache.works, self.count, self.count*self.cache.record, time.time()
+        self.db.execute('insert or replace into segments values(?, ?, ?, ?, ?)', segment)
+    self.db.commit()
+    self.rows = []
+    self.since = time.monotonic()
+    if self.file and self.count >= self.cache.per_file: self.close()
+
+@patch
+def close(self:_Writer):
+    if self.file: self.file.close()
+    self.file = None
 
 # %% ../../nbs/data/04_image_cache.ipynb #ede50fbd
+def _unlink(folder, files):
+    "Delete files; where open files cannot be deleted, the next sweep does it."
+    for f in files:
+        with contextlib.suppress(OSError): os.unlink(Path(folder)/f)
+
+# %% ../../nbs/data/04_image_cache.ipynb #49b74931
 def _forget(folder, db, files):
     "Delete files of records: their entries first, then the bytes."
+    digests = 'select substr(key, 1, 32) from records where file = ?'
     for f in files:
-        db.execute('delete from files where digest in (select substr(key, 1, 32) from records where file = ?)', (f,))
-        db.execute('delete from records where file = ?', (f,)); db.execute('delete from segments where file = ?', (f,))
+        db.execute(f'delete from files where digest in ({digests})', (f,))
+        db.execute('delete from records where file = ?', (f,))
+        db.execute('delete from segments where file = ?', (f,))
     db.commit()
-    for f in files:
-        with contextlib.suppress(OSError): os.unlink(Path(folder)/f)                          # where open files cannot be deleted, the next sweep does it
+    _unlink(folder, files)
 
+# %% ../../nbs/data/04_image_cache.ipynb #36d80e72
 def _mend(folder, db):
     "Bring the files of records and the index into agreement; the caller holds the lock."
-    there = {f.name: f.stat().st_size for f in Path(folder).glob('records-*.u8')}
+    on_disk = {f.name: f.stat().st_size for f in Path(folder).glob('records-*.u8')}
     entered = dict(db.execute('select file, bytes from segments'))
-    _forget(folder, db, [f for f, n in entered.items() if there.get(f, -1) < n])
-    for f in there.keys() - entered.keys():
-        with contextlib.suppress(OSError): os.unlink(Path(folder)/f)
+    _forget(folder, db, [f for f, size in entered.items() if on_disk.get(f, -1) < size])
+    _unlink(folder, on_disk.keys() - entered.keys())
 
 # %% ../../nbs/data/04_image_cache.ipynb #9082daf3
 @patch
 def _make_room(self:DecodedCache, db, spared, images):
-    "Evict until `images` more fit under the cap; False if files in `spared` had to go, so that all must be looked up again."
+    "Evict until `images` more fit under the cap; False if files in `spared` had to go: then look up again."
     files = db.execute('select file, bytes from segments order by used').fetchall()
-    over, out = sum(n for _, n in files) + images*self.record - self.cap, []
-    for f, n in [r for r in files if r[0] not in spared] + [r for r in files if r[0] in spared]:
-        if over > 0: out.append(f); over -= n
-    _forget(self.folder, db, out)
-    return not spared.intersection(out)
+    over = sum(size for _, size in files) + images*self.record - self.cap
+    evicted = []
+    # the least recently used first, but those that are spared after all others
+    for file, size in sorted(files, key=lambda row: row[0] in spared):
+        if over <= 0: break
+        evicted.append(file)
+        over -= size
+    _forget(self.folder, db, evicted)
+    return not spared.intersection(evicted)
 
+# %% ../../nbs/data/04_image_cache.ipynb #23cacd72
 @patch
 def _check_space(self:DecodedCache, records, new):
     "Refuse before decoding what cannot be kept: `records` under the cap, `new` of them on the disk."
-    need, shape = records*self.record, ' x '.join(map(str, self.shape))
-    if need > self.cap: raise DataError(f"{records:,} images of {shape} take {need/1e9:.2f} GB, and the cache may hold {self.cap/1e9:g} GB: give a higher cap_gb, or a smaller size")
-    if (free := shutil.disk_usage(self.folder).free) < new*self.record:
-        raise DataError(f"{new:,} images of {shape} take {new*self.record/1e9:.2f} GB, and the disk of {self.folder} has {free/1e9:.2f} GB left: make room, give a smaller size, or choose another place with FASHION_LAB_CACHE")
+    shape = ' x '.join(map(str, self.shape))
+    need = records*self.record
+    if need > self.cap:
+        raise DataError(f"{records:,} images of {shape} take {need/1e9:.2f} GB, and the cache may hold "
+                        f"{self.cap/1e9:g} GB: give a higher cap_gb, or a smaller size")
+    need = new*self.record
+    free = shutil.disk_usage(self.folder).free
+    if free < need:
+        raise DataError(f"{new:,} images of {shape} take {need/1e9:.2f} GB, and the disk of {self.folder} has "
+                        f"{free/1e9:.2f} GB left: make room, give a smaller size, or choose another place with "
+                        "FASHION_LAB_CACHE")
 
 # %% ../../nbs/data/04_image_cache.ipynb #c9d17c69
 @patch
-def _take_digests(self:DecodedCache, db, ask):
-    "Digests of the files whose digest is not known; those that have not changed for a while are entered into the index."
-    lacking, start, settled = list(dict.fromkeys(t[0] for t in ask.missing if t[0] not in ask.digests)), time.time(), []
-    for path, (changed, digest, problem) in progress(_in_threads(self._digest_file, lacking, self.workers), 'reading', len(lacking), unit='photo', delay=2):
-        if problem: ask.failed.update((t, problem) for t in ask.unique if t[0] == path); continue
-        ask.fresh[path] = ask.stamps[path], digest
-        if changed < start - _SETTLED_S: settled.append((os.fsencode(path), ask.stamps[path], digest))
-    db.executemany('insert or replace into files values(?, ?, ?)', settled); db.commit()
+def _take_digests(self:DecodedCache, db, request):
+    "Take digests that are not known; those of files unchanged for a while are entered into the index."
+    start = time.time()
+    lacking = list(dict.fromkeys(path for path, _ in request.missing if path not in request.digests))
+    work = _in_threads(self._digest_file, lacking, self.workers)
+    settled = []
+    for path, (changed, digest, problem) in progress(work, 'reading', len(lacking), unit='photo', delay=2):
+        if problem:
+            request.failed.update((task, problem) for task in request.unique if task[0] == path)
+            continue
+        request.fresh[path] = request.stamps[path], digest
+        if changed < start - _SETTLED_S: settled.append((os.fsencode(path), request.stamps[path], digest))
+    db.executemany('insert or replace into files values(?, ?, ?)', settled)
+    db.commit()
 
-# %% ../../nbs/data/04_image_cache.ipynb #a73e8fc9
+# %% ../../nbs/data/04_image_cache.ipynb #1e4bfe3f
 @patch
-def _fill(self:DecodedCache, db, ask):
-    "Decode what is missing of a request; the caller holds the lock. Returns how many photos were decoded."
-    _mend(self.folder, db); self._look_up(db, ask); self._take_digests(db, ask)
+def _ready_to_decode(self:DecodedCache, db, request):
+    "Look up, and make room; the tasks that must be decoded, each content once."
     while True:
-        self._look_up(db, ask)
-        ask.failed.update((t, 'was changed while it was being read') for t in ask.missing if t[0] not in ask.digests)
-        todo = list({ask.key(t): t for t in ask.missing}.values())                            # each content once
-        self._check_space(len(todo) + len({r[:2] for r in ask.found.values()}), len(todo))
-        if self._make_room(db, set(ask.files), len(todo)): break
-    decoded, passing = self._decode_into(_Writer(self, db), ask, todo)
-    self._look_up(db, ask)
-    ask.failed.update((t, passing.get(ask.key(t) if t[0] in ask.digests else t, 'was changed while it was being read')) for t in ask.missing)
+        self._look_up(db, request)
+        changed = [task for task in request.missing if task[0] not in request.digests]
+        request.failed.update(dict.fromkeys(changed, _CHANGED))
+        todo = list({request.key(task): task for task in request.missing}.values())
+        held = {(file, slot) for file, slot, _ in request.records.values()}
+        self._check_space(len(todo) + len(held), len(todo))
+        if self._make_room(db, set(request.files), len(todo)): return todo
+
+# %% ../../nbs/data/04_image_cache.ipynb #2a33af29
+@patch
+def _fill(self:DecodedCache, db, request):
+    "Decode what is missing of a request; the caller holds the lock. Returns how many photos were decoded."
+    _mend(self.folder, db)
+    self._look_up(db, request)
+    self._take_digests(db, request)
+    todo = self._ready_to_decode(db, request)
+    decoded, passing = self._decode_into(_Writer(self, db), request, todo)
+    self._look_up(db, request)
+    for task in request.missing:
+        key = request.key(task) if task[0] in request.digests else None
+        request.failed[task] = passing.get(key, _CHANGED)
     return decoded
 
 # %% ../../nbs/data/04_image_cache.ipynb #79fce7ec
 @patch
-def _decode_into(self:DecodedCache, writer, ask, todo):
+def _decode_into(self:DecodedCache, writer, request, todo):
     "Decode into the cache; (how many were decoded, problems that may pass, by key)."
-    Image.init()                                                                              # all formats, before threads race to load them
-    stamps, decoded, passing = dict(ask.stamps), 0, {}
-    with warnings.catch_warnings():                                                           # threads that silence warnings do not put them back in order
-        work = _in_threads(lambda t: self._decode_file(t, stamps[t[0]]), todo, self.workers)
+    # all formats, before threads race to load them
+    Image.init()
+    stamps = dict(request.stamps)
+    decoded, passing = 0, {}
+    # threads that silence warnings do not put them back in order
+    with warnings.catch_warnings():
+        work = _in_threads(lambda task: self._decode_file(task, stamps[task[0]]), todo, self.workers)
+        bar = progress(work, 'decoding', len(todo), unit='photo', delay=2)
         try:
-            for task, (pixels, note, problem, lasts) in progress(work, 'decoding', len(todo), unit='photo', delay=2):
-                if pixels is not None or lasts: writer.add(ask.key(task), pixels, note, problem)
-                else: passing[ask.key(task)] = problem
+            for task, (pixels, note, problem, lasts) in bar:
+                if pixels is not None or lasts: writer.add(request.key(task), pixels, note, problem)
+                else: passing[request.key(task)] = problem
                 decoded += pixels is not None
         finally:
             work.close()
-            writer.enter(); writer.close()                                                    # whatever happened: what is whole is kept
+            # whatever happened: what is whole is kept
+            writer.enter()
+            writer.close()
     return decoded, passing
 
 # %% ../../nbs/data/04_image_cache.ipynb #48210f8c
 @patch
+def _make_folder(self:DecodedCache):
+    try: self.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise _unwritable(self.folder, e) from e
+
+# %% ../../nbs/data/04_image_cache.ipynb #a8806c92
+@patch
+def _result(self:DecodedCache, request, decoded):
+    "What `images` returns."
+    names, tasks = request.names, request.tasks
+    problems = problem_table((n, request.failed[t]) for n, t in zip(names, tasks) if t in request.failed)
+    kept = [i for i, task in enumerate(tasks) if task in request.records]
+    if not kept: raise DataError(f"none of the photos can be used: {left_out(problems, len(names))}")
+
+    names = [names[i] for i in kept]
+    records = [request.records[tasks[i]] for i in kept]
+    notes = problem_table((name, note) for name, (_, _, note) in zip(names, records) if note)
+    number = {file: i for i, file in enumerate(request.files)}
+    return CachedImages(
+        files=_Files(request.files.values()),
+        file=[number[file] for file, _, _ in records],
+        slot=[slot for _, slot, _ in records],
+        shape=self.shape,
+        names=names,
+        kept=kept,
+        problems=problems,
+        notes=notes.set_axis(['file', 'note'], axis=1),
+        decoded=decoded,
+    )
+
+# %% ../../nbs/data/04_image_cache.ipynb #bab3d78c
+@patch
 def images(self:DecodedCache,
     paths,          # image files; the same one may stand there several times
     root=None,      # folder in front of relative paths; default: the working folder
-    boxes=None,     # for each path the part to use (left, top, right, bottom in [0, 1]) or `None`; default: all of every photo
-)->CachedImages:    # uint8, in the order of `paths`, without those that could not be used: see its `kept` and `problems`
-    "The decoded photos; only those that the cache does not hold are decoded. Raises `DataError` where no photo can be used, or the cache cannot hold them."
-    ask, decoded = _Request(paths, root, boxes), 0
-    try: self.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise _full(self.folder, e) from e
-    with _index(self.folder) as db: self._look_up(db, ask)
-    if ask.missing:
+    boxes=None,     # per path (left, top, right, bottom) in [0, 1], or `None` for all of the photo; default: all
+)->CachedImages:    # uint8, in the order of `paths`, without those that failed: see its `kept` and `problems`
+    "The decoded photos, from the cache where it holds them; `DataError` if none can be used, or it is too small."
+    request = _Request(paths, root, boxes)
+    decoded = 0
+    self._make_folder()
+    with _index(self.folder) as db: self._look_up(db, request)
+    if request.missing:
         try:
-            with _alone(self.folder, self.wait), _index(self.folder) as db: decoded = self._fill(db, ask)
+            with _alone(self.folder, self.wait), _index(self.folder) as db: decoded = self._fill(db, request)
         except (DataError, MissingData): raise
-        except OSError as e: raise _full(self.folder, e) from e
-    return self._result(ask, decoded)
-
-@patch
-def _result(self:DecodedCache, ask, decoded):
-    "What `images` returns."
-    kept = [i for i, t in enumerate(ask.tasks) if t in ask.found]
-    problems = problem_table((n, ask.failed[t]) for n, t in zip(ask.names, ask.tasks) if t in ask.failed)
-    if not kept: raise DataError(f"none of the photos can be used: {left_out(problems, len(ask.names))}")
-    number, records = {f: i for i, f in enumerate(ask.files)}, [ask.found[ask.tasks[i]] for i in kept]
-    names = [ask.names[i] for i in kept]
-    notes = problem_table((n, r[2]) for n, r in zip(names, records) if r[2]).set_axis(['file', 'note'], axis=1)
-    return CachedImages(_Files(ask.files.values()), [number[r[0]] for r in records], [r[1] for r in records], self.shape, names, kept, problems, notes, decoded)
+        except OSError as e: raise _unwritable(self.folder, e) from e
+    return self._result(request, decoded)
 
 # %% ../../nbs/data/04_image_cache.ipynb #1173c90d
 @patch
@@ -463,36 +689,42 @@ def digests(self:DecodedCache,
     root=None, # folder in front of relative paths; default: the working folder
 )->list:       # of SHA-256 in hexadecimal digits, in the order of `paths`; '' for a file that cannot be read
     "What the files hold, by digest; a file that the index knows is not read again."
-    ask = _Request(paths, root, None)
-    try: self.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise _full(self.folder, e) from e
-    with _index(self.folder) as db: self._look_at_files(db, ask)
-    if any(path not in ask.digests for path in ask.stamps):
-        with _alone(self.folder, self.wait), _index(self.folder) as db: self._take_digests(db, ask)
-    known = ask.digests | {path: digest for path, (_, digest) in ask.fresh.items()}
-    return [known.get(path, b'').hex() for path, _ in ask.tasks]
+    request = _Request(paths, root, None)
+    self._make_folder()
+    with _index(self.folder) as db: self._look_at_files(db, request)
+    if any(path not in request.digests for path in request.stamps):
+        with _alone(self.folder, self.wait), _index(self.folder) as db: self._take_digests(db, request)
+    fresh = {path: digest for path, (_, digest) in request.fresh.items()}
+    known = request.digests | fresh
+    return [known.get(path, b'').hex() for path, _ in request.tasks]
 
 # %% ../../nbs/data/04_image_cache.ipynb #bb203860
 def cache_usage(
     folder=None,       # where records are kept; default: `decoded` in the user's cache
 )->pd.DataFrame:       # a row per working size: kind, size, fit, images, mb (10^6 bytes), used (when last, UTC)
     "What the cache of decoded images holds."
-    folder = local_path(folder) if folder is not None else cache_dir()/'decoded'
+    folder = _cache_folder(folder)
     columns = ['kind', 'size', 'fit', 'images', 'mb', 'used']
     if not (folder/'index.sqlite').exists(): return pd.DataFrame(columns=columns)
-    with _index(folder) as db: rows = db.execute('select works, sum(count), sum(bytes), max(used) from segments group by works order by max(used) desc').fetchall()
-    table = pd.DataFrame([(*w.split(' ')[:3], n, b/1e6, u) for w, n, b, u in rows], columns=columns)
+    query = 'select works, sum(count), sum(bytes), max(used) from segments group by works order by max(used) desc'
+    with _index(folder) as db: rows = db.execute(query).fetchall()
+    rows = [(*works.split(' ')[:3], count, size/1e6, used) for works, count, size, used in rows]
+    table = pd.DataFrame(rows, columns=columns)
     return table.assign(used=pd.to_datetime(table.used.astype(float), unit='s').dt.floor('s'))
 
+# %% ../../nbs/data/04_image_cache.ipynb #5840edcb
 def clear_cache(
     folder=None,       # where records are kept; default: `decoded` in the user's cache
     wait:float=60.,    # seconds to wait for another process that is writing
 )->int:                # bytes that were freed
     "Delete all decoded images of all working sizes, and the index; photos themselves are never touched."
-    folder, freed = local_path(folder) if folder is not None else cache_dir()/'decoded', 0
+    folder = _cache_folder(folder)
     if not folder.is_dir(): return 0
+    freed = 0
     with _alone(folder, wait):
-        for f in [*folder.glob('records-*.u8'), *folder.glob('index.sqlite*')]: freed += f.stat().st_size; f.unlink()
+        for f in [*folder.glob('records-*.u8'), *folder.glob('index.sqlite*')]:
+            freed += f.stat().st_size
+            f.unlink()
     return freed
 
 # %% ../../nbs/data/04_image_cache.ipynb #c727c21f
@@ -502,6 +734,7 @@ def usage(self:DecodedCache
     "What the cache's folder holds, other working sizes included: they share the cap."
     return cache_usage(self.folder)
 
+# %% ../../nbs/data/04_image_cache.ipynb #e1b5dac5
 @patch
 def clear(self:DecodedCache
 )->int:          # bytes that were freed
@@ -509,5 +742,6 @@ def clear(self:DecodedCache
     if not (self.folder/'index.sqlite').exists(): return 0
     with _alone(self.folder, self.wait), _index(self.folder) as db:
         files = dict(db.execute('select file, bytes from segments where works = ?', (self.works,)))
-        _forget(self.folder, db, list(files)); db.execute('delete from records where works = ?', (self.works,))
+        _forget(self.folder, db, list(files))
+        db.execute('delete from records where works = ?', (self.works,))
     return sum(files.values())

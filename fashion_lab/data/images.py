@@ -20,23 +20,45 @@ from .cards import ImageError
 # From here on Pillow warns of decompression bombs: a file of less than a megabyte can unpack to gigabytes.
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 1 << 30 # of an image file; no camera writes larger ones
-_TURNS = {2: 'FLIP_LEFT_RIGHT', 3: 'ROTATE_180', 4: 'FLIP_TOP_BOTTOM', 5: 'TRANSPOSE', 6: 'ROTATE_270', 7: 'TRANSVERSE', 8: 'ROTATE_90'} # EXIF orientation -> what undoes it
+# EXIF orientation -> what undoes it
+_TURNS = {
+    2: 'FLIP_LEFT_RIGHT',
+    3: 'ROTATE_180',
+    4: 'FLIP_TOP_BOTTOM',
+    5: 'TRANSPOSE',
+    6: 'ROTATE_270',
+    7: 'TRANSVERSE',
+    8: 'ROTATE_90',
+}
 
-def upright(image, notes):
+# %% ../../nbs/data/01_images.ipynb #e35fd518
+def upright(
+    image:Image.Image, # as it was stored
+    notes:list,        # what was done so far, in words; added to
+)->Image.Image:
     "Undo the orientation that the camera noted."
     try: turn = _TURNS.get(image.getexif().get(0x0112))
-    except Exception: turn = None                                                             # EXIF data that cannot be read says nothing
+    # EXIF data that cannot be read says nothing
+    except Exception: turn = None
     if turn is None: return image
     notes.append('turned upright (EXIF orientation)')
     return image.transpose(Image.Transpose[turn])
 
 # %% ../../nbs/data/01_images.ipynb #826b42a0
+def _highest(values, ranges):
+    "The first of these ranges that holds all values, else the largest value."
+    return next((top for top in ranges if values.max() <= top), values.max())
+
+# %% ../../nbs/data/01_images.ipynb #6e907a28
 def _eight_bits(image, notes):
-    "Scale grey values of 16 or 32 bits to 8: by the format's range for 16 bits, else by the smallest usual range that holds them."
-    if image.mode not in ('I', 'F') and not image.mode.startswith('I;16'): return image
+    "Scale grey values of 16 or 32 bits to 8: by the format's range for 16 bits, else by the smallest that holds them."
+    is_16_bits = image.mode.startswith('I;16')
+    if image.mode not in ('I', 'F') and not is_16_bits: return image
     values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0).clip(0)
-    deep = image.mode.startswith('I;16') or image.format == 'PNG'
-    top = 65535 if deep else next((t for t in ((1,) if image.mode == 'F' else ()) + (255, 65535) if values.max() <= t), values.max())
+    deep = is_16_bits or image.format == 'PNG'
+    if deep: top = 65535
+    elif image.mode == 'F': top = _highest(values, (1, 255, 65535))
+    else: top = _highest(values, (255, 65535))
     notes.append(f"scaled from {16 if deep else 32} to 8 bits")
     return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
 
@@ -50,12 +72,17 @@ def _on_white(image):
         out.paste(Image.alpha_composite(white, strip).convert('RGB'), (0, top))
     return out
 
-def to_rgb(image, notes):
+# %% ../../nbs/data/01_images.ipynb #15b187ce
+def to_rgb(
+    image:Image.Image, # of any mode
+    notes:list,        # what was done so far, in words; added to
+)->Image.Image:        # of mode RGB
     "Red, green and blue only: transparency on white, other colour spaces converted."
     if image.mode == 'La': image = image.convert('LA')
     if image.mode in ('RGBA', 'LA', 'PA', 'RGBa') or 'transparency' in image.info:
         if image.mode != 'RGBA': image = image.convert('RGBA')
-        if image.getchannel('A').getextrema()[0] == 255: return image.convert('RGB')
+        is_opaque = image.getchannel('A').getextrema()[0] == 255
+        if is_opaque: return image.convert('RGB')
         notes.append('transparent parts laid on white')
         return _on_white(image)
     if image.mode in ('1', 'L'): notes.append('grey')
@@ -63,18 +90,27 @@ def to_rgb(image, notes):
     return image.convert('RGB')
 
 # %% ../../nbs/data/01_images.ipynb #df3f5b4b
-def refusal(path, max_pixels, size=None, number=0):
+def refusal(
+    path:Path,      # an image file
+    max_pixels:int, # the limit
+    size=None,      # (width, height) of the image, where it is known
+    number:int=0,   # pixels that it has
+)->ImageError:      # not raised yet
+    "The error for an image that has too many pixels."
     shape = f"{size[0]:,} x {size[1]:,} = " if size else ''
-    return ImageError(f"{path.name} has {shape}{number:,} pixels, more than the limit of {max_pixels:,}; scale it down first")
+    return ImageError(f"{path.name} has {shape}{number:,} pixels, more than the limit of {max_pixels:,}; "
+                      "scale it down first")
 
-# %% ../../nbs/data/01_images.ipynb #ec3634ea
+# %% ../../nbs/data/01_images.ipynb #52875162
 def _why_no_image(path):
     "What a file that is no image seems to be, in words."
     with open(path, 'rb') as f: head = f.read(512)
     if not head: return 'it is empty'
-    if path.suffix.lower() in ('.heic', '.heif') or head[4:12] in (b'ftypheic', b'ftypheix', b'ftypmif1'): return 'HEIC is not supported: export it as JPEG'
-    try: head.decode(); return 'it holds text' if b'\0' not in head else 'its format is unknown'
+    if path.suffix.lower() in ('.heic', '.heif') or head[4:12] in (b'ftypheic', b'ftypheix', b'ftypmif1'):
+        return 'HEIC is not supported: export it as JPEG'
+    try: head.decode()
     except UnicodeDecodeError: return 'its format is unknown'
+    return 'its format is unknown' if b'\0' in head else 'it holds text'
 
 # %% ../../nbs/data/01_images.ipynb #1bd36703
 def check_image_file(
@@ -103,6 +139,7 @@ class _BoundedFile(io.BufferedReader):
         if self.reads > MAX_READS: raise OSError('its header goes on with bytes that mean nothing')
         return super().read(size)
 
+# %% ../../nbs/data/01_images.ipynb #e0ef14be
 @contextlib.contextmanager
 def open_image(
     source, # an image file, or its bytes
@@ -112,10 +149,13 @@ def open_image(
     with _BoundedFile(raw) as file, Image.open(file) as image: yield image
 
 # %% ../../nbs/data/01_images.ipynb #6d630d7e
-_COUNTED_FRAMES = 10
+_COUNTED_FRAMES = 10 # a file may hold a million
 
-def frames_note(path, image):
-    "'first of 3 frames' for a moving picture, '' for a still one; counts a few frames only, because a file may hold a million."
+def frames_note(
+    path:Path,         # an image file
+    image:Image.Image, # the same, opened
+)->str:                # 'first of 3 frames' for a moving picture, '' for a still one
+    "What is said about the frames that are not read."
     if not getattr(image, 'is_animated', False): return ''
     with open_image(path) as counted:
         for k in range(1, _COUNTED_FRAMES + 1):
@@ -124,29 +164,40 @@ def frames_note(path, image):
     return f'first of more than {_COUNTED_FRAMES} frames'
 
 # %% ../../nbs/data/01_images.ipynb #1ee61842
+def _is_deep(image):
+    "Whether Pillow cuts the 16 bits of each colour channel to 8 while it decodes."
+    return ';16' in str(getattr(image, 'tile', '')) and image.mode in ('RGB', 'RGBA', 'LA')
+
+# %% ../../nbs/data/01_images.ipynb #925b8c25
+def _read_rgb(path, max_pixels):
+    "An image file as upright RGB, and notes; raises whatever Pillow raises."
+    notes = []
+    with warnings.catch_warnings():
+        # Pillow's remarks on odd metadata
+        warnings.simplefilter('ignore')
+        with open_image(path) as image:
+            pixels = image.width * image.height
+            if pixels > max_pixels: raise refusal(path, max_pixels, image.size, pixels)
+            note = frames_note(path, image)
+            if note: notes.append(note)
+            if _is_deep(image): notes.append('scaled from 16 to 8 bits')
+            image.load()
+            image = _eight_bits(upright(image, notes), notes)
+            return to_rgb(image, notes), notes
+
+# %% ../../nbs/data/01_images.ipynb #e10a68d2
 def read_image(
     path:str|Path,               # a JPEG, PNG, GIF, BMP, TIFF, WebP or any other file that Pillow reads
     max_pixels:int=MAX_PIXELS,   # refuse larger images; at most twice `MAX_PIXELS`, where Pillow stops
 )->tuple[Image.Image, list]:     # the image in RGB, 8 bits per channel; what was done to it, in words
-    "Read a photo of any kind as upright RGB; raises `ImageError` for what is no image, broken or too large, `FileNotFoundError` where there is no file."
+    "A photo as upright RGB; `ImageError` for what is no image, broken or too large, `FileNotFoundError` for no file."
     path = local_path(path)
     check_image_file(path)
-    notes = []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')                                                   # Pillow's remarks on odd metadata
-            with open_image(path) as image:
-                pixels = image.width * image.height
-                if pixels > max_pixels: raise refusal(path, max_pixels, image.size, pixels)
-                if note := frames_note(path, image): notes.append(note)
-                deep = ';16' in str(getattr(image, 'tile', '')) and image.mode in ('RGB', 'RGBA', 'LA')
-                if deep: notes.append('scaled from 16 to 8 bits')
-                image.load()
-                return to_rgb(_eight_bits(upright(image, notes), notes), notes), notes
+    try: return _read_rgb(path, max_pixels)
     except ImageError: raise
     except Image.DecompressionBombError as e:
-        numbers_in = re.findall(r'\d+', str(e))
-        raise refusal(path, max_pixels, number=int(numbers_in[0]) if numbers_in else 0) from e
+        numbers = re.findall(r'\d+', str(e))
+        raise refusal(path, max_pixels, number=int(numbers[0]) if numbers else 0) from e
     except UnidentifiedImageError as e:
         raise ImageError(f"{path.name} is not an image ({_why_no_image(path)}); give a JPEG, PNG, GIF, BMP, TIFF or "
                          "WebP file") from e

@@ -6,7 +6,7 @@
 __all__ = ['fetch_links']
 
 # %% ../../nbs/data/07_links.ipynb #7ff7d918
-import hashlib, re, time
+import hashlib, re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,31 +15,36 @@ import pandas as pd
 from ..core import atomic_path, cache_dir, local_path, progress
 from .cards import DataError
 from .images import open_image
-from .download import BrokenDownload, link_bytes
-
-# %% ../../nbs/data/07_links.ipynb #afe6e353
-def _get_link(url, file, retries, timeout, pause, limit): # what is wrong with a link, '' where its photo is in `file`
-    if file.exists(): return ''
-    for k in range(retries):
-        if k: time.sleep(pause * 2 ** (k - 1))
-        try: data = link_bytes(url, timeout, limit)
-        except BrokenDownload as e:
-            problem = f'could not be downloaded: {e}'
-            if e.again: continue
-            return problem
-        try:
-            with open_image(data) as photo: photo.verify()
-        except Exception: return f"is no image: {'a web page' if b'<html' in data[:2000].lower() else f'{len(data):,} bytes of something else'} came instead"
-        with atomic_path(file) as tmp: tmp.write_bytes(data)
-        return ''
-    return problem
+from .download import link_bytes, retry
 
 # %% ../../nbs/data/07_links.ipynb #0722603d
 def _link_file(url):
     "What the photo behind an address is called on the disk, whatever the address looks like."
     path = re.split('[?#]', url.partition('://')[2].partition('/')[2])[0]
     ending = re.search(r'\.[a-z]{3,4}$', path.lower())
-    return hashlib.sha256(url.encode('utf-8', 'surrogatepass')).hexdigest()[:24] + (ending[0] if ending else '.jpg')
+    digest = hashlib.sha256(url.encode('utf-8', 'surrogatepass')).hexdigest()
+    return digest[:24] + (ending[0] if ending else '.jpg')
+
+# %% ../../nbs/data/07_links.ipynb #afe6e353
+def _content_problem(data):
+    "Why these bytes are no photo; '' where they are one."
+    try:
+        with open_image(data) as photo: photo.verify()
+    except Exception:
+        what = 'a web page' if b'<html' in data[:2000].lower() else f'{len(data):,} bytes of something else'
+        return f"is no image: {what} came instead"
+    return ''
+
+# %% ../../nbs/data/07_links.ipynb #e5be8e55
+def _get_link(url, file, retries, timeout, pause, limit):
+    "What is wrong with a link, '' where its photo is in `file`."
+    if file.exists(): return ''
+    data, problems = retry(lambda: link_bytes(url, timeout, limit), retries, pause)
+    if data is None: return f'could not be downloaded: {problems[-1]}'
+    problem = _content_problem(data)
+    if problem: return problem
+    with atomic_path(file) as tmp: tmp.write_bytes(data)
+    return ''
 
 # %% ../../nbs/data/07_links.ipynb #86f5ba79
 def fetch_links(
@@ -50,13 +55,16 @@ def fetch_links(
     pause:float=1,             # seconds before the second try; doubles with each further one
     workers:int=8,             # downloads at a time
     max_mb:int=50,             # refuse larger files
-)->pd.DataFrame:               # a row per different address, in their order: url, file (its name in the folder), problem
+)->pd.DataFrame:               # a row per different address, in order: url, file (its name in the folder), problem
     "Download photos; a dead link is a row with its problem. Raises `DataError` where the folder cannot be written."
     folder = local_path(folder) if folder else cache_dir()/'links'
     urls = list(dict.fromkeys(urls))
     names = [_link_file(u) for u in urls]
-    get = lambda u, n: _get_link(u, folder/n, retries, timeout, pause, max_mb << 20)
+    def get(url, name): return _get_link(url, folder/name, retries, timeout, pause, max_mb << 20)
     try:
-        with ThreadPoolExecutor(workers) as pool: problems = list(progress(pool.map(get, urls, names), 'downloading photos', len(urls)))
-    except OSError as e: raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or choose another folder with FASHION_LAB_CACHE") from e
+        with ThreadPoolExecutor(workers) as pool:
+            problems = list(progress(pool.map(get, urls, names), 'downloading photos', len(urls)))
+    except OSError as e:
+        raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or choose another folder "
+                        "with FASHION_LAB_CACHE") from e
     return pd.DataFrame(dict(url=urls, file=names, problem=problems))

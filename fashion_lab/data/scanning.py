@@ -18,27 +18,44 @@ from .cards import DataError, MissingData
 from .images import MAX_BYTES
 
 # %% ../../nbs/data/02_scanning.ipynb #b057fa14
-PATTERNS = tuple('*.' + s for s in 'jpg jpeg jpe jfif png webp gif bmp tif tiff ppm pgm avif heic heif'.split()) # HEIC is found, so that it is named and not overlooked
+# HEIC is among them, so that it is named and not overlooked
+_ENDINGS = 'jpg jpeg jpe jfif png webp gif bmp tif tiff ppm pgm avif heic heif'
+PATTERNS = tuple('*.' + ending for ending in _ENDINGS.split())
 
-def name_matcher(patterns):
-    "A function that says whether a relative path's name, or all of it for patterns with a '/', fits one of the patterns."
-    parts = [[fnmatch.translate(p.lower()) for p in patterns if ('/' in p) == whole] for whole in (False, True)]
-    name, path = [re.compile('|'.join(p) or r'(?!)').match for p in parts]
-    return lambda p: bool(name(p.lower().rsplit('/', 1)[-1]) or path(p.lower()))
+def _matcher(patterns):
+    "What matches any of these glob patterns; nothing where there are none."
+    return re.compile('|'.join(map(fnmatch.translate, patterns)) or r'(?!)').match
+
+# %% ../../nbs/data/02_scanning.ipynb #fd9808ae
+def name_matcher(
+    patterns, # glob patterns, in any case
+):            # a function: relative path -> whether it fits
+    "A test of relative paths by their last part, or by the whole path for patterns with a '/'."
+    patterns = [p.lower() for p in patterns]
+    fits_path = _matcher([p for p in patterns if '/' in p])
+    fits_name = _matcher([p for p in patterns if '/' not in p])
+
+    def fits(path):
+        path = path.lower()
+        return bool(fits_name(path.rsplit('/', 1)[-1]) or fits_path(path))
+    return fits
 
 # %% ../../nbs/data/02_scanning.ipynb #f97d044f
-def _link_problem(entry, root, seen, follow_links):
-    "Why a link is not followed; '' where it is."
-    target, is_folder = os.path.realpath(entry.path), os.path.isdir(entry.path)
-    inside = os.path.join(target, '').startswith(os.path.join(root, ''))
-    if not os.path.exists(target): return 'is a link to nothing'
-    if not inside and not follow_links: return 'is a link that leaves the folder'
-    if is_folder and (inside or target in seen): return 'is a link to a folder that is scanned in its own place'
-    if is_folder: seen.add(target)
-    return ''
-
 TOO_LARGE = f'has {{:.1f}} GiB, more than the {MAX_BYTES >> 30} GiB of the largest photos'
 
+# %% ../../nbs/data/02_scanning.ipynb #73f5ec92
+def _link_problem(entry, root, entered, follow_links):
+    "Why a link is not followed; '' where it is. A linked folder that is followed is added to `entered`."
+    target = os.path.realpath(entry.path)
+    if not os.path.exists(target): return 'is a link to nothing'
+    inside = os.path.join(target, '').startswith(os.path.join(root, ''))
+    if not inside and not follow_links: return 'is a link that leaves the folder'
+    if not os.path.isdir(entry.path): return ''
+    if inside or target in entered: return 'is a link to a folder that is scanned in its own place'
+    entered.add(target)
+    return ''
+
+# %% ../../nbs/data/02_scanning.ipynb #64f152ef
 def _file_problem(entry):
     "(bytes, what is wrong with a file as far as its directory entry tells)."
     try: s = entry.stat()
@@ -53,32 +70,48 @@ def _file_problem(entry):
 # What archives and storage devices leave beside photos: copies and thumbnails that nobody took
 _SYSTEM_FOLDERS = ('__macosx', '@eadir', '$recycle.bin', 'system volume information', 'lost+found')
 
-def is_hidden(name): return name.startswith('.') or name.lower() in _SYSTEM_FOLDERS
+def is_hidden(
+    name:str, # of a file or folder, without the folders above it
+)->bool:
+    "Whether a name is hidden, or belongs to an operating system."
+    return name.startswith('.') or name.lower() in _SYSTEM_FOLDERS
 
+def _entries(folder):
+    "What a folder holds, without what is hidden."
+    with os.scandir(folder) as it: return [e for e in it if not is_hidden(e.name)]
+
+# %% ../../nbs/data/02_scanning.ipynb #5d7bbfb3
 def _walk(folder, patterns, follow_links):
     "Rows of (relative path, bytes, problem): files that match, and whatever else is in the way."
-    root, seen, todo, matches = os.path.realpath(folder), set(), [''], name_matcher(patterns)
+    matches = name_matcher(patterns)
+    root = os.path.realpath(folder)
+    entered = set()
+    todo = ['']
     while todo:
         base = todo.pop()
-        try:
-            with os.scandir(os.path.join(root, base)) as it: entries = [e for e in it if not is_hidden(e.name)]
-        except OSError as e: yield base or './', 0, f'cannot be opened ({e.strerror or e})'; continue
+        try: entries = _entries(os.path.join(root, base))
+        except OSError as e:
+            yield base or './', 0, f'cannot be opened ({e.strerror or e})'
+            continue
         for e in entries:
-            path, is_folder = base + e.name, os.path.isdir(e.path) if e.is_symlink() else e.is_dir()
-            if not is_folder and not matches(path): continue
-            problem = _link_problem(e, root, seen, follow_links) if e.is_symlink() else ''
-            if problem: yield path + '/'*is_folder, 0, problem
-            elif is_folder: todo.append(path + '/')
+            path = base + e.name
+            is_folder = os.path.isdir(e.path) if e.is_symlink() else e.is_dir()
+            if is_folder: path += '/'
+            elif not matches(path): continue
+            problem = _link_problem(e, root, entered, follow_links) if e.is_symlink() else ''
+            if problem: yield path, 0, problem
+            elif is_folder: todo.append(path)
             else: yield path, *_file_problem(e)
 
 # %% ../../nbs/data/02_scanning.ipynb #87221a5c
 def problem_table(
-    rows=(),       # pairs of (file, problem); the problem is the end of a sentence that begins with the file: 'is empty'
+    rows=(),       # pairs (file, problem); the problem is the end of a sentence that begins with the file: 'is empty'
 )->pd.DataFrame:   # columns file, problem; one row per file, in the order in which they came
     "The report of what could not be used, and why."
     rows = [(printable(file), printable(problem)) for file, problem in dict.fromkeys(rows)]
     return pd.DataFrame(rows, columns=['file', 'problem'], dtype=object)
 
+# %% ../../nbs/data/02_scanning.ipynb #0bc038fe
 def left_out(
     problems:pd.DataFrame, # as `problem_table` makes it; a `problem` of '' is none
     total:int,             # how many files there were in all
@@ -88,22 +121,35 @@ def left_out(
     "One sentence about what was left out."
     bad = problems[problems.problem != '']
     if not len(bad): return ''
-    names = [f'{f} {p.split("; ")[0]}' for f, p in zip(bad.iloc[:, 0], bad.problem)][:shown]
-    return f"{len(bad):,} of {total:,} {what} left out: {'; '.join(names)}" + (f"; and {len(bad) - shown:,} more" if len(bad) > shown else '')
+    names = [f'{file} {problem.split("; ")[0]}' for file, problem in zip(bad.iloc[:, 0], bad.problem)]
+    text = f"{len(bad):,} of {total:,} {what} left out: {'; '.join(names[:shown])}"
+    if len(bad) > shown: text += f"; and {len(bad) - shown:,} more"
+    return text
 
 # %% ../../nbs/data/02_scanning.ipynb #1ad677d6
+def _no_photo(root, table, patterns):
+    "The error for a folder without a usable image file: it says what is there instead."
+    if len(table): what = left_out(table, len(table), 'image files')
+    else:
+        endings = Counter(p.suffix.lower() or 'no ending' for p in root.rglob('*') if p.is_file())
+        files = ', '.join(f'{n:,} {ending}' for ending, n in endings.most_common(5))
+        what = f"{files or 'no file'} found, sought {', '.join(patterns)}"
+    return DataError(f"{root.name} holds no usable image file ({what}); give another folder, or patterns= for other "
+                     "endings")
+
+# %% ../../nbs/data/02_scanning.ipynb #96b19862
 def scan(
     folder:str|Path,           # where to look, with all folders below it
-    patterns=PATTERNS,         # glob patterns for file names (for relative paths where they hold a '/'), in any case; one or several
+    patterns=PATTERNS,         # glob pattern or patterns for file names (for relative paths if with a '/'), in any case
     follow_links:bool=False,   # also follow links that leave the folder
-)->pd.DataFrame:               # a row per image file, sorted: path (relative, with '/'), bytes, problem ('' where none is known yet)
-    "All image files in a folder, without opening one; raises `MissingData` where there is no folder, `DataError` where it holds no usable file."
-    root, patterns = local_path(folder), (patterns,) if isinstance(patterns, str) else tuple(patterns)
+)->pd.DataFrame:               # a row per image file, sorted: path (relative, with '/'), bytes, problem ('': none yet)
+    "All image files in a folder, without opening one; `MissingData` for no folder, `DataError` for no usable file."
+    root = local_path(folder)
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     if not os.path.isdir(root):
         why = 'a file, not a folder' if os.path.exists(root) else 'not there'
         raise MissingData(f"{root} is {why}; give the folder that holds the images")
-    table = pd.DataFrame(sorted(_walk(root, patterns, follow_links)), columns=['path', 'bytes', 'problem']).astype({'bytes': np.int64})
-    if (table.problem == '').any(): return table
-    there = Counter(p.suffix.lower() or 'no ending' for p in root.rglob('*') if p.is_file()) if not len(table) else {}
-    found = left_out(table, len(table), 'image files') if len(table) else f"{', '.join(f'{n:,} {s}' for s, n in there.most_common(5)) or 'no file'} found, sought {', '.join(patterns)}"
-    raise DataError(f"{root.name} holds no usable image file ({found}); give another folder, or patterns= for other endings")
+    rows = sorted(_walk(root, patterns, follow_links))
+    table = pd.DataFrame(rows, columns=['path', 'bytes', 'problem']).astype({'bytes': np.int64})
+    if not (table.problem == '').any(): raise _no_photo(root, table, patterns)
+    return table
