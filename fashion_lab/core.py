@@ -29,11 +29,12 @@ _CONTROLS = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]') # commands to a termi
 def printable(
     name, # a path or a string
 )->str:   # the same, where it can be encoded as UTF-8
-    "A name on one line: escapes such as `\\xe9` for bytes that are no UTF-8, and such as `\\x1b` for control characters."
+    "A name on one line: escapes such as `\\xe9` for bytes that are no UTF-8, `\\x1b` for control characters."
     name = str(name)
     try: name = os.fsencode(name).decode('utf-8', 'backslashreplace')
     except UnicodeEncodeError: name = name.encode('utf-8', 'backslashreplace').decode()
-    return _CONTROLS.sub(lambda m: m[0].encode('unicode_escape').decode(), name)
+    def escaped(m): return m[0].encode('unicode_escape').decode()
+    return _CONTROLS.sub(escaped, name)
 
 # %% ../nbs/foundation/00_core.ipynb #98d72717
 def whole_number(
@@ -59,7 +60,7 @@ def number_of_seeds(
     return usual if seeds is None else whole_number(seeds, 'seeds', most=MOST_SEEDS)
 
 # %% ../nbs/foundation/00_core.ipynb #567c069d
-def is_interactive()->bool:
+def is_interactive()->bool: # False in tests, and with FASHION_LAB_PROGRESS=0
     "Whether a person is watching: a terminal, or a notebook that is not being tested."
     if os.environ.get('IN_TEST') or os.environ.get('FASHION_LAB_PROGRESS') == '0': return False
     return 'ipykernel' in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
@@ -69,13 +70,14 @@ def progress(
     desc:str='',         # what is being done
     total:float|None=None, # how many steps; default: `len(items)`
     show:bool|None=None, # force the bar on or off; `None` shows it to a person only
-    **kwargs             # handed to `tqdm`: `unit`, `unit_scale`, `leave`
+    **kwargs             # for `tqdm`: `unit`, `unit_scale`, `leave`
 ):                       # a `tqdm` bar
     "A progress bar in terminals and notebooks, nothing in logs, pipes and tests."
     from tqdm.auto import tqdm
-    from tqdm.std import tqdm as silent
-    show = is_interactive() if show is None else show
-    return (tqdm if show else silent)(items, desc=desc, total=total, disable=not show, **kwargs)
+    from tqdm.std import tqdm as text_bar # a bar that is not shown needs no widget
+    if show is None: show = is_interactive()
+    bar = tqdm if show else text_bar
+    return bar(items, desc=desc, total=total, disable=not show, **kwargs)
 
 # %% ../nbs/foundation/00_core.ipynb #354f5eba
 def output_file(
@@ -90,13 +92,15 @@ def output_file(
         raise ValueError(f"{printable(path)} is a device or a pipe, which no file may replace; give the name of a file")
     for given in map(Path, inputs):
         if given.exists() and path.samefile(given):
-            raise ValueError(f"{printable(path)} is one of the files that are read; give another name to what is written")
+            raise ValueError(f"{printable(path)} is one of the files that are read; "
+                             "give another name to what is written")
     return path
 
+# %% ../nbs/foundation/00_core.ipynb #734c3d36
 @contextlib.contextmanager
 def atomic_path(
     path:str|Path, # the file to write, or a link to it; its folder is made if missing
-):                 # a temporary `Path` in the same folder, with the same ending
+):                 # yields a temporary `Path` in the same folder, with the same ending
     "Write to a temporary file that replaces `path` only if the block succeeds; a `ValueError` where that is no file."
     path = output_file(path)
     if path.is_symlink(): path = Path(os.path.realpath(path))
@@ -112,9 +116,9 @@ def atomic_path(
     finally: tmp.unlink(missing_ok=True)
 
 def _umask(): # there is no way to read the umask without setting it
-    mask = os.umask(0); os.umask(mask)
+    mask = os.umask(0)
+    os.umask(mask)
     return mask
-
 
 # %% ../nbs/foundation/00_core.ipynb #63132ae6
 def free_paths(
@@ -135,7 +139,8 @@ def free_paths(
 def cache_dir()->Path: # not made yet: the first writer makes it
     "Where downloads are kept: `FASHION_LAB_CACHE`, else the platform's user cache folder."
     import platformdirs
-    return Path(os.path.expanduser(os.environ.get('FASHION_LAB_CACHE') or platformdirs.user_cache_dir('fashion_lab', appauthor=False)))
+    folder = os.environ.get('FASHION_LAB_CACHE') or platformdirs.user_cache_dir('fashion_lab', appauthor=False)
+    return Path(os.path.expanduser(folder))
 
 def runs_dir()->Path: # not made yet: the first run makes it
     "Where runs are kept: `FASHION_LAB_RUNS`, else `runs` in the working folder."
@@ -151,12 +156,12 @@ def local_path(
 # %% ../nbs/foundation/00_core.ipynb #7c1f40ab
 def lazy_names(
     package:str, # `__name__` of a package
-    names:dict,  # module in it -> names that the package lends from it, separated by spaces
+    names:dict,  # module in it -> names that the package re-exports from it, separated by spaces
 )->tuple:        # `__getattr__`, `__dir__` and `__all__` of the package
     "What the `__init__.py` of a package needs so that its names are imported when they are first asked for (PEP 562)."
-    home = {name: module for module, text in names.items() for name in text.split()}
+    module_of = {name: module for module, text in names.items() for name in text.split()}
     def find(name):
-        if name not in home: raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f'{package}.{home[name]}'), name)
-    def list_names(): return sorted({*vars(sys.modules[package]), *home})
-    return find, list_names, sorted(home)
+        if name not in module_of: raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f'{package}.{module_of[name]}'), name)
+    def list_names(): return sorted({*vars(sys.modules[package]), *module_of})
+    return find, list_names, sorted(module_of)

@@ -27,20 +27,27 @@ def set_seed(
         raise ValueError(f"seed must be an integer in [0, 2**32), got {seed!r}")
     import torch
     seed = int(seed)
-    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)  # manual_seed covers cuda and mps too
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # covers cuda and mps too
     if deterministic: os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, not deterministic
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
 
 # %% ../nbs/foundation/01_devices.ipynb #80a1f3d8
 def rng_state()->dict: # plain containers, numbers and tensors: loads with `torch.load(weights_only=True)`
     "The state of Python's, numpy's and torch's random generators (the CPU's and every CUDA device's)."
     import torch
     version, ints, gauss = random.getstate()
-    kind, keys, pos, has, cached = np.random.get_state()
-    return dict(python=[version, list(ints), gauss], torch=torch.get_rng_state(),
-                numpy=[str(kind), torch.from_numpy(keys.astype(np.int64)), int(pos), int(has), float(cached)],
-                cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
+    kind, keys, pos, has_gauss, cached = np.random.get_state()
+    keys = torch.from_numpy(keys.astype(np.int64))
+    return dict(
+        python=[version, list(ints), gauss],
+        torch=torch.get_rng_state(),
+        numpy=[str(kind), keys, int(pos), int(has_gauss), float(cached)],
+        cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    )
 
 def set_rng_state(
     state:dict, # as `rng_state` returned it
@@ -49,8 +56,8 @@ def set_rng_state(
     import torch
     version, ints, gauss = state['python']
     random.setstate((version, tuple(ints), gauss))
-    kind, keys, pos, has, cached = state['numpy']
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), pos, has, cached))
+    kind, keys, pos, has_gauss, cached = state['numpy']
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), pos, has_gauss, cached))
     torch.set_rng_state(state['torch'].cpu())
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])
 
@@ -60,15 +67,18 @@ def pick_device(
 ):                   # a `torch.device`
     "The device to compute on; a `ValueError` says which ones this machine has."
     import torch
-    have = ['cpu'] + (['mps'] if torch.backends.mps.is_available() else [])
-    have += ['cuda'] * torch.cuda.is_available() + [f'cuda:{i}' for i in range(torch.cuda.device_count())]
-    if str(name) == 'auto': name = 'cuda' if 'cuda' in have else have[-1]
-    return torch.device(one_of(str(name), have, 'device on this machine'))
+    available = ['cpu']
+    if torch.backends.mps.is_available(): available.append('mps')
+    if torch.cuda.is_available(): available.append('cuda')
+    available += [f'cuda:{i}' for i in range(torch.cuda.device_count())]
+    if str(name) == 'auto': name = 'cuda' if 'cuda' in available else available[-1]
+    return torch.device(one_of(str(name), available, 'device on this machine'))
 
 # %% ../nbs/foundation/01_devices.ipynb #c37b41cb
 def n_cores()->int: # at least 1
     "The number of processor cores that this process may use."
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    if hasattr(os, 'sched_getaffinity'): return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 MOST_THREADS = 1024
 
@@ -77,13 +87,14 @@ def check_threads(
 )->int:    # the same
     "Return a number of threads; a `ValueError` if it is no whole number from 1 to `MOST_THREADS`."
     if whole_number(n, 'threads') > MOST_THREADS:
-        raise ValueError(f"threads must be at most {MOST_THREADS}, got {n!r}: give about as many as there are cores, here {n_cores()}")
+        raise ValueError(f"threads must be at most {MOST_THREADS}, got {n!r}: "
+                         f"give about as many as there are cores, here {n_cores()}")
     return int(n)
 
 @contextlib.contextmanager
 def threads(
     n:int|None=None, # torch threads inside the block, from 1 to `MOST_THREADS`; `None` leaves them as they are
-):
+):                   # yields their number
     "Run a block with `n` torch threads, then restore the former number."
     import torch
     before = torch.get_num_threads()
@@ -92,19 +103,29 @@ def threads(
     finally: torch.set_num_threads(before)
 
 # %% ../nbs/foundation/01_devices.ipynb #88f6aec6
-_M_TRIM, _M_MMAP, _holding = -1, -3, []                    # names of options in malloc.h; blocks that are open
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of options in malloc.h
+_open_blocks = []                              # the sizes that open blocks of `keep_memory` asked for
 
 @contextlib.contextmanager
 def keep_memory(
     largest:int=2**30, # blocks of up to so many bytes are kept for the next step, 1 to 2**31 - 1
-):                     # whether the system's allocator took it: glibc only
+):                     # yields whether the system's allocator took it: glibc only
     "Let the allocator reuse memory freed inside the block instead of returning it to the system (mallopt(3))."
     c = ctypes.CDLL(None) if platform.libc_ver()[0] == 'glibc' else None
-    largest = min(whole_number(largest, 'largest', 1, ' bytes'), 2**31 - 1); _holding.append(largest)
-    try: yield bool(c and c.mallopt(_M_MMAP, max(_holding)) and c.mallopt(_M_TRIM, 2**31 - 1))
+    largest = min(whole_number(largest, 'largest', 1, ' bytes'), 2**31 - 1)
+    _open_blocks.append(largest)
+    try: yield _keep_up_to(c, max(_open_blocks))
     finally:
-        _holding.remove(largest)
-        if c and not _holding: c.mallopt(_M_MMAP, 2**25); c.mallopt(_M_TRIM, 2**26); c.malloc_trim(0)    # what glibc itself rises to
+        _open_blocks.remove(largest)
+        if c and not _open_blocks: _return_memory(c)
+
+def _keep_up_to(c, largest): # whether the allocator took both options
+    return bool(c and c.mallopt(_M_MMAP_THRESHOLD, largest) and c.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+def _return_memory(c): # to the thresholds that glibc itself rises to
+    c.mallopt(_M_MMAP_THRESHOLD, 2**25)
+    c.mallopt(_M_TRIM_THRESHOLD, 2**26)
+    c.malloc_trim(0)
 
 # %% ../nbs/foundation/01_devices.ipynb #9f2f7052
 def has_bf16(
@@ -113,17 +134,21 @@ def has_bf16(
     "Whether `device` computes in bfloat16 natively, so that mixed precision pays."
     import torch
     device = torch.device(device)
-    if device.type == 'cuda': return torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == 'cuda':
+        return torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
     if device.type != 'cpu': return False
-    ask = [getattr(torch.cpu, f'_is_{f}_supported', None) for f in ('avx512_bf16', 'amx_tile')]
-    return any(bool(f and f()) for f in ask)
+    # private functions of torch, absent in some versions
+    tests = [getattr(torch.cpu, f'_is_{name}_supported', None) for name in ('avx512_bf16', 'amx_tile')]
+    return any(bool(test and test()) for test in tests)
 
 # %% ../nbs/foundation/01_devices.ipynb #46a74508
 def cpu_name()->str: # for instance 'AMD EPYC'; the machine type where the system does not say
     "The processor's name."
     try: lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError: return platform.processor() or platform.machine()
-    return next((l.split(':', 1)[1].strip() for l in lines if l.startswith('model name')), platform.machine())
+    for line in lines:
+        if line.startswith('model name'): return line.split(':', 1)[1].strip()
+    return platform.machine()
 
 # %% ../nbs/foundation/01_devices.ipynb #873329cc
 def synchronise(
@@ -139,8 +164,12 @@ class Timer:
     "Wall-clock time of a block in `seconds`; waits for the device at both ends."
     def __init__(self,
         device='cpu', # the device whose work is measured
-    ): self.device, self.seconds = device, 0.
+    ):
+        self.device, self.seconds = device, 0.
     def __enter__(self):
-        synchronise(self.device); self.start = time.perf_counter(); return self
+        synchronise(self.device)
+        self.start = time.perf_counter()
+        return self
     def __exit__(self, *exc):
-        synchronise(self.device); self.seconds = time.perf_counter() - self.start
+        synchronise(self.device)
+        self.seconds = time.perf_counter() - self.start

@@ -103,6 +103,17 @@ def test_short_is_one_visible_line(name, most):
     assert text.strip() and '\n' not in text and not text.startswith('_') and len(text.replace(r'\$', '$')) <= most + 1 + 9*(not name.strip())
     assert text.count('$') == text.count(r'\$')
 
+def test_the_best_comes_first():
+    table = pd.DataFrame(dict(variant=['slow', 'fast', 'slow', 'fast'], latency_ms=[9., 2., 8., 3.], accuracy=[.9, .8, .91, .81]))
+    for metric, first in (('latency_ms', 'fast'), ('accuracy', 'slow')):
+        scores, _ = plot_results.scores_of(table, metric)
+        assert plot_results.summary(scores)['name'].tolist()[0] == first
+        assert plot_results.plot_comparison(table, metric).axes[0].get_yticklabels()[0].get_text() == first
+    latency, _ = plot_results.scores_of(table, 'latency_ms')
+    assert plot_results.summary(latency, low_first=False)['name'].tolist() == ['slow', 'fast']
+    latency.attrs.clear()                                              # no metric noted: high first
+    assert plot_results.summary(latency)['name'].tolist() == ['slow', 'fast']
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(2, 12), st.integers(0, 999))
 def test_curves_agree_with_the_scores(k, seed):

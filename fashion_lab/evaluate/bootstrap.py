@@ -28,25 +28,46 @@ def _mean_ap(p): return float(average_precision(p).iloc[-1])
 
 AVERAGES = ('balanced_accuracy macro_precision macro_recall macro_f1 micro_precision micro_recall micro_f1 '
             'weighted_precision weighted_recall weighted_f1').split()
-METRICS = {'accuracy': accuracy, **{k: partial(_average, name=k) for k in AVERAGES}, 'top3_accuracy': partial(top_k_accuracy, k=3),
-           'top5_accuracy': partial(top_k_accuracy, k=5), 'log_loss': log_loss, 'calibration_error': calibration_error,
-           'macro_auc': _macro_auc, 'mean_ap': _mean_ap}
-
+METRICS = {
+    'accuracy': accuracy,
+    **{name: partial(_average, name=name) for name in AVERAGES},
+    'top3_accuracy': partial(top_k_accuracy, k=3),
+    'top5_accuracy': partial(top_k_accuracy, k=5),
+    'log_loss': log_loss,
+    'calibration_error': calibration_error,
+    'macro_auc': _macro_auc,
+    'mean_ap': _mean_ap,
+}
 
 # %% ../../nbs/evaluate/04_bootstrap.ipynb #249611af
-def _gaps(p, at, bins=15):
-    return np.eye(bins)[confidence_bin(p.confidence[at], bins)]*(p.correct[at] - p.confidence[at].astype(np.float64))[:, None]
+def _mean_of_sum(sums, size): return sums[..., 0]/size
 
-def _top(k): return lambda p, at: (target_rank(p)[at] < k)[:, None].astype(float), target_rank, lambda sums, size: sums[..., 0]/size
+def _loss_features(p, at): return log_losses(p)[at][:, None]
+
+def _gap_features(p, at, bins=15): # signed gap between being right and the confidence, in the column of its bin
+    bin_of = confidence_bin(p.confidence[at], bins)
+    gap = p.correct[at] - p.confidence[at].astype(np.float64)
+    return np.eye(bins)[bin_of]*gap[:, None]
+
+def _mean_gap(sums, size): return abs(sums).sum(-1)/size
+
+def _top(k):
+    def features(p, at): return (target_rank(p)[at] < k)[:, None].astype(float)
+    return features, target_rank, _mean_of_sum
 
 def _counted(name):
     def value(sums, size): return class_means(*rates_of(sums), np.split(sums, 3, -1)[2])[name]
     return count_features, count_cell, value
 
 # name -> (features, cell, value of (sums, sizes)) as `sum_replicates` takes them
-_SUMS = {'accuracy': _counted('micro_recall'), **{k: _counted(k) for k in AVERAGES}, 'top3_accuracy': _top(3), 'top5_accuracy': _top(5),
-         'log_loss': (lambda p, at: log_losses(p)[at][:, None], None, lambda sums, size: sums[..., 0]/size),
-         'calibration_error': (_gaps, None, lambda sums, size: abs(sums).sum(-1)/size)}
+_SUMS = {
+    'accuracy': _counted('micro_recall'),
+    **{name: _counted(name) for name in AVERAGES},
+    'top3_accuracy': _top(3),
+    'top5_accuracy': _top(5),
+    'log_loss': (_loss_features, None, _mean_of_sum),
+    'calibration_error': (_gap_features, None, _mean_gap),
+}
 _RANKS = dict(macro_auc='auc', mean_ap='ap')
 
 # %% ../../nbs/evaluate/04_bootstrap.ipynb #04e74a7b
@@ -57,11 +78,12 @@ def bootstrap_replicates(
     seed:int=0,   # of the draws
     groups=None,  # (N,) labels: draw whole groups instead of single examples
 )->np.ndarray:    # (models, n) values; column j holds all models' values on the same resample
-    "The metric on resampled test sets. Fast for the names in `METRICS`; a function of your own is called `n` times per model."
+    "The metric on resampled test sets. Fast for the names in `METRICS`; a function is called `n` times per model."
     if callable(metric): return _literal_replicates(models, metric, n, seed, groups)
     one_of(metric, METRICS, 'metric')
-    if metric in _RANKS: return np.stack([nan_mean(r) for r in rank_replicates(models, _RANKS[metric], n, seed, groups)])
-    for p in models: METRICS[metric](p[:1]) # says what is wrong, for instance with top5_accuracy for 3 classes
+    if metric in _RANKS:
+        return np.stack([nan_mean(r) for r in rank_replicates(models, _RANKS[metric], n, seed, groups)])
+    for p in models: METRICS[metric](p[:1]) # raises what is wrong, for instance with top5_accuracy for 3 classes
     features, cell, value = _SUMS[metric]
     sums, size = sum_replicates(models, features, cell, n, seed, groups)
     return np.stack([value(s, size) for s in sums])
@@ -70,11 +92,13 @@ def bootstrap_replicates(
 def _literal_replicates(models, metric, n, seed, groups):
     "Bootstrap replicates of any function of `Predictions`."
     check_bootstrap(n, .95)
-    rng, codes = np.random.default_rng(seed), np.arange(len(models[0])) if groups is None else group_codes(groups, models[0])
+    rng = np.random.default_rng(seed)
+    codes = np.arange(len(models[0])) if groups is None else group_codes(groups, models[0])
     members = np.split(codes.argsort(kind='stable'), np.bincount(codes).cumsum()[:-1])
     out = np.empty((len(models), n))
     for j in range(n):
-        at = np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
+        drawn = rng.integers(len(members), size=len(members))
+        at = np.concatenate([members[g] for g in drawn])
         out[:, j] = [metric(p[at]) for p in models]
     return out
 
@@ -86,23 +110,35 @@ def bootstrap_ci(
     seed:int=0,        # of the draws
     groups=None,       # (N,) labels: draw whole groups instead of single examples
 )->tuple[float, float]: # low and high
-    "Percentile bootstrap interval over test examples (Efron and Tibshirani 1993, ch. 13); NaN if the metric is undefined."
-    return tuple(map(float, percentile_interval(bootstrap_replicates([p], metric, n, seed, groups)[0], level)))
+    "Percentile bootstrap interval over test examples (Efron and Tibshirani 1993, ch. 13); NaN where undefined."
+    reps = bootstrap_replicates([p], metric, n, seed, groups)[0]
+    low, high = percentile_interval(reps, level)
+    return float(low), float(high)
 
 # %% ../../nbs/evaluate/04_bootstrap.ipynb #34a1a5a4
+# second names of the same number: with one label per example all micro averages are the accuracy
+_SECOND_NAMES = ('micro_precision', 'micro_recall', 'micro_f1', 'macro_recall', 'weighted_recall')
+
+def _usual_names(k): # what `metrics` gives for k classes: top-k only for more than k classes
+    skip = [*_SECOND_NAMES]
+    if k <= 3: skip.append('top3_accuracy')
+    if k <= 5: skip.append('top5_accuracy')
+    return [name for name in METRICS if name not in skip]
+
+# %% ../../nbs/evaluate/04_bootstrap.ipynb #15177a98
 def metrics(
     p:Predictions,    # any
     ci:bool=False,    # give a dict (value, low, high) for each name instead of a number
-    names=None,       # which of `METRICS`; default: all but second names of the same number, and top-k only for more than k classes
+    names=None,       # which of `METRICS`; default: all but second names, top-k only for more than k classes
     n:int=1000,       # replicates, at least 100
     level:float=.95,  # in (0, 1)
     seed:int=0,       # of the draws
     groups=None,      # (N,) labels: draw whole groups instead of single examples
 )->dict:              # name -> value, or name -> dict(value, low, high); NaN where undefined
     "All single-number metrics of one model, by name."
-    k = len(p.classes)
-    skip = [*(f'micro_{m}' for m in ('precision', 'recall', 'f1')), 'macro_recall', 'weighted_recall'] + ['top3_accuracy']*(k <= 3) + ['top5_accuracy']*(k <= 5)
-    names = [m for m in METRICS if m not in skip] if names is None else [one_of(m, METRICS, 'metric') for m in ([names] if isinstance(names, str) else names)]
-    values = {m: METRICS[m](p) for m in names}
+    if names is None: names = _usual_names(len(p.classes))
+    elif isinstance(names, str): names = [names]
+    values = {m: METRICS[one_of(m, METRICS, 'metric')](p) for m in names}
     if not ci: return values
-    return {m: with_interval(v, bootstrap_replicates([p], m, n, seed, groups)[0], level) for m, v in values.items()}
+    reps = {m: bootstrap_replicates([p], m, n, seed, groups)[0] for m in values}
+    return {m: with_interval(v, reps[m], level) for m, v in values.items()}

@@ -14,8 +14,8 @@ import pandas as pd
 from ..core import one_of
 from .predictions import Predictions
 from fashion_lab.evaluate.resampling import (
-    check_bootstrap, count_cell, count_replicates, nan_mean, one_vs_rest, percentile_interval, rank_replicates,
-    rates_of, sum_replicates, with_interval,
+    check_bootstrap, check_level, count_cell, count_replicates, nan_mean, one_vs_rest, percentile_interval,
+    rank_replicates, rates_of, sum_replicates, with_interval,
 )
 
 # %% ../../nbs/evaluate/03_classification.ipynb #342dc80c
@@ -33,24 +33,33 @@ def per_class(
     **kwargs       # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
 )->pd.DataFrame:   # one row per class: class, precision, recall, f1, support, predicted
     "Precision, recall, F1 and support of each class; NaN where a ratio is undefined (absent class)."
-    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.metrics import precision_recall_fscore_support as scores
     k = len(p.classes)
-    precision, recall, f1, support = precision_recall_fscore_support(p.targets, p.preds, labels=np.arange(k), zero_division=np.nan)
+    precision, recall, f1, support = scores(p.targets, p.preds, labels=np.arange(k), zero_division=np.nan)
     precision = np.where((support > 0) & np.isnan(precision), 0., precision)
     rates = dict(precision=precision, recall=recall, f1=f1)
-    out = pd.DataFrame({'class': p.classes, **rates, 'support': support, 'predicted': np.bincount(p.preds, minlength=k)})
+    predicted = np.bincount(p.preds, minlength=k)
+    out = pd.DataFrame({'class': p.classes, **rates, 'support': support, 'predicted': predicted})
     if not ci: return out
     sums, level = count_replicates(p, **kwargs)
-    for name, reps in zip(rates, rates_of(sums)): out[f'{name}_low'], out[f'{name}_high'] = percentile_interval(reps, level)
+    for name, reps in zip(rates, rates_of(sums)):
+        out[f'{name}_low'], out[f'{name}_high'] = percentile_interval(reps, level)
     return out
 
 # %% ../../nbs/evaluate/03_classification.ipynb #ca8ce265
-def class_means(precision, recall, f1, support):
-    "Macro, micro and weighted averages of per-class rates (..., K)."
+def class_means(
+    precision, recall, f1, # (..., K) rates per class, NaN where undefined
+    support, # (..., K) examples per class
+)->dict:     # macro_, micro_, weighted_ precision, recall and f1, and balanced_accuracy: each (...)
+    "Macro, micro and weighted averages of per-class rates."
+    rates = dict(precision=precision, recall=recall, f1=f1)
+    total = support.sum(-1)
+    hits = np.rint(recall*support)                     # exactly
+    micro = np.nansum(hits, -1)/total
     share = support/support.sum(-1, keepdims=True)
-    rates, micro = dict(precision=precision, recall=recall, f1=f1), np.nansum(np.rint(recall*support), -1)/support.sum(-1) # hits, exactly
     out = {f'macro_{k}': nan_mean(v) for k, v in rates.items()}
-    out |= {f'micro_{k}': micro for k in rates} | {f'weighted_{k}': np.nansum(v*share, -1) for k, v in rates.items()}
+    out |= {f'micro_{k}': micro for k in rates}
+    out |= {f'weighted_{k}': np.nansum(v*share, -1) for k, v in rates.items()}
     return out | dict(balanced_accuracy=out['macro_recall'])
 
 # %% ../../nbs/evaluate/03_classification.ipynb #0801f350
@@ -61,15 +70,18 @@ def averages(
 )->dict:           # macro_, micro_ and weighted_ precision, recall and f1, and balanced_accuracy; in [0, 1]
     "Averages of the per-class rates; undefined rates (absent classes) are left out of the macro averages."
     t = per_class(p)
-    out = {k: float(v) for k, v in class_means(*(t[c].to_numpy() for c in ('precision', 'recall', 'f1', 'support'))).items()}
+    columns = [t[c].to_numpy() for c in ('precision', 'recall', 'f1', 'support')]
+    out = {k: float(v) for k, v in class_means(*columns).items()}
     if not ci: return out
     sums, level = count_replicates(p, **kwargs)
     reps = class_means(*rates_of(sums), np.split(sums, 3, -1)[2])
     return {k: with_interval(v, reps[k], level) for k, v in out.items()}
 
 # %% ../../nbs/evaluate/03_classification.ipynb #57c0eb22
-def target_rank(p):
-    "At which place (0 is first) the true class stands among the probabilities of its row; (N,) int64."
+def target_rank(
+    p:Predictions, # any
+)->np.ndarray:     # (N,) int64, 0 is first
+    "At which place the true class stands among the probabilities of its row."
     true = p.probs[np.arange(len(p)), p.targets][:, None]
     earlier = np.arange(len(p.classes)) < p.targets[:, None]
     return ((p.probs > true) | ((p.probs == true) & earlier)).sum(1)
@@ -79,23 +91,26 @@ def top_k_accuracy(
     k:int=5,       # from 1 to the number of classes
 )->float:          # in [0, 1]
     "The share of examples whose true class is among the `k` most probable ones."
-    if not 1 <= k <= len(p.classes): raise ValueError(f"k must be from 1 to the number of classes, {len(p.classes)}, got {k!r}")
+    if not 1 <= k <= len(p.classes):
+        raise ValueError(f"k must be from 1 to the number of classes, {len(p.classes)}, got {k!r}")
     return float((target_rank(p) < k).mean())
 
 # %% ../../nbs/evaluate/03_classification.ipynb #c7be4d6f
 def confusion(
     p:Predictions,           # any
-    normalize:str|None=None, # None for counts, 'true' for shares of each row, 'pred' of each column, 'all' of all examples
+    normalize:str|None=None, # None for counts, 'true' for shares of each row, 'pred' of each column, 'all' of all
     ci:bool=False,           # give a long table (true, predicted, value, low, high) instead
     **kwargs                 # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
 )->pd.DataFrame:             # (K, K): true classes down, predicted ones across
-    "How often each true class was given each name; NaN where a row or column to be normalised is empty."
+    "How often each true class was predicted as each class; NaN where a row or column to be normalised is empty."
     one_of(normalize, [None, 'true', 'pred', 'all'], 'normalisation')
     k = len(p.classes)
-    value = _shares(np.bincount(count_cell(p), minlength=k*k).reshape(k, k), normalize)
-    out = pd.DataFrame(value, pd.Index(p.classes, name='true'), pd.Index(p.classes, name='predicted'))
+    counts = np.bincount(count_cell(p), minlength=k*k).reshape(k, k)
+    true, predicted = pd.Index(p.classes, name='true'), pd.Index(p.classes, name='predicted')
+    out = pd.DataFrame(_shares(counts, normalize), true, predicted)
     if not ci: return out
-    level, reps = kwargs.pop('level', .95), _shares(_confusion_replicates(p, **kwargs), normalize)
+    level = kwargs.pop('level', .95)
+    reps = _shares(_confusion_replicates(p, **kwargs), normalize)
     low, high = percentile_interval(reps.reshape(len(reps), -1), level)
     return out.stack().rename('value').reset_index().assign(low=low, high=high)
 
@@ -103,22 +118,28 @@ def confusion(
 def _shares(counts, normalize):
     "Confusion counts (..., K, K) as shares of a row, a column or everything."
     if normalize is None: return counts
-    total = counts.sum(dict(true=-1, pred=-2, all=(-2, -1))[normalize], keepdims=True)
+    axes = dict(true=-1, pred=-2, all=(-2, -1))[normalize]
+    total = counts.sum(axes, keepdims=True)
     return np.where(total > 0, counts/np.maximum(total, 1), np.nan)
 
 def _confusion_replicates(p, **kwargs):
     "Bootstrap replicates (n, K, K) of the confusion counts."
     k = len(p.classes)
-    seen = np.unique(count_cell(p))
-    sums = sum_replicates([p], lambda p, i: (count_cell(p)[i][:, None] == seen).astype(float), count_cell, **kwargs)[0][0]
-    out = np.zeros((len(sums), k*k)); out[:, seen] = sums
+    occupied = np.unique(count_cell(p))
+    def one_hot(p, at): return (count_cell(p)[at][:, None] == occupied).astype(float)
+    sums, _ = sum_replicates([p], one_hot, count_cell, **kwargs)
+    out = np.zeros((len(sums[0]), k*k))
+    out[:, occupied] = sums[0]
     return out.reshape(-1, k, k)
 
 # %% ../../nbs/evaluate/03_classification.ipynb #cfe0c53f
-def log_losses(p):
-    "Minus the logarithm of the probability that each row gives to the truth; (N,) float64."
+def log_losses(
+    p:Predictions, # any
+)->np.ndarray:     # (N,) float64, nats
+    "Minus the logarithm of the probability that each row gives to the truth."
     probs = p.probs.astype(np.float64)
-    return -np.log(np.maximum(probs[np.arange(len(p)), p.targets]/probs.sum(1), np.finfo(np.float32).eps))
+    of_truth = probs[np.arange(len(p)), p.targets]/probs.sum(1)
+    return -np.log(np.maximum(of_truth, np.finfo(np.float32).eps))
 
 def log_loss(
     p:Predictions, # any; one class is allowed and costs 0
@@ -132,19 +153,24 @@ def wilson_ci(
     total:int,       # out of how many; 0 gives (nan, nan)
     level:float=.95, # in (0, 1)
 )->tuple[float, float]: # low and high, in [0, 1]
-    "Wilson's score interval for a proportion (E. B. Wilson, JASA 22, 1927); honest also where all or none are right."
+    "Wilson's score interval for a proportion (JASA 22, 1927); honest also where all or none are right."
     from scipy.stats import binomtest
     if not 0 <= correct <= total: raise ValueError(f"correct must be from 0 to total, {total}, got {correct!r}")
-    if not 0 < level < 1: raise ValueError(f"level must be between 0 and 1, for instance 0.95, got {level!r}")
+    check_level(level)
     if total == 0: return np.nan, np.nan
     interval = binomtest(int(correct), int(total)).proportion_ci(level, 'wilson')
     return float(interval.low), float(interval.high)
 
 # %% ../../nbs/evaluate/03_classification.ipynb #0df00e21
-def confidence_bin(confidence, bins):
+def confidence_bin(
+    confidence,   # (N,) in [0, 1]
+    bins:int,     # at least 1
+)->np.ndarray:    # (N,) integers from 0 to bins - 1
     "Which of `bins` equal bins (low, high] each confidence falls into; 0 goes to the first."
-    if not isinstance(bins, (int, np.integer)) or bins < 1: raise ValueError(f"bins must be a whole number of at least 1, got {bins!r}")
-    return np.clip(np.ceil(confidence.astype(np.float64)*bins).astype(int) - 1, 0, bins-1)
+    if not isinstance(bins, (int, np.integer)) or bins < 1:
+        raise ValueError(f"bins must be a whole number of at least 1, got {bins!r}")
+    number = np.ceil(confidence.astype(np.float64)*bins).astype(int) - 1
+    return np.clip(number, 0, bins-1)
 
 def reliability(
     p:Predictions, # any
@@ -153,19 +179,30 @@ def reliability(
 )->pd.DataFrame:   # one row per bin: bin_low, bin_high, count, confidence, accuracy, low, high; NaN in empty bins
     "Mean confidence against accuracy in bins of confidence: the table behind a reliability diagram."
     b = confidence_bin(p.confidence, bins)
-    count, right, sure = (np.bincount(b, w, bins) for w in (None, p.correct, p.confidence))
-    with np.errstate(invalid='ignore'): means = dict(count=count.astype(int), confidence=sure/count, accuracy=right/count)
-    low, high = np.array([wilson_ci(c, n, level) for c, n in zip(right, count.astype(int))]).T
-    return pd.DataFrame(dict(bin_low=np.arange(bins)/bins, bin_high=np.arange(1, bins+1)/bins, **means, low=low, high=high))
+    count, right, confidence = (np.bincount(b, w, bins) for w in (None, p.correct, p.confidence))
+    low, high = np.array([wilson_ci(r, n, level) for r, n in zip(right, count)]).T
+    with np.errstate(invalid='ignore'):
+        return pd.DataFrame(dict(
+            bin_low=np.arange(bins)/bins,
+            bin_high=np.arange(1, bins+1)/bins,
+            count=count,
+            confidence=confidence/count,
+            accuracy=right/count,
+            low=low,
+            high=high,
+        ))
 
 # %% ../../nbs/evaluate/03_classification.ipynb #ab50f312
 def calibration_error(
     p:Predictions, # any
     bins:int=15,   # bins of equal width in [0, 1]
 )->float:          # in [0, 1]; 0 is perfect, but see `calibration_floor`
-    "Expected calibration error of the predicted class (Naeini et al., AAAI 2015; Guo et al., ICML 2017), with equal bins."
-    b = confidence_bin(p.confidence, bins)
-    return float(abs(np.bincount(b, p.correct - p.confidence.astype(np.float64), bins)).sum()/len(p))
+    "Expected calibration error of the predicted class (Naeini et al. 2015; Guo et al. 2017), with equal bins."
+    return _binned_error(confidence_bin(p.confidence, bins), p.correct, p.confidence.astype(np.float64), bins)
+
+def _binned_error(bin_of, correct, confidence, bins): # sum of the bins' absolute gaps, per example
+    gaps = np.bincount(bin_of, correct - confidence, bins)
+    return float(abs(gaps).sum()/len(bin_of))
 
 # %% ../../nbs/evaluate/03_classification.ipynb #18765ab7
 def calibration_floor(
@@ -175,20 +212,22 @@ def calibration_floor(
     level:float=.95, # of `high`
     seed:int=0,      # of the simulation
 )->dict:             # mean and high: of the calibration error that the same confidences would get if they were true
-    "The calibration error that pure chance explains (consistency resampling: Broecker and Smith, Weather and Forecasting 22, 2007)."
+    "The calibration error that pure chance explains (consistency resampling: Broecker and Smith 2007)."
     check_bootstrap(n, level)
-    b, sure, rng = confidence_bin(p.confidence, bins), p.confidence.astype(np.float64), np.random.default_rng(seed)
-    errors = [abs(np.bincount(b, (rng.random(len(p)) < sure) - sure, bins)).sum()/len(p) for _ in range(n)]
+    bin_of, confidence = confidence_bin(p.confidence, bins), p.confidence.astype(np.float64)
+    rng = np.random.default_rng(seed)
+    errors = [_binned_error(bin_of, rng.random(len(p)) < confidence, confidence, bins) for _ in range(n)]
     return dict(mean=float(np.mean(errors)), high=float(np.quantile(errors, level)))
 
 # %% ../../nbs/evaluate/03_classification.ipynb #1a6e758a
 def right_when(
     p:Predictions,    # of examples that the model was not trained on
     confidence:float, # of an answer, in [0, 1]
-    n:int=50,         # examples to ask; all of them where there are fewer
+    n:int=50,         # examples to average over; all of them where there are fewer
 )->float:             # in [0, 1]
-    "The share of right answers among the `n` examples whose confidence was nearest; `ValueError` outside [0, 1] or for less than one example."
-    if not 0 <= confidence <= 1: raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}; for a percentage divide by 100")
+    "The share of right answers among the `n` examples whose confidence was nearest."
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}; for a percentage divide by 100")
     if n < 1: raise ValueError(f"n must be at least 1 example, got {n!r}")
     near = np.argsort(np.abs(p.confidence - confidence), kind='stable')[:n]
     return float(p.correct[near].mean())
@@ -199,24 +238,27 @@ def roc_curves(
 )->dict:           # class name -> DataFrame fpr, tpr, threshold (the first is infinite); undefined classes are left out
     "ROC curves, each class against the rest."
     from sklearn.metrics import roc_curve
-    return {p.classes[c]: pd.DataFrame(dict(zip(('fpr', 'tpr', 'threshold'), roc_curve(y, s)))) for c, y, s in one_vs_rest(p)}
+    def curve(positive, score):
+        fpr, tpr, threshold = roc_curve(positive, score)
+        return pd.DataFrame(dict(fpr=fpr, tpr=tpr, threshold=threshold))
+    return {p.classes[c]: curve(positive, score) for c, positive, score in one_vs_rest(p)}
 
 # %% ../../nbs/evaluate/03_classification.ipynb #dfb922dd
 def pr_curves(
     p:Predictions, # any
-)->dict:           # class name -> DataFrame recall, precision, threshold (rising; the last is infinite); undefined classes are left out
-    "Precision-recall curves, each class against the rest."
+)->dict:           # class name -> DataFrame recall, precision, threshold (rising; the last is infinite)
+    "Precision-recall curves, each class against the rest; undefined classes are left out."
     from sklearn.metrics import precision_recall_curve
-    def curve(y, s):
-        precision, recall, threshold = precision_recall_curve(y, s)
+    def curve(positive, score):
+        precision, recall, threshold = precision_recall_curve(positive, score)
         return pd.DataFrame(dict(recall=recall, precision=precision, threshold=np.append(threshold, np.inf)))
-    return {p.classes[c]: curve(y, s) for c, y, s in one_vs_rest(p)}
+    return {p.classes[c]: curve(positive, score) for c, positive, score in one_vs_rest(p)}
 
 # %% ../../nbs/evaluate/03_classification.ipynb #33fa5335
-def _by_class(p, value, ci, which, level=.95, n=1000, seed=0, groups=None):
-    "A one-vs-rest quantity of each class and, last, its macro mean; as Series, or with intervals as DataFrame."
+def _by_class(p, score_of, ci, which, level=.95, n=1000, seed=0, groups=None):
+    "A one-vs-rest score of each class and, last, its macro mean; as Series, or with intervals as DataFrame."
     values = np.full(len(p.classes), np.nan)
-    for c, y, s in one_vs_rest(p): values[c] = value(y, s)
+    for c, positive, score in one_vs_rest(p): values[c] = score_of(positive, score)
     out = pd.Series([*values, float(nan_mean(values))], [*p.classes, 'macro'])
     if not ci: return out
     reps = rank_replicates([p], which, n, seed, groups)[0]
@@ -237,7 +279,7 @@ def average_precision(
     p:Predictions, # any
     ci:bool=False, # give a DataFrame value, low, high instead
     **kwargs       # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
-)->pd.Series:      # one value per class and, last, `macro` (the mean average precision); in [0, 1], NaN where undefined
+)->pd.Series:      # one value per class and, last, `macro` (mean average precision); in [0, 1], NaN where undefined
     "Average precision of each class against the rest, and the mean over the defined ones."
     from sklearn.metrics import average_precision_score
     return _by_class(p, average_precision_score, ci, 'ap', **kwargs)

@@ -18,16 +18,24 @@ from ..core import atomic_path
 # %% ../../nbs/evaluate/01_predictions.ipynb #040607b4
 def _clean_ids(ids):
     "Ids as a 1-d array of str or int64, each once."
-    ids = np.asarray(ids) if hasattr(ids, 'dtype') else np.array(list(ids), dtype=object) # numpy would turn ['a', 1] into strings
-    if ids.ndim == 1 and ids.dtype.kind in 'OT' and len({isinstance(i, str) for i in ids}) == 1:
-        ids = np.array([str(i) for i in ids]) if isinstance(ids[0], str) else np.asarray(ids.tolist())
+    if not hasattr(ids, 'dtype'): ids = np.array(list(ids), dtype=object) # numpy would turn ['a', 1] into strings
+    ids = np.asarray(ids)
+    if ids.ndim == 1 and ids.dtype.kind in 'OT': ids = _of_one_kind(ids)
     if ids.ndim != 1 or ids.dtype.kind not in 'Uiu':
-        raise ValueError(f"ids must be one list of strings or of integers, got an array of shape {ids.shape} and type {ids.dtype}")
+        raise ValueError("ids must be one list of strings or of integers, "
+                         f"got an array of shape {ids.shape} and type {ids.dtype}")
     names, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(f"{int((counts > 1).sum())} of {len(names)} ids occur more than once, for instance {names[counts > 1][0].item()!r}: "
-                         "give each example one prediction (average repeated ones first)")
+    repeated = names[counts > 1]
+    if len(repeated):
+        raise ValueError(f"{len(repeated)} of {len(names)} ids occur more than once, for instance "
+                         f"{repeated[0].item()!r}: give each example one prediction (average repeated ones first)")
     return ids.astype(np.int64) if ids.dtype.kind in 'iu' else ids.copy()
+
+def _of_one_kind(ids): # of an object array: strings if all are, numbers if none is, otherwise what was given
+    kinds = {isinstance(i, str) for i in ids}
+    if kinds == {True}: return np.array([str(i) for i in ids])
+    if kinds == {False}: return np.asarray(ids.tolist())
+    return ids
 
 # %% ../../nbs/evaluate/01_predictions.ipynb #17dfc355
 def _clean_probs(probs, ids):
@@ -35,17 +43,20 @@ def _clean_probs(probs, ids):
     probs = np.asarray(probs)
     if probs.ndim != 2 or not probs.shape[1]:
         raise ValueError(f"probs must have one row per example and one column per class, got shape {probs.shape}")
-    if len(probs) != len(ids): raise ValueError(f"{len(ids)} ids but {len(probs)} rows of probabilities: give one row per id")
+    if len(probs) != len(ids):
+        raise ValueError(f"{len(ids)} ids but {len(probs)} rows of probabilities: give one row per id")
     if not len(probs): raise ValueError('no predictions: at least one example is needed')
     probs = probs.astype(np.float64)
     bad = ~np.isfinite(probs).all(1)
     if bad.any():
-        raise ValueError(f"{int(bad.sum())} of {len(bad)} rows of probabilities hold NaN or infinity, first for id {ids[bad][0].item()!r}: "
-                         "did the training diverge? A model without an answer cannot be scored")
+        raise ValueError(f"{int(bad.sum())} of {len(bad)} rows of probabilities hold NaN or infinity, first for id "
+                         f"{ids[bad][0].item()!r}: did the training diverge? "
+                         "A model without an answer cannot be scored")
     bad = (probs < -1e-6).any(1) | (abs(probs.sum(1) - 1) > 1e-3)
     if bad.any():
-        raise ValueError(f"{int(bad.sum())} of {len(bad)} rows are not probabilities (at least 0, summing to 1 within 0.001), first for id "
-                         f"{ids[bad][0].item()!r}: for raw outputs of a network use Predictions.from_logits")
+        raise ValueError(f"{int(bad.sum())} of {len(bad)} rows are not probabilities (at least 0, summing to 1 within "
+                         f"0.001), first for id {ids[bad][0].item()!r}: for raw outputs of a network "
+                         "use Predictions.from_logits")
     return probs.clip(0, 1).astype(np.float32)
 
 # %% ../../nbs/evaluate/01_predictions.ipynb #a6cd9413
@@ -53,12 +64,18 @@ def _clean_targets(targets, probs, ids):
     "Targets as (N,) int64 in [0, K)."
     targets, k = np.asarray(targets), probs.shape[1]
     if targets.ndim != 1 or targets.dtype.kind not in 'iu':
-        raise ValueError(f"targets must be one list of class numbers (integers), got shape {targets.shape} and type {targets.dtype}")
-    if len(targets) != len(ids): raise ValueError(f"{len(ids)} ids but {len(targets)} targets: give one class number per id")
-    if targets.max() >= k:
-        raise ValueError(f"more classes than logits: targets go up to class {int(targets.max())} (id {ids[targets.argmax()].item()!r}), but probs has "
-                         f"{k} columns, for the classes 0 to {k-1}; give the model one output per class")
-    if targets.min() < 0: raise ValueError(f"targets must be class numbers from 0 to {k-1}, got {int(targets.min())} for id {ids[targets.argmin()].item()!r}")
+        raise ValueError("targets must be one list of class numbers (integers), "
+                         f"got shape {targets.shape} and type {targets.dtype}")
+    if len(targets) != len(ids):
+        raise ValueError(f"{len(ids)} ids but {len(targets)} targets: give one class number per id")
+    low, high = int(targets.min()), int(targets.max())
+    if high >= k:
+        raise ValueError(f"more classes than logits: targets go up to class {high} "
+                         f"(id {ids[targets.argmax()].item()!r}), but probs has {k} columns, "
+                         f"for the classes 0 to {k-1}; give the model one output per class")
+    if low < 0:
+        raise ValueError(f"targets must be class numbers from 0 to {k-1}, got {low} for id "
+                         f"{ids[targets.argmin()].item()!r}")
     return targets.astype(np.int64)
 
 # %% ../../nbs/evaluate/01_predictions.ipynb #302258a8
@@ -66,14 +83,15 @@ def _clean_classes(classes, k):
     "Class names as a list of K different strings."
     if isinstance(classes, str): raise ValueError(f"classes must be a list of names, got the single string {classes!r}")
     classes = [str(c) for c in classes]
-    if len(classes) != k: raise ValueError(f"{len(classes)} class names for {k} columns of probabilities: give one name per column")
+    if len(classes) != k:
+        raise ValueError(f"{len(classes)} class names for {k} columns of probabilities: give one name per column")
     if len(set(classes)) < k: raise ValueError(f"class names must differ, got {', '.join(classes)}")
     return classes
 
 # %% ../../nbs/evaluate/01_predictions.ipynb #34ef06b6
 @dataclass(frozen=True, eq=False, repr=False)
 class Predictions:
-    "What a classifier said about N examples with K classes: checked when made (`ValueError`), never changed afterwards."
+    "What a classifier predicted for N examples with K classes: checked when made (`ValueError`), never changed."
     ids:np.ndarray     # (N,) str or int64, each once: which examples
     probs:np.ndarray   # (N, K) float32 in [0, 1]; each row sums to 1
     targets:np.ndarray # (N,) int64 in [0, K): what is true
@@ -82,11 +100,13 @@ class Predictions:
     def __post_init__(self):
         ids = _clean_ids(self.ids)
         probs = _clean_probs(self.probs, ids)
-        self._set(ids, probs, _clean_targets(self.targets, probs, ids), _clean_classes(self.classes, probs.shape[1]))
+        targets = _clean_targets(self.targets, probs, ids)
+        self._set(ids, probs, targets, _clean_classes(self.classes, probs.shape[1]))
 
-    def _set(self, ids, probs, targets, classes):
-        for name, value in zip(('ids', 'probs', 'targets'), (ids, probs, targets)):
-            value = value.view(); value.setflags(write=False)
+    def _set(self, ids, probs, targets, classes): # the dataclass is frozen, its arrays are read-only
+        for name, value in dict(ids=ids, probs=probs, targets=targets).items():
+            value = value.view()
+            value.setflags(write=False)
             object.__setattr__(self, name, value)
         object.__setattr__(self, 'classes', classes)
         return self
@@ -99,18 +119,23 @@ class Predictions:
     def correct(self): return self.preds == self.targets # (N,) bool
 
     def __len__(self): return len(self.targets)
-    def __repr__(self): return f"Predictions({len(self)} examples, {len(self.classes)} classes, {self.correct.mean():.2%} correct)"
+    def __repr__(self):
+        return f"Predictions({len(self)} examples, {len(self.classes)} classes, {self.correct.mean():.2%} correct)"
     def __eq__(self, other):
         if not isinstance(other, Predictions): return NotImplemented
-        return self.classes == other.classes and all(np.array_equal(getattr(self, a), getattr(other, a)) for a in ('ids', 'probs', 'targets'))
+        if self.classes != other.classes: return False
+        return all(np.array_equal(getattr(self, a), getattr(other, a)) for a in ('ids', 'probs', 'targets'))
 
-    def __getitem__(self,
-        index, # a mask (N,), positions, or a slice; a position may come twice, as in a bootstrap
-    ):         # the `Predictions` for these examples
-        "A part of the examples, for instance `p[~p.correct]`."
-        index = np.atleast_1d(np.arange(len(self))[index])
-        if not len(index): raise ValueError(f"the index selects none of the {len(self)} examples")
-        return object.__new__(Predictions)._set(self.ids[index], self.probs[index], self.targets[index], self.classes)
+# %% ../../nbs/evaluate/01_predictions.ipynb #3fe84c1c
+@patch
+def __getitem__(self:Predictions,
+    index, # a mask (N,), positions, or a slice; a position may come twice, as in a bootstrap
+):         # the `Predictions` for these examples
+    "A part of the examples, for instance `p[~p.correct]`."
+    index = np.atleast_1d(np.arange(len(self))[index])
+    if not len(index): raise ValueError(f"the index selects none of the {len(self)} examples")
+    part = object.__new__(Predictions)
+    return part._set(self.ids[index], self.probs[index], self.targets[index], self.classes)
 
 # %% ../../nbs/evaluate/01_predictions.ipynb #2298d7d6
 @patch(cls_method=True)
@@ -123,7 +148,8 @@ def from_logits(cls:Predictions,
     "Make `Predictions` from a network's raw outputs."
     from scipy.special import softmax
     logits = np.asarray(logits, dtype=np.float64)
-    if logits.ndim == 2 and len(logits) and len(logits) == len(ids): # rows with NaN or infinity stay as they are and are refused by name
+    if logits.ndim == 2 and len(logits) and len(logits) == len(ids):
+        # rows with NaN or infinity become NaN and are refused by name
         finite = np.isfinite(logits).all(1, keepdims=True)
         logits = np.where(finite, softmax(np.where(finite, logits, 0), axis=1), np.nan)
     return cls(ids, logits, targets, classes)
@@ -136,8 +162,8 @@ def save(self:Predictions,
     path:str|Path, # the file to write, usually ending in .npz; its folder is made if missing
 )->Path:           # the file
     "Write the predictions as npz, atomically."
-    with atomic_path(path) as tmp, open(tmp, 'wb') as f:
-        np.savez_compressed(f, format=FORMAT, ids=self.ids, probs=self.probs, targets=self.targets, classes=np.array(self.classes))
+    arrays = dict(ids=self.ids, probs=self.probs, targets=self.targets, classes=np.array(self.classes))
+    with atomic_path(path) as tmp, open(tmp, 'wb') as f: np.savez_compressed(f, format=FORMAT, **arrays)
     return Path(path)
 
 # %% ../../nbs/evaluate/01_predictions.ipynb #515b23ea
@@ -148,32 +174,47 @@ def load(cls:Predictions,
     "Read predictions; `FileNotFoundError` if there is no file, `ValueError` if it is not a whole file of this format."
     if not Path(path).is_file(): raise FileNotFoundError(f"no predictions at {path}: write them with Predictions.save")
     try:
-        with np.load(path, allow_pickle=False) as z: version, *parts = [z[k] for k in ('format', 'ids', 'probs', 'targets', 'classes')]
+        with np.load(path, allow_pickle=False) as z:
+            version, *parts = [z[k] for k in ('format', 'ids', 'probs', 'targets', 'classes')]
     except Exception as e: # a damaged zip file can raise almost anything
-        raise ValueError(f"{path} is not a whole file of predictions ({type(e).__name__}): make it again with Predictions.save") from e
+        raise ValueError(f"{path} is not a whole file of predictions ({type(e).__name__}): "
+                         "make it again with Predictions.save") from e
     if version.shape or version != FORMAT:
-        raise ValueError(f"{path} has format {version}, this version of fashion_lab reads format {FORMAT}: make it again with Predictions.save")
+        raise ValueError(f"{path} has format {version}, this version of fashion_lab reads format {FORMAT}: "
+                         "make it again with Predictions.save")
     return cls(*parts)
 
 # %% ../../nbs/evaluate/01_predictions.ipynb #0f4f1724
-def _some(ids): return f" ({', '.join(map(repr, ids[:3].tolist()))}{', ...' if len(ids) > 3 else ''})" if len(ids) else ''
-
 def align(
     p:Predictions, # sets the order
     q:Predictions, # the same ids, targets and classes, in any order
 )->Predictions:    # `q` in the order of `p`
     "Pair two models' predictions by id; `ValueError` if they were not tested on the same examples."
     if p.classes != q.classes:
-        raise ValueError(f"the two models know different classes: {', '.join(p.classes)} against {', '.join(q.classes)}; compare models of the same task")
+        raise ValueError(f"the two models know different classes: {', '.join(p.classes)} against "
+                         f"{', '.join(q.classes)}; compare models of the same task")
     if p.ids.dtype.kind != q.ids.dtype.kind:
-        raise ValueError(f"ids of the first model are like {p.ids[0].item()!r}, of the second like {q.ids[0].item()!r}: use the same kind of id for both")
+        raise ValueError(f"ids of the first model are like {p.ids[0].item()!r}, of the second like "
+                         f"{q.ids[0].item()!r}: use the same kind of id for both")
     if not np.array_equal(p.ids, q.ids):
-        first, second = np.setdiff1d(p.ids, q.ids), np.setdiff1d(q.ids, p.ids)
-        if len(first) or len(second): raise ValueError("the two models were not tested on the same examples: "
-            f"{len(first)} only in the first{_some(first)}, {len(second)} only in the second{_some(second)}; test both on one set")
+        _check_same_ids(p.ids, q.ids)
         order = q.ids.argsort(kind='stable')
         q = q[order[np.searchsorted(q.ids, p.ids, sorter=order)]]
     bad = p.targets != q.targets
-    if bad.any(): raise ValueError(f"the two models disagree about what is true for {int(bad.sum())} examples, for instance {p.ids[bad][0].item()!r}: "
-                                   "were their labels made from the same file?")
+    if bad.any():
+        raise ValueError(f"the two models disagree about what is true for {int(bad.sum())} examples, for instance "
+                         f"{p.ids[bad][0].item()!r}: were their labels made from the same file?")
     return q
+
+# %% ../../nbs/evaluate/01_predictions.ipynb #6895b93d
+def _check_same_ids(a, b):
+    first, second = np.setdiff1d(a, b), np.setdiff1d(b, a)
+    if len(first) or len(second):
+        raise ValueError("the two models were not tested on the same examples: "
+                         f"{len(first)} only in the first{_some(first)}, "
+                         f"{len(second)} only in the second{_some(second)}; test both on one set")
+
+def _some(ids): # up to three of them, in brackets, with a space in front
+    if not len(ids): return ''
+    text = ', '.join(map(repr, ids[:3].tolist()))
+    return f' ({text}, ...)' if len(ids) > 3 else f' ({text})'

@@ -14,20 +14,29 @@ import pandas as pd
 from ..core import one_of
 from .direction import low_is_better
 from .predictions import align, Predictions
-from .resampling import check_bootstrap, percentile_interval
+from .resampling import check_bootstrap, check_level, percentile_interval
 from .bootstrap import bootstrap_replicates, METRICS
 
 # %% ../../nbs/evaluate/05_significance.ipynb #8b672174
 def mcnemar(
     p:Predictions, # the first model
     q:Predictions, # the second, tested on the same ids (in any order)
-)->dict:           # n, both_right, b (only the first right), c (only the second), both_wrong, difference (b - c over n), p_value
-    "McNemar's exact test for the accuracy of two models on the same examples (McNemar, Psychometrika 12, 1947; Dietterich, Neural Computation 10, 1998)."
-    from statsmodels.stats.contingency_tables import mcnemar as exact
+)->dict:           # n, both_right, b (only the first right), c (only the second), both_wrong, difference, p_value
+    "McNemar's exact test for the accuracy of two models on the same examples (McNemar 1947; Dietterich 1998)."
+    from statsmodels.stats.contingency_tables import mcnemar as exact_test
     q = align(p, q)
-    (wrong, c), (b, right) = [[int(((p.correct == i) & (q.correct == j)).sum()) for j in (0, 1)] for i in (0, 1)]
-    return dict(n=len(p), both_right=right, b=b, c=c, both_wrong=wrong, difference=(b - c)/len(p),
-                p_value=float(exact([[right, b], [c, wrong]], exact=True).pvalue))
+    def count(first, second): return int(((p.correct == first) & (q.correct == second)).sum())
+    both_right, b, c, both_wrong = count(True, True), count(True, False), count(False, True), count(False, False)
+    test = exact_test([[both_right, b], [c, both_wrong]], exact=True)
+    return dict(
+        n=len(p),
+        both_right=both_right,
+        b=b,
+        c=c,
+        both_wrong=both_wrong,
+        difference=(b - c)/len(p),
+        p_value=float(test.pvalue),
+    )
 
 # %% ../../nbs/evaluate/05_significance.ipynb #fba01b21
 def paired_bootstrap(
@@ -39,28 +48,32 @@ def paired_bootstrap(
     seed:int=0,        # of the draws
     groups=None,       # (N,) labels in the order of `p`: draw whole groups instead of single examples
 )->dict:               # difference (first minus second), low, high, p_value (two-sided), n
-    "Interval and p-value for the difference of a metric between two models on the same examples (Efron and Tibshirani 1993)."
-    q, value = align(p, q), metric if callable(metric) else METRICS[one_of(metric, METRICS, 'metric')]
+    "Interval and p-value for the difference of a metric between two models (Efron and Tibshirani 1993)."
+    q, value = align(p, q), _metric_function(metric)
     first, second = bootstrap_replicates([p, q], metric, n, seed, groups)
     return _difference(value(p) - value(q), first - second, level) | dict(n=n)
+
+def _metric_function(metric): return metric if callable(metric) else METRICS[one_of(metric, METRICS, 'metric')]
 
 # %% ../../nbs/evaluate/05_significance.ipynb #ac9e2548
 def _difference(value, reps, level):
     "Interval and two-sided p-value of a difference from its replicates (n,)."
-    low, high = map(float, percentile_interval(reps, level))
+    low, high = percentile_interval(reps, level)
     defined = reps[~np.isnan(reps)]
-    tail = (min((defined <= 0).sum(), (defined >= 0).sum()) + 1)/(len(defined) + 1) if len(defined) else np.nan
-    return dict(difference=float(value), low=low, high=high, p_value=float(np.minimum(1, 2*tail)))
+    tail = np.nan
+    if len(defined): tail = (min((defined <= 0).sum(), (defined >= 0).sum()) + 1)/(len(defined) + 1)
+    p_value = float(np.minimum(1, 2*tail))
+    return dict(difference=float(value), low=float(low), high=float(high), p_value=p_value)
 
 # %% ../../nbs/evaluate/05_significance.ipynb #79bd44db
 def holm(
-    p_values, # (M,) in [0, 1]; NaN stands for a comparison that could not be made and is left out
+    p_values,  # (M,) in [0, 1]; NaN stands for a comparison that could not be made and is left out
 )->np.ndarray: # (M,) corrected p-values; NaN stays NaN
     "Holm's correction for several comparisons (Holm, Scandinavian Journal of Statistics 6, 1979)."
     from statsmodels.stats.multitest import multipletests
     out = np.array(p_values, dtype=np.float64)
-    done = ~np.isnan(out)
-    if done.any(): out[done] = multipletests(out[done], method='holm')[1]
+    made = ~np.isnan(out)
+    if made.any(): out[made] = multipletests(out[made], method='holm')[1]
     return out
 
 # %% ../../nbs/evaluate/05_significance.ipynb #6ae00ef9
@@ -72,101 +85,149 @@ def _verdict(difference, p_value, alpha, lower_is_better):
 def _pairs(names, baseline):
     "Pairs (variant, its baseline): all of them, or each against one."
     names = list(names)
-    if len(names) < 2: raise ValueError(f"a comparison needs at least 2 variants, got {len(names)}: {', '.join(map(str, names))}")
+    if len(names) < 2:
+        given = ', '.join(map(str, names))
+        raise ValueError(f"a comparison needs at least 2 variants, got {len(names)}: {given}")
     if baseline is None: return [(b, a) for a, b in combinations(names, 2)]
     one_of(baseline, names, 'baseline')
     return [(v, baseline) for v in names if v != baseline]
 
-def _lower(metric, lower_is_better): return low_is_better(metric) if lower_is_better is None else bool(lower_is_better)
+def _lower(metric, lower_is_better):
+    return low_is_better(metric) if lower_is_better is None else bool(lower_is_better)
 
 # %% ../../nbs/evaluate/05_significance.ipynb #d32acbac
 def compare(
     models:dict,       # name -> `Predictions`, all for the same ids
     metric='accuracy', # a name from `METRICS`, or any function from `Predictions` to a number
     baseline=None,     # the name to compare all others with; None compares every pair
-    n:int|None=None,   # bootstrap replicates, at least 100; None: 1000, or as many as the correction for this many pairs needs
+    n:int|None=None,   # bootstrap replicates, at least 100; None: 1000, or what the correction for so many pairs needs
     level:float=.95,   # of the intervals (each for itself); the verdict is at 1 - level after Holm's correction
     seed:int=0,        # of the draws
-    groups=None,       # (N,) labels in the order of the first model; whole groups are drawn, and p-values come from the bootstrap
+    groups=None,       # (N,) labels in the order of the first model: groups are drawn, p-values come from the bootstrap
     lower_is_better:bool|None=None, # None: what `low_is_better` says of the metric
 )->pd.DataFrame:       # variant, baseline, difference, low, high, test, p_value, p_holm, verdict
-    "Trained models against each other on the same examples: McNemar's exact test for accuracy, the paired bootstrap otherwise, with Holm's correction."
-    pairs, rows, names = _pairs(models, baseline), [], list(models)
+    "Trained models on the same examples: McNemar's test for accuracy, else the paired bootstrap; Holm's correction."
+    pairs, names = _pairs(models, baseline), list(models)
     aligned = [align(models[names[0]], m) for m in models.values()]
-    value, exact = metric if callable(metric) else METRICS[one_of(metric, METRICS, 'metric')], metric == 'accuracy' and groups is None
+    value = _metric_function(metric)
     check_bootstrap(1000 if n is None else n, level)
-    reps = bootstrap_replicates(aligned, metric, max(1000, round(4*len(pairs)/(1 - level))) if n is None else n, seed, groups)
+    if n is None: n = max(1000, round(4*len(pairs)/(1 - level)))
+    reps = dict(zip(names, bootstrap_replicates(aligned, metric, n, seed, groups)))
+    models = dict(zip(names, aligned))
+
+    rows = []
     for a, b in pairs:
-        i, j = names.index(a), names.index(b)
-        row = dict(variant=a, baseline=b, **_difference(value(aligned[i]) - value(aligned[j]), reps[i] - reps[j], level), test='bootstrap')
-        rows.append(row | (dict(test='mcnemar', p_value=mcnemar(aligned[i], aligned[j])['p_value']) if exact else {}))
-    out = pd.DataFrame(rows).assign(p_holm=lambda t: holm(t['p_value']))
-    out['verdict'] = [_verdict(d, p, 1 - level, _lower(metric, lower_is_better)) for d, p in zip(out['difference'], out['p_holm'])]
-    return out
+        row = _difference(value(models[a]) - value(models[b]), reps[a] - reps[b], level)
+        row['test'] = 'bootstrap'
+        if metric == 'accuracy' and groups is None:
+            row.update(test='mcnemar', p_value=mcnemar(models[a], models[b])['p_value'])
+        rows.append(dict(variant=a, baseline=b) | row)
+    return _with_verdicts(pd.DataFrame(rows), 1 - level, _lower(metric, lower_is_better))
+
+# %% ../../nbs/evaluate/05_significance.ipynb #2f4fecd4
+def _with_verdicts(table, alpha, lower_is_better): # the columns p_holm and verdict
+    table = table.assign(p_holm=holm(table['p_value']))
+    verdicts = [_verdict(d, p, alpha, lower_is_better) for d, p in zip(table['difference'], table['p_holm'])]
+    return table.assign(verdict=verdicts)
 
 # %% ../../nbs/evaluate/05_significance.ipynb #d1ae9ab8
 def _seed_table(table, metric, variant_col, keys):
-    "One column per variant, one row per seed; from a wide table (a column named after the metric) or a tidy one (columns metric and value)."
-    tidy = metric not in table.columns and {'metric', 'value'} <= set(table.columns)
-    value = 'value' if tidy else metric
-    if tidy: table = table[table['metric'] == one_of(metric, table['metric'].unique(), 'metric')]
-    if missing := [c for c in (variant_col, *keys, value) if c not in table.columns]:
+    "One column per variant, one row per seed; from a wide table (a column `metric`) or a tidy one (metric and value)."
+    value = metric
+    if metric not in table.columns and {'metric', 'value'} <= set(table.columns):
+        table, value = table[table['metric'] == one_of(metric, table['metric'].unique(), 'metric')], 'value'
+    missing = [c for c in (variant_col, *keys, value) if c not in table.columns]
+    if missing:
         raise ValueError(f"the table has no column {missing[0]!r}; it has: {', '.join(map(str, table.columns))}")
-    bad = table[table[value].isna()]
-    if len(bad): raise ValueError(f"{metric} is missing (NaN) for {variant_col} {bad[variant_col].iloc[0]!r}: drop unfinished or failed runs first")
-    key = pd.Series([' / '.join(map(str, row)) for row in table[keys].itertuples(index=False)], table.index, dtype=object)
-    if (twice := pd.concat([table[variant_col], key], axis=1).duplicated()).any():
-        raise ValueError(f"{variant_col} {table[variant_col][twice].iloc[0]!r} has several values of {metric} for {', '.join(keys)} {key[twice].iloc[0]}: "
-                         f"choose one split, profile and protocol first, or name what tells the rows apart in seed_col")
-    wide = pd.DataFrame({'key': key, 'variant': table[variant_col], 'value': table[value].astype(float)}).pivot(index='key', columns='variant', values='value')
+    texts = [' / '.join(map(str, row)) for row in table[keys].itertuples(index=False)]
+    rows = pd.DataFrame({
+        'key': pd.Series(texts, table.index, dtype=object),
+        'variant': table[variant_col],
+        'value': table[value],
+    })
+    _check_seed_rows(rows, metric, variant_col, keys)
+    wide = rows.assign(value=rows['value'].astype(float)).pivot(index='key', columns='variant', values='value')
     return wide[list(table[variant_col].unique())]
+
+# %% ../../nbs/evaluate/05_significance.ipynb #1cb6d85d
+def _check_seed_rows(rows, metric, variant_col, keys):
+    empty = rows[rows['value'].isna()]
+    if len(empty):
+        raise ValueError(f"{metric} is missing (NaN) for {variant_col} {empty['variant'].iloc[0]!r}: "
+                         "drop unfinished or failed runs first")
+    again = rows[rows[['variant', 'key']].duplicated()]
+    if len(again):
+        raise ValueError(f"{variant_col} {again['variant'].iloc[0]!r} has several values of {metric} for "
+                         f"{', '.join(keys)} {again['key'].iloc[0]}: choose one split, profile and protocol first, "
+                         "or name what tells the rows apart in seed_col")
 
 # %% ../../nbs/evaluate/05_significance.ipynb #2c2eefee
 def _paired_t(a, b, level):
     "Mean and sd of `a` and `b`, mean difference, its t interval, t and p, of paired values (n,) without NaN."
     from scipy.stats import ttest_rel
     def mean(x): return x.mean() if len(x) else np.nan
-    d, sd = a - b, a.std(ddof=1) if len(a) > 1 else np.nan
-    out = dict(n=len(d), mean=mean(a), sd=sd, baseline_mean=mean(b), difference=mean(d), low=np.nan, high=np.nan, t=np.nan, p_value=np.nan)
+    d = a - b
+    out = dict(
+        n=len(d),
+        mean=mean(a),
+        sd=a.std(ddof=1) if len(a) > 1 else np.nan,
+        baseline_mean=mean(b),
+        difference=mean(d),
+        low=np.nan,
+        high=np.nan,
+        t=np.nan,
+        p_value=np.nan,
+    )
     if len(d) < 2: return out
-    if np.ptp(d) <= 1e-12: return out | (dict(low=0., high=0., t=0., p_value=1.) if abs(d[0]) <= 1e-12 else {})
-    test = ttest_rel(a, b); interval = test.confidence_interval(level)
+    if np.ptp(d) <= 1e-12: # no scatter: a t test would call that certainty
+        if abs(d[0]) > 1e-12: return out
+        return out | dict(low=0., high=0., t=0., p_value=1.)
+    test = ttest_rel(a, b)
+    interval = test.confidence_interval(level)
     return out | dict(low=interval.low, high=interval.high, t=test.statistic, p_value=test.pvalue)
 
 def _seed_verdict(row, alpha, lower_is_better):
-    if row['n'] < 2: return 'one seed' if row['n'] else 'no shared seed'
+    if row['n'] == 0: return 'no shared seed'
+    if row['n'] == 1: return 'one seed'
     if np.isnan(row['p_value']): return 'no spread'
     return _verdict(row['difference'], row['p_holm'], alpha, lower_is_better)
 
 # %% ../../nbs/evaluate/05_significance.ipynb #24deb8ed
 def paired_seeds(
-    table:pd.DataFrame, # one row per variant and seed: a column named `metric`, or tidy with the columns metric and value
+    table:pd.DataFrame, # one row per variant and seed: a column named `metric`, or tidy with columns metric and value
     metric:str='accuracy', # what to compare
     baseline=None,      # the variant to compare all others with; None compares every pair
     variant_col:str='variant', # the column that names the variant
     seed_col='seed',    # the column, or list of columns, that names the repetition: 'seed', ['seed', 'fold']
     level:float=.95,    # of the intervals (each for itself); the verdict is at 1 - level after Holm's correction
     lower_is_better:bool|None=None, # None: what `low_is_better` says of the metric
-)->pd.DataFrame:        # variant, baseline, n (shared seeds), mean, sd, baseline_mean, difference, low, high, t, p_value, p_holm, verdict
-    "Variants against each other over seeds: paired t test with Holm's correction. Mean and sd (ddof 1) are over the shared seeds."
-    if not 0 < level < 1: raise ValueError(f"level must be between 0 and 1, for instance 0.95, got {level!r}")
-    wide = _seed_table(table, metric, variant_col, [seed_col] if isinstance(seed_col, str) else list(seed_col))
+)->pd.DataFrame: # variant, baseline, n, mean, sd, baseline_mean, difference, low, high, t, p_value, p_holm, verdict
+    "Variants over their `n` shared seeds: paired t test with Holm's correction; mean and sd (ddof 1) over these."
+    check_level(level)
+    keys = [seed_col] if isinstance(seed_col, str) else list(seed_col)
+    wide = _seed_table(table, metric, variant_col, keys)
     rows = []
-    for v, b in _pairs(wide.columns, baseline):
-        both = wide[[v, b]].dropna().to_numpy()
-        rows.append(dict(variant=v, baseline=b, **_paired_t(*both.T, level)))
-    out = pd.DataFrame(rows).assign(p_holm=lambda t: holm(t['p_value']))
-    out['verdict'] = [_seed_verdict(r, 1 - level, _lower(metric, lower_is_better)) for r in out.to_dict('records')]
+    for variant, base in _pairs(wide.columns, baseline):
+        a, b = wide[[variant, base]].dropna().to_numpy().T
+        rows.append(dict(variant=variant, baseline=base) | _paired_t(a, b, level))
+    out = pd.DataFrame(rows)
+    out['p_holm'] = holm(out['p_value'])
+    lower = _lower(metric, lower_is_better)
+    out['verdict'] = [_seed_verdict(r, 1 - level, lower) for r in out.to_dict('records')]
     return out
 
 # %% ../../nbs/evaluate/05_significance.ipynb #e81039aa
-def _paired_power(effect, n, level): # of a paired t test, from its definition: where statsmodels gives NaN, which it does for large effects and few pairs
+# statsmodels gives NaN for large effects and few pairs; this is the definition
+def _paired_power(effect, n, level): # of a paired t test
     from scipy.integrate import quad
     from scipy.stats import chi2, norm, t
-    df, shift, c = n - 1, effect*n**.5, t.isf((1 - level)/2, n - 1)
-    def missed(q): return norm.cdf(x := c*(chi2.ppf(q, df)/df)**.5, shift) - norm.cdf(-x, shift) # where the scatter is at its q-th quantile
+    df, shift, critical = n - 1, effect*n**.5, t.isf((1 - level)/2, n - 1)
+    def missed(q): # chance of no finding where the scatter is at its q-th quantile
+        x = critical*(chi2.ppf(q, df)/df)**.5
+        return norm.cdf(x, shift) - norm.cdf(-x, shift)
     return 1 - quad(missed, 0, 1, limit=200)[0]
 
+# %% ../../nbs/evaluate/05_significance.ipynb #e510599e
 def seeds_needed(
     difference:float, # the smallest difference worth finding, in the metric's unit
     sd:float,         # standard deviation of the paired differences over seeds, same unit
@@ -175,9 +236,14 @@ def seeds_needed(
 )->int:               # seeds per variant, at least 2
     "How many shared seeds a paired t test needs to find a difference; `ValueError` if more than 10,000."
     from statsmodels.stats.power import TTestPower
-    if not difference or not sd > 0: raise ValueError(f"difference must not be 0 and sd must be above 0, got {difference!r} and {sd!r}")
-    if not (0 < power < 1 and 0 < level < 1): raise ValueError(f"power and level must be between 0 and 1, got {power!r} and {level!r}")
+    if not difference or not sd > 0:
+        raise ValueError(f"difference must not be 0 and sd must be above 0, got {difference!r} and {sd!r}")
+    if not (0 < power < 1 and 0 < level < 1):
+        raise ValueError(f"power and level must be between 0 and 1, got {power!r} and {level!r}")
+    effect = abs(difference)/sd
     for n in range(2, 10_001):
-        p = TTestPower().power(abs(difference)/sd, n, 1 - level)
-        if (_paired_power(abs(difference)/sd, n, level) if np.isnan(p) else p) >= power: return n
-    raise ValueError(f"a difference of {difference!r} with sd {sd!r} would need more than 10,000 seeds: it is too small to matter")
+        reached = TTestPower().power(effect, n, 1 - level)
+        if np.isnan(reached): reached = _paired_power(effect, n, level)
+        if reached >= power: return n
+    raise ValueError(f"a difference of {difference!r} with sd {sd!r} would need more than 10,000 seeds: "
+                     "it is too small to matter")

@@ -24,67 +24,94 @@ from fashion_lab.plot.theme import (
 )
 
 # %% ../../nbs/plot/01_classification.ipynb #adc93c28
+def _cell_text(value, normalize):
+    if not normalize: return f'{value:.0f}' if value else ''
+    return f'{100*value:.0f}' if value >= 0.005 else ''   # NaN, too, is empty
+
 def _cell_texts(
     m,               # (K, K) confusion matrix
     normalize=None,  # as in `confusion`: shares are written in percent, counts as they are
 )->np.ndarray:       # (K, K) of strings, empty where there is nothing to say
     "What is written into the cells of a confusion matrix."
-    if normalize: return np.array([['' if not v >= 0.005 else f'{100*v:.0f}' for v in row] for row in m])
-    return np.array([['' if not v else f'{v:.0f}' for v in row] for row in m])
+    return np.array([[_cell_text(v, normalize) for v in row] for row in m])
 
 def _heat(
-    ax,                # the axes to draw into
+    ax,              # the axes to draw into
     m,               # (K, K) values
     mask,            # (K, K), True where nothing is drawn
     cmap,            # the colour map
     top,             # the value of the strongest colour
     power=1.,        # below 1, small values get more colour
-    **kwargs         # handed to `seaborn.heatmap`
+    **kwargs         # for `seaborn.heatmap`
 )->object:           # the drawn mesh, for a colour bar; `None` where everything is masked
     "One layer of the confusion matrix, drawn by seaborn."
     import seaborn as sns
     if mask.all(): return None
-    sns.heatmap(m, mask=mask, cmap=cmap, norm=PowerNorm(power, 0, max(top, 1e-9)), square=True, cbar=False, ax=ax, xticklabels=False, yticklabels=False, fmt='', **kwargs)
+    sns.heatmap(m, mask=mask, cmap=cmap, norm=PowerNorm(power, 0, max(top, 1e-9)), square=True, cbar=False, ax=ax,
+                xticklabels=False, yticklabels=False, fmt='', **kwargs)
     return ax.collections[-1]
 
 # %% ../../nbs/plot/01_classification.ipynb #a50cb5df
 @style()
 def plot_confusion(
-    p:Predictions,         # what a model said
+    p:Predictions,         # what a model predicted
     normalize='true',      # `true`: shares of each true class, `pred`: of each predicted class, `None`: counts
     annotate=None,         # write the numbers into the cells; default: up to 20 classes
     ax=None,               # draw into these axes; `None` makes a figure
     title:str='Confusion matrix', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "The confusion matrix as a seaborn heat map: right answers blue, mistakes vermillion on a scale of their own, absent classes grey."
+    "The confusion matrix: right answers blue, mistakes vermillion on a scale of their own, absent classes grey."
     m = confusion(p, normalize).to_numpy(float)
-    k = len(m); off = ~np.eye(k, dtype=bool); annotate = k <= 20 if annotate is None else annotate
+    k = len(m)
+    if annotate is None: annotate = k <= 20
     side = np.clip(0.52*k + 1.6, 4.4, 8.6)
-    fig, ax = canvas(ax, size=(side + (0 if annotate else 0.6), side))
-    look = dict(linewidths=min(1, 12/k) if k <= 40 else 0, linecolor=WHITE, annot=_cell_texts(m, normalize) if annotate else None, annot_kws=dict(fontsize=np.clip(90/k, 5.5, 9.5)))
-    wrong = _heat(ax, m, ~off | np.isnan(m), WRONG, np.nanmax(m[off], initial=0.1 if normalize else 1), 0.6, **look)
-    right = _heat(ax, m, off | np.isnan(m), RIGHT, 1 if normalize else np.nanmax(m, initial=0), **look)
+    fig, ax = canvas(ax, size=(side if annotate else side + 0.6, side))
+    right, wrong = _draw_layers(ax, m, normalize, annotate)
     unit = {'true': '% of each true class', 'pred': '% of each predicted class', None: 'counts'}[normalize]
-    dress(ax, title, f'{unit}; blue: right, orange: mistaken', 'Predicted class', 'True class', source, grid='none')
-    ax.set_facecolor('#d5d9de'); ax.spines[:].set_visible(False)
-    name_ticks(ax.xaxis, p.classes, 0.5, rotation=45 if k <= 12 else 90, **dict(ha='right', rotation_mode='anchor') if k <= 12 else {})
+    note = f'{unit}; blue: right, orange: mistaken'
+    dress(ax, title, note, 'Predicted class', 'True class', source, grid='none')
+    ax.set_facecolor('#d5d9de')
+    ax.spines[:].set_visible(False)
+    slanted = dict(rotation=45, ha='right', rotation_mode='anchor')
+    name_ticks(ax.xaxis, p.classes, 0.5, **slanted if k <= 12 else dict(rotation=90))
     name_ticks(ax.yaxis, p.classes, 0.5, rotation=0)
     if not annotate: _colour_bars(ax, right, wrong, bool(normalize))
     return fig
 
+# %% ../../nbs/plot/01_classification.ipynb #c7c29952
+def _draw_layers(ax, m, normalize, annotate): # the layers of right answers and of mistakes
+    k = len(m)
+    off = ~np.eye(k, dtype=bool)
+    look = dict(
+        linewidths=min(1, 12/k) if k <= 40 else 0,
+        linecolor=WHITE,
+        annot=_cell_texts(m, normalize) if annotate else None,
+        annot_kws=dict(fontsize=np.clip(90/k, 5.5, 9.5)),
+    )
+    top_wrong = np.nanmax(m[off], initial=0.1 if normalize else 1)
+    top_right = 1 if normalize else np.nanmax(m, initial=0)
+    wrong = _heat(ax, m, ~off | np.isnan(m), WRONG, top_wrong, 0.6, **look)
+    right = _heat(ax, m, off | np.isnan(m), RIGHT, top_right, **look)
+    return right, wrong
+
 # %% ../../nbs/plot/01_classification.ipynb #81fc42ff
 def _colour_bars(
-    ax,            # where the matrix stands
+    ax,            # of the matrix
     right,         # the layer of right answers, or `None`
     wrong,         # the layer of mistakes, or `None`
     percent:bool,  # whether the values are shares
 ):
     "Two slim colour bars beside the matrix: for what is right and for what is mistaken."
+    def number(v, _): return f'{100*v:g}%' if percent else f'{v:g}'
     for layer, name, low in ((right, 'right', 0.55), (wrong, 'mistaken', 0.05)):
         if layer is None: continue
-        bar = ax.figure.colorbar(layer, cax=ax.inset_axes([1.02, low, 0.025, 0.4]), format=FuncFormatter(lambda v, _: f'{100*v:g}%' if percent else f'{v:g}'))
-        bar.locator = MaxNLocator(5, integer=not percent); bar.outline.set_visible(False); bar.set_label(name); bar.ax.tick_params(length=0)
+        place = ax.inset_axes([1.02, low, 0.025, 0.4])
+        bar = ax.figure.colorbar(layer, cax=place, format=FuncFormatter(number))
+        bar.locator = MaxNLocator(5, integer=not percent)
+        bar.outline.set_visible(False)
+        bar.set_label(name)
+        bar.ax.tick_params(length=0)
 
 # %% ../../nbs/plot/01_classification.ipynb #f38535b5
 def read_curve(
@@ -96,8 +123,10 @@ def read_curve(
 )->np.ndarray:         # (n,)
     "The height of a curve; where several points share an x, the path goes through all of them, lowest first."
     cx, cy = (np.asarray(curve[c], float) for c in (x, y))
-    order = np.lexsort((-cy if steps else cy, cx)); cx, cy = cx[order], cy[order]
-    return cy[np.searchsorted(cx, at).clip(max=len(cx) - 1)] if steps else np.interp(at, cx, cy)
+    order = np.lexsort((-cy if steps else cy, cx))
+    cx, cy = cx[order], cy[order]
+    if not steps: return np.interp(at, cx, cy)
+    return cy[np.searchsorted(cx, at).clip(max=len(cx) - 1)]
 
 # %% ../../nbs/plot/01_classification.ipynb #917791d4
 def draw_curves(
@@ -111,58 +140,78 @@ def draw_curves(
 )->list:               # the lines for the legend, best class first, the macro average last
     "One line per class; beyond `most` classes grey lines, and the three worst in colour."
     ranked = sorted((c for c in curves if np.isfinite(scores[c])), key=lambda c: -scores[c])
-    few, handles = len(ranked) <= most, []
-    loud = {c: i for i, c in enumerate(c for c in curves if c in ranked)} if few else {c: i for i, c in enumerate(ranked[:-4:-1], 1)}
+    if len(ranked) <= most: coloured = {c: i for i, c in enumerate(c for c in curves if c in ranked)}
+    else: coloured = {c: i for i, c in enumerate(ranked[:-4:-1], 1)}
+    drawstyle = 'steps-pre' if steps else 'default'
+    handles = []
     for c in ranked:
-        i = loud.get(c, 0)
-        look = dict(color=COLOURS[i % len(COLOURS)], ls=DASHES[i//len(COLOURS) % len(DASHES)], lw=1.6, zorder=3) if c in loud else dict(color='#9aa5b1', lw=0.8, alpha=0.45)
-        line, = ax.plot(curves[c][x], curves[c][y], label=f'{short(c)}  {scores[c]:.3f}', drawstyle='steps-pre' if steps else 'default', **look)
-        if c in loud: handles.append(line)
+        label = f'{short(c)}  {scores[c]:.3f}'
+        line, = ax.plot(curves[c][x], curves[c][y], label=label, drawstyle=drawstyle, **_curve_look(coloured.get(c)))
+        if c in coloured: handles.append(line)
     if len(ranked) > 1:
         at, mean = np.linspace(0, 1, 1001), np.mean([scores[c] for c in ranked])
-        handles += ax.plot(at, np.mean([read_curve(curves[c], x, y, at, steps) for c in ranked], 0), color=INK, lw=2.4, zorder=4, label=f'macro average  {mean:.3f}')
+        heights = np.mean([read_curve(curves[c], x, y, at, steps) for c in ranked], 0)
+        handles += ax.plot(at, heights, color=INK, lw=2.4, zorder=4, label=f'macro average  {mean:.3f}')
     return handles
+
+# %% ../../nbs/plot/01_classification.ipynb #357bd9c1
+def _curve_look(i): # of the curve with the i-th colour, or of a grey one
+    if i is None: return dict(color='#9aa5b1', lw=0.8, alpha=0.45)
+    return dict(color=COLOURS[i % len(COLOURS)], ls=DASHES[i//len(COLOURS) % len(DASHES)], lw=1.6, zorder=3)
 
 # %% ../../nbs/plot/01_classification.ipynb #ff973e77
 def _dress_curves(
-    ax,                # where the curves stand
+    ax,                # of the curves
     handles,           # as `draw_curves` returned them
     scores:dict,       # class -> area, NaN where there is no curve
     area:str,          # what the area is called, the legend's title
-    own:bool,          # whether the figure is ours: then the legend stands beside the axes, not inside
+    own:bool,          # whether the figure was made here: then the legend stands beside the axes, not inside
     note:str,          # the line under the title
     inside:str,        # the legend's place inside the axes
-    **labels           # handed to `dress`
+    **labels           # for `dress`
 ):
     "Legend, limits, labels and the names of classes without a curve."
     missing = [short(c) for c, v in scores.items() if not np.isfinite(v)]
-    if missing and handles: note += f"; undefined for {', '.join(missing[:3])}{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}"
-    if not handles: ax.text(0.5, 0.5, 'undefined: a curve needs\npositives and negatives', ha='center', va='center', color=GREY, transform=ax.transAxes, bbox=dict(fc=WHITE, ec='none'))
-    worst = len(handles) == 4 and len(scores) - len(missing) > 4
-    where = dict(loc='upper left', bbox_to_anchor=(1.01, 1.02), borderaxespad=0) if own else dict(loc=inside, fontsize=7.5)
-    if handles: ax.legend(handles=handles, title=f'{area}, worst classes' if worst else area, alignment='left', title_fontproperties=dict(weight='bold', size=8.5), **where)
+    if handles:
+        if missing: note += _undefined(missing)
+        beside = dict(loc='upper left', bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
+        only_worst = len(handles) == 4 and len(scores) - len(missing) > 4
+        ax.legend(handles=handles, title=f'{area}, worst classes' if only_worst else area, alignment='left',
+                  title_fontproperties=dict(weight='bold', size=8.5),
+                  **beside if own else dict(loc=inside, fontsize=7.5))
+    else:
+        ax.text(0.5, 0.5, 'undefined: a curve needs\npositives and negatives', ha='center', va='center', color=GREY,
+                transform=ax.transAxes, bbox=dict(fc=WHITE, ec='none'))
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect='equal')
     dress(ax, note=note, **labels)
+
+# %% ../../nbs/plot/01_classification.ipynb #ced7de65
+def _undefined(names): # up to three of them, for the note
+    text = f"; undefined for {', '.join(names[:3])}"
+    if len(names) > 3: text += f' and {len(names) - 3} more'
+    return text
 
 # %% ../../nbs/plot/01_classification.ipynb #824b01ff
 @style()
 def plot_roc(
-    p:Predictions,         # what a model said
-    zoom=None,             # look through a lens at false positive rates up to this, in (0, 0.5], `0` for no lens; default: 0.1 where the macro AUC is above 0.95
+    p:Predictions,         # what a model predicted
+    zoom=None,             # enlarge false positive rates up to this, at most 0.5; default: 0.1 for an AUC above 0.95
     ax=None,               # draw into these axes; `None` makes a figure
     title:str='ROC curves', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "ROC curves, each class against the rest, and their macro average. Classes without positives or without negatives have no curve and are named."
-    curves, own = roc_curves(p), ax is None
-    auc = dict(zip(p.classes, roc_auc(p)))
+    "ROC curves, each class against the rest, and their macro average; classes without a curve are named."
+    curves, areas, own = roc_curves(p), roc_auc(p), ax is None
+    auc = dict(zip(p.classes, areas))
     fig, ax = canvas(ax, size=(7, 4.8))
     ax.plot([0, 1], [0, 1], color='#9aa5b1', lw=1, ls=(0, (4, 3)), zorder=1)
     handles = draw_curves(ax, curves, 'fpr', 'tpr', auc)
-    _dress_curves(ax, handles, auc, 'Area under the curve', own, 'each class against the rest; dashed: guessing', 'lower right',
-                 title=title, xlabel='False positive rate', ylabel='True positive rate', source=source)
-    if zoom is None: zoom = 0.1 if own and handles and 0.95 < roc_auc(p).iloc[-1] < 0.9999 else 0
-    if not 0 <= zoom <= 0.5: raise ValueError(f"zoom must be in [0, 0.5], got {zoom}: it is the largest false positive rate to show")
+    note = 'each class against the rest; dashed: guessing'
+    _dress_curves(ax, handles, auc, 'Area under the curve', own, note, 'lower right', title=title,
+                  xlabel='False positive rate', ylabel='True positive rate', source=source)
+    if zoom is None: zoom = 0.1 if own and handles and 0.95 < areas.iloc[-1] < 0.9999 else 0
+    if not 0 <= zoom <= 0.5:
+        raise ValueError(f"zoom must be in [0, 0.5], got {zoom}: it is the largest false positive rate to show")
     if zoom and handles: _lens(ax, zoom, lambda a: draw_curves(a, curves, 'fpr', 'tpr', auc))
     return fig
 
@@ -175,46 +224,58 @@ def _lens(
     "A magnified view of the top left corner, set into the empty lower right one."
     a = ax.inset_axes([0.4, 0.09, 0.55, 0.55])
     draw(a)
-    a.set(xlim=(0, zoom), ylim=(1 - 2*zoom, 1 + 0.02*zoom)); a.grid(color=PALE, lw=0.8)
-    a.set_xticks([0, zoom/2, zoom]); a.set_yticks([1 - 2*zoom, 1 - zoom, 1]); a.tick_params(labelsize=7.5)
+    a.set(xlim=(0, zoom), ylim=(1 - 2*zoom, 1 + 0.02*zoom))
+    a.grid(color=PALE, lw=0.8)
+    a.set_xticks([0, zoom/2, zoom])
+    a.set_yticks([1 - 2*zoom, 1 - zoom, 1])
+    a.tick_params(labelsize=7.5)
     ax.indicate_inset_zoom(a, edgecolor='#6b7785', alpha=0.6)
 
 # %% ../../nbs/plot/01_classification.ipynb #e8808315
 @style()
 def plot_pr(
-    p:Predictions,         # what a model said
+    p:Predictions,         # what a model predicted
     ax=None,               # draw into these axes; `None` makes a figure
     title:str='Precision and recall', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Precision-recall curves, each class against the rest, over lines of equal F1. Classes that do not occur have no curve and are named."
-    curves, own = {c: t.groupby('recall', as_index=False)['precision'].max() for c, t in pr_curves(p).items()}, ax is None
-    ap = dict(zip(p.classes, average_precision(p)))
+    "Precision-recall curves, each class against the rest, over lines of equal F1; classes without a curve are named."
+    curves = {c: t.groupby('recall', as_index=False)['precision'].max() for c, t in pr_curves(p).items()}
+    ap, own = dict(zip(p.classes, average_precision(p))), ax is None
     fig, ax = canvas(ax, size=(7, 4.8))
+    _draw_f1_lines(ax)
+    handles = draw_curves(ax, curves, 'recall', 'precision', ap, steps=True)
+    note = 'each class against the rest; pale: F1 of 0.2, 0.4, 0.6, 0.8'
+    _dress_curves(ax, handles, ap, 'Average precision', own, note, 'lower left', title=title,
+                  xlabel='Recall', ylabel='Precision', source=source)
+    return fig
+
+# %% ../../nbs/plot/01_classification.ipynb #67e7d163
+def _draw_f1_lines(ax): # precision over recall where F1 is 0.2, 0.4, 0.6 and 0.8
     r = np.linspace(0.01, 1, 200)
     for f1 in (0.2, 0.4, 0.6, 0.8):
         on = r > f1/(2 - f1)
         ax.plot(r[on], f1*r[on]/(2*r[on] - f1), color='#c5ccd3', lw=0.8, zorder=1)
-        if f1 < 0.8: ax.text(f1, f1, f'F1 {f1}', fontsize=7, color=GREY, ha='center', va='center', zorder=2, bbox=dict(fc=WHITE, ec='none', pad=1))
-    handles = draw_curves(ax, curves, 'recall', 'precision', ap, steps=True)
-    _dress_curves(ax, handles, ap, 'Average precision', own, 'each class against the rest; pale: F1 of 0.2, 0.4, 0.6, 0.8', 'lower left',
-                 title=title, xlabel='Recall', ylabel='Precision', source=source)
-    return fig
+        if f1 == 0.8: continue             # its name would lie on the curves
+        ax.text(f1, f1, f'F1 {f1}', fontsize=7, color=GREY, ha='center', va='center', zorder=2,
+                bbox=dict(fc=WHITE, ec='none', pad=1))
 
 # %% ../../nbs/plot/01_classification.ipynb #fff862e2
 def draw_reliability(
     ax,                # the axes to draw into
     r,                 # DataFrame as `reliability` returns it
 ):
-    "Bars of accuracy per bin of confidence with Wilson intervals, and the gaps to the mean confidence: vermillion where the model is too sure, green where too modest."
+    "Accuracy per bin of confidence with Wilson intervals, and the gaps to the confidence: too sure, or too modest."
     r = r[r['count'] > 0]
     x, width = (r.bin_low + r.bin_high)/2, 0.94*(r.bin_high - r.bin_low)
-    ax.bar(x, np.minimum(r.accuracy, r.confidence), width, color='#a9d0e6')
+    solid = np.minimum(r.accuracy, r.confidence)
+    ax.bar(x, solid, width, color='#a9d0e6')
     for sign, colour, name in ((1, VERMILLION, 'too sure'), (-1, GREEN, 'too modest')):
         gap = (sign*(r.confidence - r.accuracy)).clip(lower=0)
         look = dict(fc=mpl.colors.to_rgba(colour, 0.16), ec=colour, hatch='////', lw=0)
-        if (gap > 0).any(): ax.bar(x, gap, width, np.minimum(r.accuracy, r.confidence), label=name, **look)
-    ax.errorbar(x, r.accuracy, [(r.accuracy - r.low).clip(lower=0), (r.high - r.accuracy).clip(lower=0)], fmt='o', ms=4, color=BLUE, lw=1.2, capsize=0, label='accuracy, 95% interval')
+        if (gap > 0).any(): ax.bar(x, gap, width, solid, label=name, **look)
+    whiskers = [(r.accuracy - r.low).clip(lower=0), (r.high - r.accuracy).clip(lower=0)]
+    ax.errorbar(x, r.accuracy, whiskers, fmt='o', ms=4, color=BLUE, lw=1.2, capsize=0, label='accuracy, 95% interval')
     ax.plot([0, 1], [0, 1], color=INK, lw=1, ls=(0, (4, 3)), zorder=3)
     ax.legend(loc='best')
     ax.set(xlim=(0, 1), ylim=(0, 1.03))
@@ -223,62 +284,89 @@ def draw_reliability(
 # %% ../../nbs/plot/01_classification.ipynb #7e9957bb
 @style()
 def plot_reliability(
-    p:Predictions,         # what a model said
+    p:Predictions,         # what a model predicted
     bins:int=15,           # equal bins of confidence between 0 and 1
     ax=None,               # draw the upper panel into these axes; `None` makes a figure with both
     title:str='Reliability', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Accuracy against confidence with the calibration error (Guo et al., ICML 2017), and below it how often each confidence occurs."
+    "Accuracy against confidence with the calibration error (Guo et al. 2017), and below it how often each occurs."
     r, own = reliability(p, bins), ax is None
-    fig, axs = canvas(ax, size=(5.6, 5.6), **dict(nrows=2, sharex=True, height_ratios=(4, 1)) if own else {})
-    top, low = axs if own else (axs, None)
+    panels = dict(nrows=2, sharex=True, height_ratios=(4, 1)) if own else {}
+    fig, axs = canvas(ax, size=(5.6, 5.6), **panels)
+    top = axs[0] if own else axs
     draw_reliability(top, r)
-    note = f'calibration error {calibration_error(p, bins):.1%}, mean confidence {p.confidence.mean():.1%}, accuracy {p.correct.mean():.1%}'
+    note = (f'calibration error {calibration_error(p, bins):.1%}, mean confidence {p.confidence.mean():.1%}, '
+            f'accuracy {p.correct.mean():.1%}')
     dress(top, title, note, '' if own else 'Confidence', 'Accuracy', source)
-    if own:
-        low.bar((r.bin_low + r.bin_high)/2, r['count']/len(p), 0.94*(r.bin_high - r.bin_low), color='#9aa5b1')
-        percent_axis(low.yaxis); low.yaxis.set_major_locator(MaxNLocator(3))
-        dress(low, '', '', 'Confidence', 'Share')
+    if own: _draw_shares(axs[1], r, len(p))
     return fig
 
+def _draw_shares(ax, r, n): # the share of n answers in each bin of confidence
+    ax.bar((r.bin_low + r.bin_high)/2, r['count']/n, 0.94*(r.bin_high - r.bin_low), color='#9aa5b1')
+    percent_axis(ax.yaxis)
+    ax.yaxis.set_major_locator(MaxNLocator(3))
+    dress(ax, '', '', 'Confidence', 'Share')
+
 # %% ../../nbs/plot/01_classification.ipynb #469461e5
+def _value_text(value, percent):
+    if not np.isfinite(value): return 'undefined'
+    return f'{value:.1%}' if percent else f'{value:,.0f}'
+
 def _annotate_bars(
-    ax,                # the axes to draw into
+    ax,            # the axes to draw into
     v,             # (K,) values, NaN where undefined
     x,             # (K,) where the texts begin
     percent:bool,  # whether they are fractions
 ):
     "The value beside each bar."
     for i, (value, at) in enumerate(zip(v, x)):
-        text = 'undefined' if not np.isfinite(value) else f'{value:.1%}' if percent else f'{value:,.0f}'
-        ax.annotate(text, (at, i), (4, 0), textcoords='offset points', va='center', fontsize=8, color=INK if np.isfinite(value) else GREY, bbox=dict(fc=WHITE, ec='none', pad=0.8))
+        colour = INK if np.isfinite(value) else GREY
+        ax.annotate(_value_text(value, percent), (at, i), (4, 0), textcoords='offset points', va='center',
+                    fontsize=8, color=colour, bbox=dict(fc=WHITE, ec='none', pad=0.8))
 
 # %% ../../nbs/plot/01_classification.ipynb #5a7cbbbc
 @style()
 def plot_per_class(
-    p:Predictions,         # what a model said
+    p:Predictions,         # what a model predicted
     metric:str='f1',       # `precision`, `recall`, `f1` or `support`
     ci:bool=False,         # 95 % bootstrap intervals as whiskers
     ax=None,               # draw into these axes; `None` makes a figure
     title=None,            # default: the metric's name
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "One bar per class, sorted, the worst one in vermillion, with the mean over the classes. Raises `ValueError` for an unknown metric."
+    "One bar per class, sorted, the worst one in vermillion, with the mean over the classes."
     one_of(metric, ['precision', 'recall', 'f1', 'support'], 'metric per class')
     t = per_class(p, ci=ci).sort_values(metric, ascending=False, na_position='last', kind='stable')
     v, k, percent = t[metric].to_numpy(float), len(t), metric != 'support'
-    fig, ax = canvas(ax, size=(6.4, np.clip(0.27*k + 1.3, 2.1, 9)))
-    low = (v == np.nanmin(v)) & (np.nanmax(v) > np.nanmin(v)) if np.isfinite(v).any() else v > 0
-    ax.barh(range(k), v, 0.74 if k <= 40 else 0.9, color=np.where(low, VERMILLION, BLUE), alpha=0.88)
     whiskers = t[[f'{metric}_low', f'{metric}_high']].to_numpy() if ci and percent else None
-    if ci and percent: ax.hlines(range(k), *whiskers.T, color=INK, lw=1.2 if k <= 40 else 0.5)
-    if k <= 40: _annotate_bars(ax, v, np.nan_to_num(v if whiskers is None else np.fmax(v, whiskers[:, 1])), percent)
-    if np.isfinite(v).any(): ax.axvline(np.nanmean(v), color=INK, lw=1.1, ls=(0, (4, 3)), zorder=0.9)
+    fig, ax = canvas(ax, size=(6.4, np.clip(0.27*k + 1.3, 2.1, 9)))
+    _draw_class_bars(ax, v, whiskers, percent)
     ax.set(ylim=(k - 0.4, -0.6), xlim=(0, 1.13 if percent else max(1, np.nanmax(v))*1.13))
-    if percent: percent_axis(ax.xaxis); ax.set_xticks(np.linspace(0, 1, 6))
-    mean = f'dashed: mean over classes {np.nanmean(v):.1%}' if percent and np.isfinite(v).any() else 'dashed: mean over classes'
-    dress(ax, title or f'{pretty(metric)} per class', mean + (', whiskers: 95% intervals' if whiskers is not None else ''), 'Images' if not percent else pretty(metric), 'Class', source, grid='x')
-    ax.spines['left'].set_visible(False); ax.tick_params(axis='y', length=0)
+    if percent:
+        percent_axis(ax.xaxis)
+        ax.set_xticks(np.linspace(0, 1, 6))
+
+    note = 'dashed: mean over classes'
+    if percent and np.isfinite(v).any(): note += f' {np.nanmean(v):.1%}'
+    if whiskers is not None: note += ', whiskers: 95% intervals'
+    dress(ax, title or f'{pretty(metric)} per class', note, pretty(metric) if percent else 'Images', 'Class',
+          source, grid='x')
+    ax.spines['left'].set_visible(False)
+    ax.tick_params(axis='y', length=0)
     name_ticks(ax.yaxis, list(t['class']), last=True)
     return fig
+
+# %% ../../nbs/plot/01_classification.ipynb #1a289b5c
+def _is_worst(v): # (K,) bool: the smallest value, unless all are equal
+    if not np.isfinite(v).any(): return v > 0
+    return (v == np.nanmin(v)) & (np.nanmax(v) > np.nanmin(v))
+
+def _draw_class_bars(ax, v, whiskers, percent): # bars, whiskers, values and the mean
+    k = len(v)
+    few = k <= 40
+    ax.barh(range(k), v, 0.74 if few else 0.9, color=np.where(_is_worst(v), VERMILLION, BLUE), alpha=0.88)
+    if whiskers is not None: ax.hlines(range(k), *whiskers.T, color=INK, lw=1.2 if few else 0.5)
+    ends = v if whiskers is None else np.fmax(v, whiskers[:, 1])
+    if few: _annotate_bars(ax, v, np.nan_to_num(ends), percent)
+    if np.isfinite(v).any(): ax.axvline(np.nanmean(v), color=INK, lw=1.1, ls=(0, (4, 3)), zorder=0.9)

@@ -16,6 +16,21 @@ from fashion_lab.plot.theme import (
     BLUE, canvas, COLOURS, dress, GREY, INK, MARKERS, PALE, percent_axis, short, style, VERMILLION, WHITE,
 )
 
+# %% ../../nbs/plot/05_costs.ipynb #e35385f0
+def _cone_positions(kernel, stride, dilation, depth): # [{position}], from the one output down to the input
+    levels = [{0}]
+    for _ in range(depth):
+        levels.append({i*stride + dilation*t for i in levels[-1] for t in range(kernel)})
+    return levels
+
+# function of a level and a position to the centre of its field, in pixels
+def _cone_centres(kernel, stride, dilation, depth):
+    chains = [chain_field([(kernel, stride, dilation)]*(depth - level)) for level in range(depth + 1)]
+    def centre(level, i):
+        _, jump, start = chains[level]
+        return i*jump + start
+    return centre
+
 # %% ../../nbs/plot/05_costs.ipynb #e5c4160a
 @style()
 def plot_cone(
@@ -23,30 +38,53 @@ def plot_cone(
     depth:int=4, # layers
     ax=None,     # draw into these axes; `None` makes a figure
 ): # the figure
-    "The positions that one output depends on, layer by layer, for a chain of equal layers in one dimension without padding."
-    from matplotlib.collections import LineCollection
-    for v, name in ((kernel, 'kernel'), (stride, 'stride'), (dilation, 'dilation'), (depth, 'depth')): whole_number(v, name)
+    "The positions that one output depends on, for a chain of equal layers in one dimension without padding."
+    for name, v in dict(kernel=kernel, stride=stride, dilation=dilation, depth=depth).items(): whole_number(v, name)
     size = chain_field([(kernel, stride, dilation)]*depth)[0]
-    if size > 2000: raise ValueError(f"a field of {size} pixels cannot be drawn: make kernel, stride, dilation or depth smaller")
+    if size > 2000:
+        raise ValueError(f"a field of {size} pixels cannot be drawn: make kernel, stride, dilation or depth smaller")
     fig, ax = canvas(ax, size=(6.4, 0.5*depth + 1.8))
-    here, levels = {0}, []
-    for level in range(depth):
-        below = {i*stride + dilation*t for i in here for t in range(kernel)}
-        levels.append((here, below)); here = below
-    middles = [chain_field([(kernel, stride, dilation)]*(depth - level)) for level in range(depth + 1)]
-    x = lambda level, i: i*middles[level][1] + middles[level][2]       # the centre of its field, in pixels
-    for level, (top, below) in enumerate(levels):
-        lines = np.array([[(x(level, i), depth - level), (x(level + 1, i*stride + dilation*t), depth - level - 1)] for i in top for t in range(kernel)])
-        ax.add_collection(LineCollection(lines, colors=BLUE, linewidths=.7 if len(lines) < 200 else .25, alpha=.6, zorder=1))
-        ax.plot([x(level, i) for i in top], [depth - level]*len(top), 'o', color=VERMILLION if not level else BLUE, ms=7 if not level else 4, mec=WHITE, mew=.6, zorder=3)
-    ax.plot(range(size), [0]*size, 's', color=PALE, ms=max(1.5, min(6, 300/size)), mec=GREY, mew=.4, zorder=2)
-    ax.plot(sorted(here), [0]*len(here), 's', color=INK, ms=max(1.5, min(6, 300/size)), zorder=3)
-    holes = f', {len(here)} of them used' if len(here) < size else ''
-    dress(ax, f'One output sees {size} pixels{holes}', f'kernel {kernel}, stride {stride}, dilation {dilation}, {depth} layers; neighbouring outputs lie {stride**depth} px apart', 'Pixel of the input', 'Layer', grid='none')
+    levels = _cone_positions(kernel, stride, dilation, depth)
+    _draw_weights(ax, levels, kernel, stride, dilation)
+    _draw_pixels(ax, levels[-1], size)
+
+    title = f'One output sees {size} pixels'
+    if len(levels[-1]) < size: title += f', {len(levels[-1])} of them used'
+    note = (f'kernel {kernel}, stride {stride}, dilation {dilation}, {depth} layers; '
+            f'neighbouring outputs lie {stride**depth} px apart')
+    dress(ax, title, note, 'Pixel of the input', 'Layer', grid='none')
     ax.set_yticks(range(depth + 1), ['input', *map(str, range(1, depth + 1))])
     return fig
 
+# %% ../../nbs/plot/05_costs.ipynb #4d005bc7
+def _draw_weights(ax, levels, kernel, stride, dilation): # a line per weight, and a dot per position above the input
+    from matplotlib.collections import LineCollection
+    depth = len(levels) - 1
+    centre = _cone_centres(kernel, stride, dilation, depth)
+    for level, positions in enumerate(levels[:-1]):
+        y = depth - level
+        lines = []
+        for i in positions:
+            above = (centre(level, i), y)
+            lines += [(above, (centre(level + 1, i*stride + dilation*t), y - 1)) for t in range(kernel)]
+        width = .7 if len(lines) < 200 else .25
+        ax.add_collection(LineCollection(np.array(lines), colors=BLUE, linewidths=width, alpha=.6, zorder=1))
+        look = dict(color=BLUE, ms=4) if level else dict(color=VERMILLION, ms=7)
+        ax.plot([centre(level, i) for i in positions], [y]*len(positions), 'o', mec=WHITE, mew=.6, zorder=3, **look)
+
+def _draw_pixels(ax, used, size): # the input's pixels as pale squares, those that are used dark
+    side = max(1.5, min(6, 300/size))
+    ax.plot(range(size), [0]*size, 's', color=PALE, ms=side, mec=GREY, mew=.4, zorder=2)
+    ax.plot(sorted(used), [0]*len(used), 's', color=INK, ms=side, zorder=3)
+
 # %% ../../nbs/plot/05_costs.ipynb #fabb90a4
+_GROWTH_PANELS = [ # name, values, the layer (kernel, stride, dilation) for value v at depth i
+    ('Kernel',              (3, 5, 7), lambda v, i: (v, 1, 1)),
+    ('Stride of a 3',       (1, 2, 3), lambda v, i: (3, v, 1)),
+    ('Dilation of a 3',     (1, 2, 4), lambda v, i: (3, 1, v)),
+    ('Dilation that grows', (1, 2, 3), lambda v, i: (3, 1, v**i)),
+]
+
 @style()
 def plot_growth(
     depth:int=8, # layers, at least 1
@@ -54,39 +92,56 @@ def plot_growth(
     "How the theoretical receptive field grows with depth."
     whole_number(depth, 'depth')
     fig, axs = canvas(size=(11, 3.2), ncols=4)
-    panels = [('Kernel', (3, 5, 7), lambda v, i: (v, 1, 1)), ('Stride of a 3', (1, 2, 3), lambda v, i: (3, v, 1)), ('Dilation of a 3', (1, 2, 4), lambda v, i: (3, 1, v)),
-              ('Dilation that grows', (1, 2, 3), lambda v, i: (3, 1, v**i))]
-    for ax, (name, values, layer) in zip(axs, panels):
+    for ax, (name, values, layer) in zip(axs, _GROWTH_PANELS):
+        growing = 'grows' in name
         for v, colour in zip(values, COLOURS):
-            sizes = [chain_field([layer(v, i) for i in range(n)])[0] for n in range(depth + 1)]
-            ax.plot(range(depth + 1), sizes, 'o-', ms=3.5, color=colour, label=f'{v}' if 'grows' not in name else f'{v}$^i$ in layer i')
-        if 'Stride' in name or 'grows' in name: ax.set_yscale('log')
-        dress(ax, name, f'{ax.get_yscale()}'.replace('log', 'logarithmic'), 'Layers', 'Receptive field in pixels' if ax is axs[0] else '', span=1); ax.legend()
+            chain = [layer(v, i) for i in range(depth)]
+            sizes = [chain_field(chain[:n])[0] for n in range(depth + 1)]
+            label = f'{v}$^i$ in layer i' if growing else f'{v}'
+            ax.plot(range(depth + 1), sizes, 'o-', ms=3.5, color=colour, label=label)
+        if 'Stride' in name or growing: ax.set_yscale('log')
+        scale = 'logarithmic' if ax.get_yscale() == 'log' else ax.get_yscale()
+        ylabel = 'Receptive field in pixels' if ax is axs[0] else ''
+        dress(ax, name, scale, 'Layers', ylabel, span=1)
+        ax.legend()
     return fig
 
 # %% ../../nbs/plot/05_costs.ipynb #c74261e9
 @style()
 def plot_effective(
     fields:dict,     # name -> energy `(height, width)` as from `effective_field`
-    size=None,       # (height, width) of the theoretical field, drawn as a square around the middle unit; default: not drawn
+    size=None,       # (height, width) of the theoretical field, drawn around the middle unit; default: not drawn
     share:float=.95, # of the energy, held by the circle
     source:str='real', # `real` or `synthetic`
 ): # the figure
-    "Gradient energy side by side, on one scale of colours (logarithmic, four decades), with the disc that holds a share of it."
+    "Gradient energy side by side, on one logarithmic scale of four decades, with the disc that holds a share of it."
     from matplotlib.colors import LogNorm
-    from matplotlib.patches import Circle, Rectangle
     fig, axs = canvas(size=(3.6*len(fields) + .9, 3.9), ncols=len(fields), squeeze=False)
+    axs = axs[0]
     top = max(e.max() for e in fields.values())
-    for i, (ax, (name, e)) in enumerate(zip(axs[0], fields.items())):
-        drawn = ax.imshow(np.maximum(e, top*1e-9), cmap='cividis', norm=LogNorm(top*1e-4, top))
-        rows, columns = np.indices(e.shape); middle = (columns*e).sum()/e.sum(), (rows*e).sum()/e.sum()
-        r = energy_radius(e, share)
-        ax.add_patch(Circle(middle, max(r, .5), fill=False, ec=VERMILLION, lw=2))
-        if size: h, w = size; ax.add_patch(Rectangle((e.shape[1]//2 - w/2, e.shape[0]//2 - h/2), w, h, fill=False, ec=WHITE, lw=1.4, ls=(0, (4, 2))))
-        dress(ax, name, f'circle: {share:.0%} of the energy, radius {r:.1f} px' + ('; dashed: theoretical field' if size else ''), 'Column', 'Row' if not i else '', source if not i else 'real', grid='none', span=1)
+    for ax, (name, e) in zip(axs, fields.items()):
+        image = ax.imshow(np.maximum(e, top*1e-9), cmap='cividis', norm=LogNorm(top*1e-4, top))
+        radius = energy_radius(e, share)
+        _outline_fields(ax, e, radius, size)
+        note = f'circle: {share:.0%} of the energy, radius {radius:.1f} px'
+        if size: note += '; dashed: theoretical field'
+        first = ax is axs[0]
+        dress(ax, name, note, 'Column', 'Row' if first else '', source if first else 'real', grid='none', span=1)
         ax.set(xlim=(-.5, e.shape[1] - .5), ylim=(e.shape[0] - .5, -.5))
-    fig.colorbar(drawn, ax=list(axs[0]), shrink=.8, label='Share of the gradient energy')
+    fig.colorbar(image, ax=list(axs), shrink=.8, label='Share of the gradient energy')
     return fig
+
+# %% ../../nbs/plot/05_costs.ipynb #87094a04
+def _outline_fields(ax, energy, radius, size): # a circle around the centre of the energy, the theoretical field dashed
+    from matplotlib.patches import Circle, Rectangle
+    rows, columns = np.indices(energy.shape)
+    total = energy.sum()
+    centre = (columns*energy).sum()/total, (rows*energy).sum()/total
+    ax.add_patch(Circle(centre, max(radius, .5), fill=False, ec=VERMILLION, lw=2))
+    if not size: return
+    h, w = size
+    corner = energy.shape[1]//2 - w/2, energy.shape[0]//2 - h/2
+    ax.add_patch(Rectangle(corner, w, h, fill=False, ec=WHITE, lw=1.4, ls=(0, (4, 2))))
 
 # %% ../../nbs/plot/05_costs.ipynb #5909fb4b
 @style()
@@ -97,32 +152,54 @@ def plot_roofline(
     title:str='Roofline', # above the axes, at the left
     named:int=4,        # how many of the slowest layers are named
 ): # the figure
-    "Attained speed against arithmetic intensity, a dot per layer, its area the time it takes; the machine's roof above."
+    "Attained speed against arithmetic intensity: a dot per layer, its area the time; the machine's roof above."
     df = against_roof(table, machine)
     fig, ax = canvas(ax, size=(7.6, 4.8))
-    low, high = min(df.intensity.min(), machine.ridge/8)/1.5, max(df.intensity.max(), machine.ridge*8)*1.5
+    low = min(df.intensity.min(), machine.ridge/8)/1.5
+    high = max(df.intensity.max(), machine.ridge*8)*1.5
     at = np.geomspace(low, high, 200)
-    ax.plot(at, machine.roof(at), color=INK, lw=2, zorder=3); ax.axvline(machine.ridge, color=GREY, lw=.8, ls=(0, (4, 3)), zorder=1)
+    ax.plot(at, machine.roof(at), color=INK, lw=2, zorder=3)
+    ax.axvline(machine.ridge, color=GREY, lw=.8, ls=(0, (4, 3)), zorder=1)
+    _draw_layer_dots(ax, df)
+    for r in df.nlargest(named, 'median_ms').itertuples():
+        ax.annotate(short(r.layer, 28), (r.intensity, r.gflops), (6, -9), textcoords='offset points',
+                    fontsize=7.5, color=INK, zorder=5)
+    ax.set(xscale='log', yscale='log', xlim=(low, high))
+    note = f'{machine}. Area: time; dashed: {machine.ridge:.1f} operations per byte'
+    dress(ax, title, note, 'Operations per byte moved (logarithmic)', 'GFLOP/s (logarithmic)')
+    legend = ax.legend(loc='upper left', bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
+    for h in legend.legend_handles: h.set_sizes([28])
+    return fig
+
+# %% ../../nbs/plot/05_costs.ipynb #9ff69c65
+def _draw_layer_dots(ax, df): # a colour and a marker per kind of layer, the slowest kind first
+    total = df.median_ms.sum()
     kinds = df.groupby('kind').median_ms.sum().sort_values(ascending=False).index
     for i, kind in enumerate(kinds):
-        g = df[df.kind == kind]; look = i % len(COLOURS)
-        ax.scatter(g.intensity, g.gflops, s=14 + 500*g.median_ms/df.median_ms.sum(), color=COLOURS[look], marker=MARKERS[i % len(MARKERS)], alpha=.7, lw=.5, ec=WHITE, label=short(kind, 24), zorder=4)
-    for r in df.nlargest(named, 'median_ms').itertuples(): ax.annotate(short(r.layer, 28), (r.intensity, r.gflops), (6, -9), textcoords='offset points', fontsize=7.5, color=INK, zorder=5)
-    ax.set(xscale='log', yscale='log', xlim=(low, high))
-    dress(ax, title, f'{machine}. Area: time; dashed: {machine.ridge:.1f} operations per byte', 'Operations per byte moved (logarithmic)', 'GFLOP/s (logarithmic)')
-    for h in ax.legend(loc='upper left', bbox_to_anchor=(1.01, 1.02), borderaxespad=0).legend_handles: h.set_sizes([28])
-    return fig
+        layers = df[df.kind == kind]
+        ax.scatter(
+            layers.intensity, layers.gflops,
+            s=14 + 500*layers.median_ms/total,
+            color=COLOURS[i % len(COLOURS)],
+            marker=MARKERS[i % len(MARKERS)],
+            alpha=.7, lw=.5, ec=WHITE, zorder=4,
+            label=short(kind, 24),
+        )
 
 # %% ../../nbs/plot/05_costs.ipynb #309a0524
 def dearest(
     table:pd.DataFrame, # as from `cost.layers.layer_table` with `repeats`
     n:int=10,           # layers
-)->pd.DataFrame:        # layer, kind, intensity, operations_share, time_share, rank_operations, rank_time; the slowest first
+)->pd.DataFrame: # layer, kind, intensity, operations_share, time_share, rank_operations, rank_time; slowest first
     "The layers that take the most time or do the most operations."
-    if 'median_ms' not in table: raise ValueError("the table has no times: make it with layer_table(model, input_shape, repeats=20)")
-    df = table.assign(rank_operations=table.operations.rank(ascending=False, method='first').astype(int), rank_time=table.median_ms.rank(ascending=False, method='first').astype(int))
+    if 'median_ms' not in table:
+        raise ValueError("the table has no times: make it with layer_table(model, input_shape, repeats=20)")
+    def rank(column): return table[column].rank(ascending=False, method='first').astype(int)
+    df = table.assign(rank_operations=rank('operations'), rank_time=rank('median_ms'))
     best = df[['rank_operations', 'rank_time']].min(axis=1)
-    return df[best <= whole_number(n, 'n')].sort_values('rank_time')['layer kind intensity operations_share time_share rank_operations rank_time'.split()].reset_index(drop=True)
+    columns = 'layer kind intensity operations_share time_share rank_operations rank_time'.split()
+    chosen = df[best <= whole_number(n, 'n')]
+    return chosen.sort_values('rank_time')[columns].reset_index(drop=True)
 
 # %% ../../nbs/plot/05_costs.ipynb #f40f50ac
 @style()
@@ -133,13 +210,20 @@ def plot_layers(
     title:str='Where the operations and the milliseconds are', # above the axes, at the left
 ): # the figure
     "Bars per layer: its share of all operations and its share of the time."
-    df = dearest(table, n); c = table.attrs.get('conditions', {})
+    df = dearest(table, n)
+    conditions = table.attrs.get('conditions', {})
     fig, ax = canvas(ax, size=(7.6, .36*len(df) + 1.6))
     y = np.arange(len(df))
-    ax.barh(y - .19, df.time_share, .36, color=VERMILLION, label='time'); ax.barh(y + .19, df.operations_share, .36, color=BLUE, label='operations')
-    ax.set_yticks(y, [f'{short(l, 30)} ({short(k, 16)})' for l, k in zip(df.layer, df.kind)]); ax.set_ylim(len(df) - .4, -.6)
-    percent_axis(ax.xaxis); ax.tick_params(axis='y', length=0)
-    dress(ax, title, ', '.join(f'{k} {c[k]}' for k in ('device', 'threads', 'batch', 'dtype', 'repeats') if k in c), "Share of the model's total", '', grid='x'); ax.legend(loc='lower right')
+    ax.barh(y - .19, df.time_share, .36, color=VERMILLION, label='time')
+    ax.barh(y + .19, df.operations_share, .36, color=BLUE, label='operations')
+    ax.set_yticks(y, [f'{short(layer, 30)} ({short(kind, 16)})' for layer, kind in zip(df.layer, df.kind)])
+    ax.set_ylim(len(df) - .4, -.6)
+    percent_axis(ax.xaxis)
+    ax.tick_params(axis='y', length=0)
+    shown = [k for k in ('device', 'threads', 'batch', 'dtype', 'repeats') if k in conditions]
+    note = ', '.join(f'{k} {conditions[k]}' for k in shown)
+    dress(ax, title, note, "Share of the model's total", '', grid='x')
+    ax.legend(loc='lower right')
     return fig
 
 # %% ../../nbs/plot/05_costs.ipynb #d9219fbd
@@ -150,15 +234,36 @@ def plot_scaling(
     ax=None,          # draw into these axes; `None` makes a figure
     title:str='',     # above the axes, at the left; default: says what was changed
 ): # the figure
-    "Inputs per second at the median, with the 10th and 90th percentile of the calls; dashed: in proportion to the first point."
-    if not tables or any(by not in t or by not in ('batch', 'threads') for t in tables.values()): raise ValueError("tables must hold at least one table of batch_scaling (by='batch') or thread_scaling (by='threads')")
+    "Inputs per second: median, 10th and 90th percentile of the calls; dashed: in proportion to the first point."
+    if not tables or by not in ('batch', 'threads') or any(by not in t for t in tables.values()):
+        raise ValueError("tables must hold at least one table of batch_scaling (by='batch') "
+                         "or thread_scaling (by='threads')")
     fig, ax = canvas(ax, size=(6.4, 3.9))
     for i, (name, t) in enumerate(tables.items()):
-        x, speed, low, high = t[by], t.per_second, 1e3*t.batch/t.p90_ms, 1e3*t.batch/t.p10_ms
-        ax.plot(x, speed, MARKERS[i % len(MARKERS)] + '-', color=COLOURS[i % len(COLOURS)], ms=5, label=short(name, 28)); ax.fill_between(x, low, high, color=COLOURS[i % len(COLOURS)], alpha=.15, lw=0)
-        ax.plot(x, speed.iloc[0]*x/x.iloc[0], color=COLOURS[i % len(COLOURS)], lw=.9, ls=(0, (4, 3)))
-    ax.set_xscale('log', base=2); ax.set_yscale('log', base=2); ticks = sorted({int(v) for t in tables.values() for v in t[by]}); ax.set_xticks(ticks, map(str, ticks)); ax.minorticks_off()
-    ax.yaxis.set_major_formatter(lambda v, _: f'{v:,.4g}')
-    first = next(iter(tables.values())).iloc[0]; fixed = threads_text(first['threads']) if by == 'batch' else f"batch {first['batch']}"
-    dress(ax, title or ('Larger batches' if by == 'batch' else 'More threads'), f"{first['device_name'] or first['device']}, {fixed}, {first['dtype']}; dashed: in proportion", 'Inputs per call' if by == 'batch' else 'Threads', 'Inputs per second'); ax.legend()
+        _draw_scaling(ax, name, t, by, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+    _scaling_axes(ax, sorted({int(v) for t in tables.values() for v in t[by]}))
+    first = next(iter(tables.values())).iloc[0]
+    device = first['device_name'] or first['device']
+    if by == 'batch':
+        what, xlabel, fixed = 'Larger batches', 'Inputs per call', threads_text(first['threads'])
+    else:
+        what, xlabel, fixed = 'More threads', 'Threads', f"batch {first['batch']}"
+    note = f"{device}, {fixed}, {first['dtype']}; dashed: in proportion"
+    dress(ax, title or what, note, xlabel, 'Inputs per second')
+    ax.legend()
     return fig
+
+# %% ../../nbs/plot/05_costs.ipynb #c5fa5770
+def _draw_scaling(ax, name, table, by, colour, marker): # the speed, its range, and a dashed line in proportion
+    x, speed = table[by], table.per_second
+    ax.plot(x, speed, f'{marker}-', color=colour, ms=5, label=short(name, 28))
+    slowest, fastest = (1e3*table.batch/table[c] for c in ('p90_ms', 'p10_ms'))
+    ax.fill_between(x, slowest, fastest, color=colour, alpha=.15, lw=0)
+    ax.plot(x, speed.iloc[0]*x/x.iloc[0], color=colour, lw=.9, ls=(0, (4, 3)))
+
+def _scaling_axes(ax, ticks): # both axes in powers of two
+    ax.set_xscale('log', base=2)
+    ax.set_yscale('log', base=2)
+    ax.set_xticks(ticks, map(str, ticks))
+    ax.minorticks_off()
+    ax.yaxis.set_major_formatter(lambda v, _: f'{v:,.4g}')

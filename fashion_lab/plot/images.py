@@ -27,16 +27,18 @@ def _check_images(
     if x.ndim == 4 and x.shape[-1] == 1: x = x[..., 0]
     if x.dtype != np.uint8 or not (x.ndim == 3 or x.ndim == 4 and x.shape[-1] == 3):
         raise ValueError(f"images must be uint8 of shape (N, H, W) or (N, H, W, 3), got {x.dtype} of shape {x.shape}")
-    if n is not None and len(x) != n: raise ValueError(f"{len(x)} images for {n} labels or predictions: give one image for each, in the same order")
+    if n is not None and len(x) != n:
+        raise ValueError(f"{len(x)} images for {n} labels or predictions: give one image for each, in the same order")
     return x
 
-def _how_many(
-    n,          # as given
-    there:int,  # how many there are
-)->int:         # at most `there`
+def _number_shown(
+    n,           # as given
+    available:int, # how many images there are
+)->int:          # at most `available`
     "The number of images to show. Raises `ValueError` unless it is a whole number of at least 1."
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1: raise ValueError(f"n must be a whole number of at least 1, got {n!r}: it is the number of images to show")
-    return min(int(n), there)
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"n must be a whole number of at least 1, got {n!r}: it is the number of images to show")
+    return min(int(n), available)
 
 # %% ../../nbs/plot/02_images.ipynb #dbbf5701
 def draw_tiles(
@@ -52,21 +54,33 @@ def draw_tiles(
 ):
     "Draw images row by row, with a bar and a caption below each."
     places = np.arange(len(images)) if places is None else np.asarray(places)
-    rows, h, down = places.max()//cols + 1, images.shape[1]/images.shape[2], 0.13*(bars is not None)
-    wide, high = ax.get_position(original=True).size*ax.figure.figure.get_size_inches()
-    inches = inches or min(wide/cols/(1 + gap), high/rows/(h + gap + down + 0.2*lines))
+    rows, h = places.max()//cols + 1, images.shape[1]/images.shape[2]
+    below = 0 if bars is None else 0.13
+    if not inches:
+        wide, high = ax.get_position(original=True).size*ax.figure.figure.get_size_inches()
+        inches = min(wide/cols/(1 + gap), high/rows/(h + gap + below + 0.2*lines))
     size = np.clip(7.5*inches, 3, 7.5)  # of the letters, in points
     line = 1.45*size/72/inches
-    step = h + gap + down + line*lines + 0.05*(lines > 0)
+    step = h + gap + below + line*lines
+    if lines: step += 0.05
     for i, image in enumerate(images):
         x, y = places[i] % cols*(1 + gap), places[i]//cols*step
-        ax.imshow(image, cmap='gray', vmin=0, vmax=255, extent=(x, x + 1, y + h, y), interpolation='nearest' if image.shape[0] < 100 else 'antialiased')
-        if bars:
-            for width, colour in ((1, PALE), bars[i]): ax.add_patch(Rectangle((x, y + h + 0.035), width, 0.06, fc=colour, ec='none'))
-        for j, (text, colour) in enumerate(captions[i] if captions else ()):
-            ax.text(x + 0.5, y + h + down + line*(j + 0.8), text, ha='center', va='baseline', fontsize=size, color=colour, weight='bold' if bars and j == 0 else 'normal')
+        smooth = 'nearest' if image.shape[0] < 100 else 'antialiased'
+        ax.imshow(image, cmap='gray', vmin=0, vmax=255, extent=(x, x + 1, y + h, y), interpolation=smooth)
+        if bars: _draw_bar(ax, x, y + h + 0.035, *bars[i])
+        if captions: _draw_caption(ax, x + 0.5, y + h + below, captions[i], size, line, bool(bars))
     ax.set(xlim=(-0.02, cols*(1 + gap) - gap + 0.02), ylim=(rows*step - gap + 0.02, -0.02), aspect='equal')
-    ax.set_axis_off(); ax.set_anchor('NW')
+    ax.set_axis_off()
+    ax.set_anchor('NW')
+
+# %% ../../nbs/plot/02_images.ipynb #6bde71af
+def _draw_bar(ax, x, y, share, colour): # a pale bar, a share of it in colour
+    for width, fill in ((1, PALE), (share, colour)): ax.add_patch(Rectangle((x, y), width, 0.06, fc=fill, ec='none'))
+
+def _draw_caption(ax, x, y, texts, size, line, bold): # lines of (text, colour) below y; `bold`: the first one
+    for j, (text, colour) in enumerate(texts):
+        weight = 'bold' if bold and j == 0 else 'normal'
+        ax.text(x, y + line*(j + 0.8), text, ha='center', va='baseline', fontsize=size, color=colour, weight=weight)
 
 # %% ../../nbs/plot/02_images.ipynb #1a7fc714
 def _tile_size(
@@ -80,16 +94,17 @@ def _tile_size(
 
 # %% ../../nbs/plot/02_images.ipynb #f74ba589
 def _columns(
-    n:int,             # images
-)->int:                # at least 1
+    n:int, # images
+)->int:    # at least 1
     "The number of columns that leaves the fewest places empty in a grid that is at least as wide as high."
-    return min(range(math.ceil(math.sqrt(n)), math.ceil(math.sqrt(2.5*n)) + 1), key=lambda c: (-n % c, c))
+    candidates = range(math.ceil(math.sqrt(n)), math.ceil(math.sqrt(2.5*n)) + 1)
+    return min(candidates, key=lambda c: (-n % c, c))
 
 # %% ../../nbs/plot/02_images.ipynb #79252cd9
 @style()
 def plot_samples(
     images,            # (N, H, W) or (N, H, W, 3) uint8
-    labels,            # (N,) whole numbers in [0, K)
+    labels,            # (N,) integers in [0, K)
     classes,           # the K class names
     n=None,            # how many images; default: 10 of each of up to 12 classes, else one of each class
     seed:int=0,        # which ones are drawn
@@ -97,40 +112,58 @@ def plot_samples(
     title:str='Samples', # above the axes, at the left
     source:str='real', # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Random images of every class: one row per class for up to 12 classes, else a grid with the class under each image."
-    labels = np.asarray(labels); images = _check_images(images, len(labels))
-    if len(labels) == 0: raise ValueError("there are no images to show: give at least one")
-    if labels.ndim != 1 or labels.dtype.kind not in 'iu': raise ValueError(f"labels must be whole numbers of shape (N,), got {labels.dtype} of shape {labels.shape}")
-    if labels.min() < 0 or labels.max() >= len(classes): raise ValueError(f"labels must be in [0, {len(classes)}) for {len(classes)} classes, got {labels.min()} to {labels.max()}")
+    "Random images of every class: one row per class for up to 12 classes, else a grid with the class under each."
+    labels = np.asarray(labels)
+    images = _check_images(images, len(labels))
+    _check_labels(labels, len(classes))
+    in_rows = len(classes) <= 12
+    if n is None: n = 10*len(classes) if in_rows else len(classes)
+    n = _number_shown(n, len(labels))
+
     order = np.random.default_rng(seed).permutation(len(labels))
-    nth = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()  # this is the nth image of its class
-    rows = len(classes) <= 12
-    n = _how_many(len(classes)*(10 if rows else 1) if n is None else n, len(labels))
-    take = order[np.lexsort((labels[order], nth))[:n]]                           # the first of every class, then the second of every class, ...
-    return (_sample_rows if rows else _sample_grid)(images[take], labels[take], classes, ax, title, source)
+    nth = _count_in_class(labels[order])
+    take = order[np.lexsort((labels[order], nth))[:n]]  # the first of every class, then the second, ...
+    draw = _sample_rows if in_rows else _sample_grid
+    return draw(images[take], labels[take], classes, ax, title, source)
+
+# %% ../../nbs/plot/02_images.ipynb #2aad4ffa
+def _check_labels(labels, k):
+    if len(labels) == 0: raise ValueError("there are no images to show: give at least one")
+    if labels.ndim != 1 or labels.dtype.kind not in 'iu':
+        raise ValueError(f"labels must be whole numbers of shape (N,), got {labels.dtype} of shape {labels.shape}")
+    if labels.min() < 0 or labels.max() >= k:
+        raise ValueError(f"labels must be in [0, {k}) for {k} classes, got {labels.min()} to {labels.max()}")
+
+def _count_in_class(labels): # how many of the same class stand before each: 0 for the first of a class
+    return pd.Series(labels).groupby(labels).cumcount().to_numpy()
 
 # %% ../../nbs/plot/02_images.ipynb #9d82cbe7
 def _sample_rows(images, labels, classes, ax, title, source): # one row per class, its name at the left
-    per, h = np.bincount(labels).max(), images.shape[1]/images.shape[2]
-    fig, ax = canvas(ax, size=_tile_size(len(classes), per + 1.5, h + 0.08, 0.62))
-    draw_tiles(ax, images, per, places=labels*per + pd.Series(labels).groupby(labels).cumcount().to_numpy())
-    ax.set_ylim(len(classes)*(h + 0.08) - 0.06, -0.02)
-    for c, name in enumerate(classes): ax.text(-0.12, c*(h + 0.08) + h/2, short(name), ha='right', va='center', fontsize=9, color=INK)
+    per_row, h = np.bincount(labels).max(), images.shape[1]/images.shape[2]
+    step = h + 0.08
+    fig, ax = canvas(ax, size=_tile_size(len(classes), per_row + 1.5, step, 0.62))
+    draw_tiles(ax, images, per_row, places=labels*per_row + _count_in_class(labels))
+    ax.set_ylim(len(classes)*step - 0.06, -0.02)
+    for c, name in enumerate(classes):
+        ax.text(-0.12, c*step + h/2, short(name), ha='right', va='center', fontsize=9, color=INK)
     dress(ax, title, source=source, grid='none')
     return fig
 
 # %% ../../nbs/plot/02_images.ipynb #12808629
 def _sample_grid(images, labels, classes, ax, title, source): # a grid, the class's name under each image
-    cols, order, inches = _columns(len(images)), np.argsort(labels, kind='stable'), None if ax else 0.9
-    fig, ax = canvas(ax, size=_tile_size(math.ceil(len(images)/cols), cols, images.shape[1]/images.shape[2] + 0.29, inches or 1))
-    draw_tiles(ax, images[order], cols, [[(short(classes[c], 15), INK)] for c in labels[order]], lines=1, inches=inches)
+    cols, inches = _columns(len(images)), None if ax else 0.9
+    rows, h = math.ceil(len(images)/cols), images.shape[1]/images.shape[2]
+    fig, ax = canvas(ax, size=_tile_size(rows, cols, h + 0.29, inches or 1))
+    order = np.argsort(labels, kind='stable')
+    captions = [[(short(classes[c], 15), INK)] for c in labels[order]]
+    draw_tiles(ax, images[order], cols, captions, lines=1, inches=inches)
     dress(ax, title, source=source, grid='none')
     return fig
 
 # %% ../../nbs/plot/02_images.ipynb #0791b634
 def draw_predictions(
     images,            # (N, H, W) or (N, H, W, 3) uint8, in the order of `p`
-    p:Predictions,     # what a model said about them
+    p:Predictions,     # what a model predicted for them
     take,              # (n,) positions in `p`
     ax,                # the axes, or `None`
     title:str,         # as for `dress`
@@ -139,46 +172,58 @@ def draw_predictions(
 )->Figure: # the new figure, or the one that holds `ax`
     "Images with their predicted class, true class and confidence."
     cols, inches = _columns(len(take)), None if ax else 1.
-    fig, ax = canvas(ax, size=_tile_size(math.ceil(len(take)/cols), cols, images.shape[1]/images.shape[2] + 0.57))
-    colours = [BLUE if p.correct[i] else VERMILLION for i in take]
-    captions = [[(f"{'✓' if p.correct[i] else '✗'} {short(p.classes[p.preds[i]], 13)}", c), (f'true: {short(p.classes[p.targets[i]], 11)}', INK)] for i, c in zip(take, colours)]
-    draw_tiles(ax, images[take], cols, captions, [(p.confidence[i], c) for i, c in zip(take, colours)], lines=2, inches=inches)
+    rows, h = math.ceil(len(take)/cols), images.shape[1]/images.shape[2]
+    fig, ax = canvas(ax, size=_tile_size(rows, cols, h + 0.57))
+    bars = [(p.confidence[i], BLUE if p.correct[i] else VERMILLION) for i in take]
+    captions = [_verdict(p, i, colour) for i, (_, colour) in zip(take, bars)]
+    draw_tiles(ax, images[take], cols, captions, bars, lines=2, inches=inches)
     dress(ax, title, note, source=source, grid='none')
     return fig
+
+def _verdict(p, i, colour): # two lines: the predicted class with its mark, the true class
+    mark = '✓' if p.correct[i] else '✗'
+    predicted, true = short(p.classes[p.preds[i]], 13), short(p.classes[p.targets[i]], 11)
+    return [(f'{mark} {predicted}', colour), (f'true: {true}', INK)]
 
 # %% ../../nbs/plot/02_images.ipynb #e828b73a
 @style()
 def plot_predictions(
     images,                # (N, H, W) or (N, H, W, 3) uint8, in the order of `p`
-    p:Predictions,         # what a model said about them
+    p:Predictions,         # what a model predicted for them
     n:int=24,              # how many are shown
     seed:int=0,            # which ones are drawn
     ax=None,               # draw into these axes; `None` makes a figure
     title:str='Predictions', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Random images with predicted class, true class and confidence. Raises `ValueError` if images and predictions do not match in number."
+    "Random images with predicted class, true class and confidence."
     images = _check_images(images, len(p))
-    take = np.sort(np.random.default_rng(seed).permutation(len(p))[:_how_many(n, len(p))])
-    return draw_predictions(images, p, take, ax, title, f'{len(take)} of {len(p):,} drawn at random; bar: confidence', source)
+    n = _number_shown(n, len(p))
+    take = np.sort(np.random.default_rng(seed).permutation(len(p))[:n])
+    note = f'{len(take)} of {len(p):,} drawn at random; bar: confidence'
+    return draw_predictions(images, p, take, ax, title, note, source)
 
 # %% ../../nbs/plot/02_images.ipynb #779f94b2
 @style()
 def plot_mistakes(
     images,                # (N, H, W) or (N, H, W, 3) uint8, in the order of `p`
-    p:Predictions,         # what a model said about them
+    p:Predictions,         # what a model predicted for them
     n:int=24,              # how many are shown
     ax=None,               # draw into these axes; `None` makes a figure
     title:str='Most confident mistakes', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "The wrong answers that the model was surest of, surest first; says so where there are none."
+    "The wrong answers with the highest confidence, in that order; says so where there are none."
     images = _check_images(images, len(p))
     wrong = np.flatnonzero(~p.correct)
-    take = wrong[np.argsort(-p.confidence[wrong], kind='stable')][:_how_many(n, max(1, len(wrong)))]
-    if len(take): return draw_predictions(images, p, take, ax, title, f'{len(take)} of {len(wrong):,} mistakes among {len(p):,}; bar: confidence', source)
+    n = _number_shown(n, max(1, len(wrong)))
+    if len(wrong):
+        take = wrong[np.argsort(-p.confidence[wrong], kind='stable')][:n]
+        note = f'{len(take)} of {len(wrong):,} mistakes among {len(p):,}; bar: confidence'
+        return draw_predictions(images, p, take, ax, title, note, source)
     fig, ax = canvas(ax, size=(4.8, 1.6))
-    ax.set_axis_off(); ax.text(0.5, 0.5, f'no mistakes among {len(p):,}', ha='center', va='center', color=GREY, transform=ax.transAxes)
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, f'no mistakes among {len(p):,}', ha='center', va='center', color=GREY, transform=ax.transAxes)
     dress(ax, title, source=source, grid='none')
     return fig
 
@@ -187,20 +232,24 @@ def conv_weights(
     model,        # a torch module, a dict name -> weight (in the order of the layers), or one weight
 )->list:          # (name, float32 array of shape (out, in, h, w)) of every 2-d convolution, in order
     "The weights of all convolutions of a model."
-    def array(w): return np.asarray(w.detach().cpu().float() if hasattr(w, 'detach') else w, dtype=np.float32)
     if hasattr(model, 'named_parameters'): model = dict(model.named_parameters())
     items = model.items() if hasattr(model, 'items') else [('weight', model)]
-    return [(name, array(w)) for name, w in items if len(getattr(w, 'shape', ())) == 4]
+    return [(name, _as_array(w)) for name, w in items if len(getattr(w, 'shape', ())) == 4]
+
+def _as_array(w): # float32, of a tensor on any device or of an array
+    if hasattr(w, 'detach'): w = w.detach().cpu().float()
+    return np.asarray(w, dtype=np.float32)
 
 def mosaic(
     w,            # (rows, cols, h, w) kernels
     zoom:int=8,   # pixels per weight
 )->np.ndarray:    # (rows*(h*zoom+gap)-gap, cols*(w*zoom+gap)-gap), NaN in the gaps
     "Kernels side by side with gaps between them."
+    gap = zoom//2
     w = w.repeat(zoom, 2).repeat(zoom, 3)
-    w = np.pad(w, [(0, 0), (0, 0), (0, zoom//2), (0, zoom//2)], constant_values=np.nan)
-    r, c, h, k = w.shape
-    return w.transpose(0, 2, 1, 3).reshape(r*h, c*k)[:-(zoom//2), :-(zoom//2)]
+    w = np.pad(w, [(0, 0), (0, 0), (0, gap), (0, gap)], constant_values=np.nan)
+    rows, cols, high, wide = w.shape
+    return w.transpose(0, 2, 1, 3).reshape(rows*high, cols*wide)[:-gap, :-gap]
 
 # %% ../../nbs/plot/02_images.ipynb #7e12da91
 @style()
@@ -212,32 +261,52 @@ def plot_filters(
     title=None,        # default: the layer's name and shape
     source:str='real', # what the model was trained on: `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "The kernels of a convolution. One input channel: a grid of filters; several: a column per filter, a row per channel. Raises `ValueError` where there is no such layer."
-    found = conv_weights(model)
-    if not found: raise ValueError("no convolution weights found: give a model with 2-d convolutions, its state dict, or a weight of shape (out, in, h, w)")
-    if isinstance(layer, bool) or not isinstance(layer, (int, np.integer)) or not 0 <= layer < len(found):
-        raise ValueError(f"layer must be in [0, {len(found)}) for a model with {len(found)} convolutions, got {layer!r}")
-    name, w = found[layer]
+    "Kernels of a convolution. One input channel: a grid of filters; several: a column per filter, a row per channel."
+    name, w = _convolution(model, layer)
     grid = w.shape[1] == 1
-    cols = min(8, len(w)) if grid else min(len(w), most)
-    k = w[:most, 0] if grid else w[:most, :most].swapaxes(0, 1)
-    if grid: k = np.concatenate([k, np.full((-len(k) % cols, *k.shape[1:]), np.nan)]).reshape(-1, cols, *k.shape[1:])
-    each = np.clip(4/cols, 0.62, 1.5) if grid else np.clip(8/max(k.shape[:2]), 0.12, 0.5)
-    fig, ax = canvas(ax, size=(max(4.8, cols*each + 1.8), max(2.4, len(k)*each + 1.2)))
-    _draw_kernels(fig, ax, k, grid, 0.12/(cols*each))
-    shape = ' × '.join(map(str, w.shape))
-    shown = '' if max(w.shape[:2]) <= most else f', the first {most} shown'
-    dress(ax, title or f'Filters of convolution {layer + 1}', f'{name}: {shape}{shown}', 'Column (filter = row + column)' if grid else 'Filter', 'Row' if grid else 'Input channel', source, grid='none')
+    kernels, cols = _arranged(w, most)
+    side = np.clip(4/cols, 0.62, 1.5) if grid else np.clip(8/max(kernels.shape[:2]), 0.12, 0.5)
+    fig, ax = canvas(ax, size=(max(4.8, cols*side + 1.8), max(2.4, len(kernels)*side + 1.2)))
+    _draw_kernels(ax, kernels, grid, 0.12/(cols*side))
+    note = f"{name}: {' × '.join(map(str, w.shape))}"
+    if max(w.shape[:2]) > most: note += f', the first {most} shown'
+    xlabel, ylabel = ('Column (filter = row + column)', 'Row') if grid else ('Filter', 'Input channel')
+    dress(ax, title or f'Filters of convolution {layer + 1}', note, xlabel, ylabel, source, grid='none')
     return fig
 
+# %% ../../nbs/plot/02_images.ipynb #5766198f
+def _convolution(model, layer): # name and weight of a convolution, counted from 0
+    weights = conv_weights(model)
+    if not weights:
+        raise ValueError("no convolution weights found: give a model with 2-d convolutions, its state dict, "
+                         "or a weight of shape (out, in, h, w)")
+    n = len(weights)
+    if isinstance(layer, bool) or not isinstance(layer, (int, np.integer)) or not 0 <= layer < n:
+        raise ValueError(f"layer must be in [0, {n}) for a model with {n} convolutions, got {layer!r}")
+    return weights[layer]
+
+def _arranged(w, most): # ((rows, cols, h, w) kernels, cols): a grid for one input channel, padded with NaN
+    if w.shape[1] > 1: return w[:most, :most].swapaxes(0, 1), min(len(w), most)
+    cols = min(8, len(w))
+    kernels = w[:most, 0]
+    empty = np.full((-len(kernels) % cols, *kernels.shape[1:]), np.nan)
+    return np.concatenate([kernels, empty]).reshape(-1, cols, *kernels.shape[1:]), cols
+
 # %% ../../nbs/plot/02_images.ipynb #79e5ef73
-def _draw_kernels(fig, ax, k, grid, bar): # k: (rows, cols, h, w); bar: the width of the colour bar, as a part of the axes'
-    top = np.nanmax(np.abs(k)) or 1
-    rows, cols = k.shape[:2]
-    step = np.array([k.shape[2] + 0.5, k.shape[3] + 0.5])
-    drawn = ax.imshow(mosaic(k), cmap=SIGNED, vmin=-top, vmax=top, interpolation='nearest', extent=(0, cols*step[1] - 0.5, rows*step[0] - 0.5, 0))
-    for axis, n, size, first in ((ax.xaxis, cols, 1, k.shape[3]), (ax.yaxis, rows, 0, k.shape[2])):
-        every = math.ceil(n/(16 if size else 12))
-        axis.set_ticks([i*step[size] + first/2 for i in range(0, n, every)], [i*(cols if grid and not size else 1) for i in range(0, n, every)])
-    ax.tick_params(length=0); ax.spines[:].set_visible(False); ax.set_anchor('NW')
-    bar = fig.colorbar(drawn, cax=ax.inset_axes([1 + bar, 0.15, bar, 0.7])); bar.outline.set_visible(False); bar.set_label('Weight')
+def _draw_kernels(ax, kernels, grid, bar): # (rows, cols, h, w); bar: width of the colour bar, share of the axes
+    top = np.nanmax(np.abs(kernels)) or 1
+    rows, cols, h, w = kernels.shape
+    extent = (0, cols*(w + 0.5) - 0.5, rows*(h + 0.5) - 0.5, 0)
+    drawn = ax.imshow(mosaic(kernels), cmap=SIGNED, vmin=-top, vmax=top, interpolation='nearest', extent=extent)
+    _number_kernels(ax.xaxis, cols, w, most=16)
+    _number_kernels(ax.yaxis, rows, h, most=12, count=cols if grid else 1)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_anchor('NW')
+    colours = ax.figure.figure.colorbar(drawn, cax=ax.inset_axes([1 + bar, 0.15, bar, 0.7]))
+    colours.outline.set_visible(False)
+    colours.set_label('Weight')
+
+def _number_kernels(axis, n, size, most, count=1): # ticks in the middle of n kernels, numbered in steps of `count`
+    shown = range(0, n, math.ceil(n/most))
+    axis.set_ticks([i*(size + 0.5) + size/2 for i in shown], [i*count for i in shown])

@@ -27,25 +27,28 @@ def draw_history(
     histories:dict, # name -> history
     kind:str,       # `loss`, or a column such as `accuracy` or `lr`
 ):
-    "One panel of `plot_history`. Of one run: grey for training, blue for validation; of several: one colour each, training dotted."
-    one = len(histories) == 1
+    "One panel of `plot_history`: of one run grey for training; of several one colour each, training dotted."
+    single = len(histories) == 1
     for i, (name, h) in enumerate(histories.items()):
-        look = dict(marker='o', ms=3) if len(h) <= 30 else {}
         colour, dash = COLOURS[i % len(COLOURS)], DASHES[i//len(COLOURS) % len(DASHES)]
-        if kind == 'loss' and 'train_loss' in h:
-            ax.plot(h['epoch'], h['train_loss'], color=GREY if one else colour, ls='-' if one else ':', lw=1.3, label='training' if one else None, **look)
+        look = dict(marker='o', ms=3) if len(h) <= 30 else {}
+        train_look = dict(color=GREY, ls='-', label='training') if single else dict(color=colour, ls=':')
+        if kind == 'loss' and 'train_loss' in h: ax.plot(h['epoch'], h['train_loss'], lw=1.3, **train_look, **look)
         column = 'valid_loss' if kind == 'loss' else kind
-        if column in h: ax.plot(h['epoch'], h[column], color=colour, ls=dash, label='validation' if one else short(name, 28), **look)
-    if kind != 'loss' and as_percent(np.concatenate([h[kind] for h in histories.values()]), kind): percent_axis(ax.yaxis)
+        label = 'validation' if single else short(name, 28)
+        if column in h: ax.plot(h['epoch'], h[column], color=colour, ls=dash, label=label, **look)
+
+    if kind == 'loss':
+        if single: ax.legend()
+    elif as_percent(np.concatenate([h[kind] for h in histories.values()]), kind): percent_axis(ax.yaxis)
     if kind == 'lr': ax.ticklabel_format(axis='y', style='sci', scilimits=(-2, 3), useMathText=True)
-    if kind == 'loss' and one: ax.legend()
     ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
 
 # %% ../../nbs/plot/04_results.ipynb #e3592d3b
 def mark_best(
     ax,         # the axes that show the metric
     history,    # one history
-    metric:str, # its column; the smallest value is best if the name holds `loss` or `error`
+    metric:str, # its column; `low_is_better` says which value is best
 ):
     "Ring the best epoch of a metric and write its value; epochs without a number are passed over."
     x, y = (np.asarray(history[c], float) for c in ('epoch', metric))
@@ -54,82 +57,121 @@ def mark_best(
     i = np.nanargmin(y) if low else np.nanargmax(y)
     ax.plot(x[i], y[i], 'o', ms=9.5, mfc='none', mec=VERMILLION, mew=1.8, zorder=5)
     value = f'{y[i]:.2%}' if as_percent(y, metric) else f'{y[i]:.4g}'
-    ax.annotate(f'best: {value} in epoch {x[i]:g}', (0.97, 0.95 if low else 0.05), xycoords='axes fraction', ha='right', va='top' if low else 'bottom', fontsize=8.5, color=VERMILLION)
+    height, va = (0.95, 'top') if low else (0.05, 'bottom')
+    ax.annotate(f'best: {value} in epoch {x[i]:g}', (0.97, height), xycoords='axes fraction',
+                ha='right', va=va, fontsize=8.5, color=VERMILLION)
 
 # %% ../../nbs/plot/04_results.ipynb #08ceeca5
 @style()
 def plot_history(
-    history,               # a DataFrame with `epoch` and any of `train_loss`, `valid_loss`, the metric and `lr`; or a dict name -> DataFrame
+    history,               # DataFrame: `epoch`, any of `train_loss`, `valid_loss`, the metric, `lr`; or a dict of such
     metric:str='accuracy', # the metric's column
-    panels=None,           # `loss`, columns, or a list of them; default: the loss, the metric and `lr`, where they are there
+    panels=None,           # `loss`, columns, or a list of them; default: the loss, the metric and `lr`
     ax=None,               # draw the first panel into these axes; `None` makes a figure with all of them
-    title:str='Training', # above the axes, at the left
+    title:str='Training',  # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Losses, a metric and the learning rate per epoch, of one run or of several. Raises `ValueError` for an empty history or an unknown panel."
+    "Losses, a metric and the learning rate per epoch. `ValueError` for an empty history or an unknown panel."
     histories = history if isinstance(history, dict) else {'run': history}
+    panels = _panels_of(histories, metric, panels)
+    single = len(histories) == 1
+    fig, axs = canvas(ax, size=(3.3*len(panels) + 0.9, 3.3), ncols=1 if ax else len(panels))
+    for i, (a, kind) in enumerate(zip(np.ravel(axs), panels)):
+        draw_history(a, histories, kind)
+        if single and kind == metric: mark_best(a, next(iter(histories.values())), metric)
+        first = i == 0
+        note = 'solid: validation, dotted: training' if first and kind == 'loss' and not single else ''
+        dress(a, title if first else ' ', note, 'Epoch', pretty(kind), source if first else 'real', span=len(panels))
+    if not single:
+        handles = np.ravel(axs)[0].get_legend_handles_labels()
+        if ax: np.ravel(axs)[0].legend(*handles, loc='best')
+        else: fig.legend(*handles, loc='outside right upper')
+    return fig
+
+# %% ../../nbs/plot/04_results.ipynb #5fde3cd7
+def _panels_of(histories, metric, panels): # the panels' names, checked
     if not histories or not all('epoch' in h and len(h) for h in histories.values()):
         raise ValueError("a history needs a column `epoch` and at least one row: train for one epoch first")
-    have = set.intersection(*(set(h) for h in histories.values()))
-    there = ['loss'] * bool({'train_loss', 'valid_loss'} & have) + [c for c in (metric, 'lr') if c in have]
-    panels = [panels] if isinstance(panels, str) else list(panels or there or [metric])
-    for k in panels: one_of(k, dict.fromkeys(there + sorted(have - {'epoch'})), "panel of this history")
-    fig, axs = canvas(ax, size=(3.3*len(panels) + 0.9, 3.3), ncols=1 if ax else len(panels))
-    axs = np.ravel(axs)
-    for i, (a, kind) in enumerate(zip(axs, panels)):
-        draw_history(a, histories, kind)
-        if len(histories) == 1 and kind == metric: mark_best(a, histories[next(iter(histories))], metric)
-        dress(a, title if i == 0 else ' ', 'solid: validation, dotted: training' if i == 0 and kind == 'loss' and len(histories) > 1 else '', 'Epoch', pretty(kind), source if i == 0 else 'real', span=len(panels))
-    if len(histories) > 1: (axs[0] if ax else fig).legend(*axs[0].get_legend_handles_labels(), loc='best' if ax else 'outside right upper')
-    return fig
+    columns = set.intersection(*(set(h) for h in histories.values()))
+    usual = [c for c in (metric, 'lr') if c in columns]
+    if {'train_loss', 'valid_loss'} & columns: usual.insert(0, 'loss')
+    panels = [panels] if isinstance(panels, str) else list(panels or usual or [metric])
+    allowed = dict.fromkeys(usual + sorted(columns - {'epoch'}))
+    for k in panels: one_of(k, allowed, "panel of this history")
+    return panels
 
 # %% ../../nbs/plot/04_results.ipynb #7e4b5d36
 def _only_one(
-    table,             # a DataFrame
-    column:str,        # a column that must not be mixed
-    choose=None,       # the wanted value; `None` for the only one
-):                     # (the rows of one value, that value or None)
-    "The rows with one value of a column. Raises `ValueError` where there are several and none is chosen, or where the chosen one is not there."
+    table,       # a DataFrame
+    column:str,  # a column that must not be mixed
+    choose=None, # the wanted value; `None` for the only one
+):               # (the rows of one value, that value or None)
+    "The rows with one value of a column. `ValueError` where none of several is chosen, or the chosen one is missing."
     if column not in table: return table, None
-    there = sorted(map(str, table[column].dropna().unique()))
-    if choose is not None: one_of(choose, there, column)
-    elif len(there) > 1: raise ValueError(f"the table mixes {column} {', '.join(there)}: " + ("pass split=..." if column == 'split' else "keep the rows of one before plotting"))
-    value = choose if choose is not None else there[0] if there else None
-    return (table[table[column] == value] if value is not None else table), value
+    values = sorted(map(str, table[column].dropna().unique()))
+    if choose is not None: one_of(choose, values, column)
+    elif len(values) > 1:
+        advice = "pass split=..." if column == 'split' else "keep the rows of one before plotting"
+        raise ValueError(f"the table mixes {column} {', '.join(values)}: {advice}")
+    elif values: choose = values[0]
+    else: return table, None
+    return table[table[column] == choose], choose
+
+# %% ../../nbs/plot/04_results.ipynb #face402b
+def _rows_of(table, metric): # the rows of one metric, its value in a column `value`
+    tidy = {'metric', 'value'} <= set(table)
+    known = table['metric'].dropna().unique() if tidy else table.select_dtypes('number')
+    one_of(metric, known, 'metric of the table')
+    return table[table['metric'] == metric] if tidy else table.assign(value=table[metric])
 
 # %% ../../nbs/plot/04_results.ipynb #face402a
 def scores_of(
-    table,                 # DataFrame: `variant`, then `metric` and `value` (as from `runs.results.table`) or a column named after the metric; optional `split`, `seed`, `train_s`, `ci_low`, ...
+    table,                 # `variant`; `metric` and `value`, or a column named as the metric; `split`, `train_s`, ...
     metric:str='accuracy', # which metric
     split=None,            # which split; needed where the table has several
-)->tuple:                  # (DataFrame with columns name, value, low, high, train_s: one row per run; the data's source)
-    "The runs' values of one metric, by variant. Raises `ValueError` for tables that mix splits, data sets or sources, or lack the metric."
-    if 'variant' not in table: raise ValueError(f"the table needs a column 'variant', it has {', '.join(map(str, table))}")
-    tidy = {'metric', 'value'} <= set(table)
-    one_of(metric, table['metric'].dropna().unique() if tidy else table.select_dtypes('number'), 'metric of the table')
-    t = table[table['metric'] == metric] if tidy else table.assign(value=table[metric])
-    t, _ = _only_one(t, 'split', split); t, _ = _only_one(t, 'data'); t, source = _only_one(t, 'source')
-    apart = ['variant'] + [c for c in ('lab', 'protocol', 'profile') if c in t and t[c].nunique() > 1]
-    number = lambda c: pd.to_numeric(t[c], errors='coerce').astype(float) if c in t else np.nan
-    out = pd.DataFrame(dict(name=t[apart].astype(str).agg(', '.join, axis=1), value=number('value'), low=number('ci_low'), high=number('ci_high'), train_s=number('train_s')))
+)->tuple: # (a row per run: name, value, low, high, train_s, and the metric in `attrs['metric']`; the data's source)
+    "The runs' values of one metric. `ValueError` for tables that mix splits, data sets or sources, or lack it."
+    if 'variant' not in table:
+        raise ValueError(f"the table needs a column 'variant', it has {', '.join(map(str, table))}")
+    t = _rows_of(table, metric)
+    t, _ = _only_one(t, 'split', split)
+    t, _ = _only_one(t, 'data')
+    t, source = _only_one(t, 'source')
+    names = ['variant'] + [c for c in ('lab', 'protocol', 'profile') if c in t and t[c].nunique() > 1]
+    def numbers(c): return pd.to_numeric(t[c], errors='coerce').astype(float) if c in t else np.nan
+    out = pd.DataFrame(dict(
+        name=t[names].astype(str).agg(', '.join, axis=1),
+        value=numbers('value'),
+        low=numbers('ci_low'),
+        high=numbers('ci_high'),
+        train_s=numbers('train_s'),
+    ))
     if out['value'].isna().all(): raise ValueError(f"no run in the table has a value of {metric}")
-    return out.dropna(subset='value').reset_index(drop=True), source or 'real'
+    out = out.dropna(subset='value').reset_index(drop=True)
+    out.attrs['metric'] = metric
+    return out, source or 'real'
 
 # %% ../../nbs/plot/04_results.ipynb #95ffa4a6
 def summary(
     scores,            # as from `scores_of`
-    low_first:bool=False, # whether low values are better
+    low_first:bool|None=None, # whether low is better; None: `low_is_better` of `attrs['metric']`, without it False
     level:float=0.95,  # of the interval
-)->pd.DataFrame:       # one row per name, best mean first: name, mean, low, high, runs, train_s, over: `runs`, `images` or empty
+)->pd.DataFrame:       # a row per name, best mean first: name, mean, low, high, runs, train_s, over (`runs`, `images`)
     "Mean and interval of each variant: Student's over its runs; of a single run the interval over its images."
-    from scipy.stats import t as student
-    rows = []
-    for name, g in scores.groupby('name', sort=False):
-        n, mean = len(g), g['value'].mean()
-        half = student.ppf((1 + level)/2, n - 1)*g['value'].std()/np.sqrt(n) if n > 1 else np.nan
-        low, high = (mean - half, mean + half) if n > 1 else (g['low'].iloc[0], g['high'].iloc[0])
-        rows.append(dict(name=name, mean=mean, low=low, high=high, runs=n, train_s=g['train_s'].mean(), over='runs' if n > 1 else 'images' if np.isfinite(low) else ''))
+    if low_first is None: low_first = low_is_better(scores.attrs.get('metric', ''))
+    rows = [_summary_row(name, runs, level) for name, runs in scores.groupby('name', sort=False)]
     return pd.DataFrame(rows).sort_values('mean', ascending=low_first, kind='stable').reset_index(drop=True)
+
+def _summary_row(name, runs, level):
+    from scipy.stats import t as student
+    n, mean = len(runs), runs['value'].mean()
+    if n > 1:
+        half = student.ppf((1 + level)/2, n - 1)*runs['value'].std()/np.sqrt(n)
+        low, high, over = mean - half, mean + half, 'runs'
+    else:
+        low, high = runs['low'].iloc[0], runs['high'].iloc[0]
+        over = 'images' if np.isfinite(low) else ''
+    return dict(name=name, mean=mean, low=low, high=high, runs=n, train_s=runs['train_s'].mean(), over=over)
 
 # %% ../../nbs/plot/04_results.ipynb #cda98b9f
 @style()
@@ -142,29 +184,44 @@ def plot_comparison(
     title=None,            # default: the metric's name
     source=None,           # default: what the table's column `source` says, else `real`
 )->Figure: # the new figure, or the one that holds `ax`
-    "One row per variant, best first: a dot per run, the mean, its 95 % interval. Raises `ValueError` as `scores_of` does, or for an unknown baseline."
-    scores, where = scores_of(table, metric, split)
-    s, percent = summary(scores, low_is_better(metric)), as_percent(scores['value'], metric)
+    "One row per variant, best first: a dot per run, the mean, its 95 % interval. Raises as `scores_of` does."
+    scores, table_source = scores_of(table, metric, split)
+    s, percent = summary(scores), as_percent(scores['value'], metric)
     fig, ax = canvas(ax, size=(7, np.clip(0.42*len(s) + 1.3, 2.2, 12)))
-    if baseline is not None: ax.axvline(s.set_index('name')['mean'][one_of(baseline, list(s.name), 'baseline')], color=INK, lw=1.1, ls=(0, (4, 3)), zorder=1)
-    for i, row in s.iterrows(): _draw_variant(ax, i, row, scores.loc[scores.name == row['name'], 'value'], percent)
-    note = f"dots: runs, diamond: mean, line{' and ±' if (s.runs > 1).any() else ''}: 95% interval" + (', hollow: one run' if (s.runs == 1).any() else '') + (f', dashed: {short(baseline)}' if baseline is not None else '')
+    if baseline is not None:
+        name = one_of(baseline, list(s.name), 'baseline')
+        ax.axvline(s.set_index('name')['mean'][name], color=INK, lw=1.1, ls=(0, (4, 3)), zorder=1)
+    for i, row in s.iterrows():
+        _draw_variant(ax, i, row, scores.loc[scores.name == row['name'], 'value'], percent)
     if percent: percent_axis(ax.xaxis)
     ax.set(ylim=(len(s) - 0.4, -0.6))
-    dress(ax, title or f'{pretty(metric)} by variant', note, pretty(metric), 'Variant', source or where, grid='x')
-    ax.spines['left'].set_visible(False); ax.tick_params(axis='y', length=0); ax.margins(x=0.06)
+    dress(ax, title or f'{pretty(metric)} by variant', _comparison_note(s, baseline), pretty(metric), 'Variant',
+          source or table_source, grid='x')
+    ax.spines['left'].set_visible(False)
+    ax.tick_params(axis='y', length=0)
+    ax.margins(x=0.06)
     name_ticks(ax.yaxis, list(s.name), most=60, letters=36)
     return fig
 
 # %% ../../nbs/plot/04_results.ipynb #373abba8
+def _comparison_note(s, baseline): # how to read the figure
+    line = 'line and ±' if (s.runs > 1).any() else 'line'
+    note = f'dots: runs, diamond: mean, {line}: 95% interval'
+    if (s.runs == 1).any(): note += ', hollow: one run'
+    if baseline is not None: note += f', dashed: {short(baseline)}'
+    return note
+
 def _draw_variant(ax, i, row, values, percent): # one row of the comparison: runs, mean, interval, numbers at the right
     one = row.runs == 1
     ax.plot([row.low, row.high], [i, i], color=BLUE, lw=1.2 if one else 2.6, zorder=2)
     if not one: ax.plot(values, [i + 0.24]*len(values), 'o', ms=4, color=SKY, alpha=0.85, mew=0, zorder=3)
-    ax.plot(row['mean'], i, 'D', ms=6.5, color=WHITE if one else BLUE, mec=BLUE if one else WHITE, mew=1.2 if one else 0.9, zorder=4)
-    unit, digits = (100, 2) if percent else (1, 4)
-    half = '' if one else f" ± {unit*(row.high - row.low)/2:.{digits}f}"
-    ax.annotate(f"{unit*row['mean']:.{digits}f}{half}{' %' if percent else ''}", (1, i), (8, 0), ('axes fraction', 'data'), 'offset points', va='center', fontsize=8.5, color=INK)
+    look = dict(color=WHITE, mec=BLUE, mew=1.2) if one else dict(color=BLUE, mec=WHITE, mew=0.9)
+    ax.plot(row['mean'], i, 'D', ms=6.5, zorder=4, **look)
+    scale, digits, unit = (100, 2, ' %') if percent else (1, 4, '')
+    text = f"{scale*row['mean']:.{digits}f}"
+    if not one: text += f" ± {scale*(row.high - row.low)/2:.{digits}f}"
+    ax.annotate(text + unit, (1, i), (8, 0), ('axes fraction', 'data'), 'offset points',
+                va='center', fontsize=8.5, color=INK)
 
 # %% ../../nbs/plot/04_results.ipynb #10836933
 def pareto_front(
@@ -173,12 +230,14 @@ def pareto_front(
     low:bool=False,# whether low scores are better
 )->np.ndarray:     # positions of the points that no other beats in both, cheapest first
     "The Pareto front: for each of its points, everything cheaper is worse."
-    order = np.lexsort((values if low else -np.asarray(values), seconds))
-    best, out = np.inf, []
+    losses = np.asarray(values) if low else -np.asarray(values)
+    order = np.lexsort((losses, seconds))
+    best, front = np.inf, []
     for i in order:
-        v = values[i] if low else -values[i]
-        if v < best: best = v; out.append(i)
-    return np.array(out, int)
+        if losses[i] >= best: continue
+        best = losses[i]
+        front.append(i)
+    return np.array(front, int)
 
 # %% ../../nbs/plot/04_results.ipynb #c5db1661
 @style()
@@ -193,33 +252,60 @@ def plot_accuracy_time(
     title=None,            # default: `Accuracy against training time`
     source=None,           # default: what the table's column `source` says, else `real`
 )->Figure: # the new figure, or the one that holds `ax`
-    "A score against training seconds: a dot per run, the mean of each variant, the Pareto front. Raises `ValueError` as `scores_of` does, or where `train_s` is missing."
-    scores, where = scores_of(table, metric, split)
-    if 'train_s' not in table or scores['train_s'].isna().any(): raise ValueError("every run needs its training time: a number in column 'train_s', in seconds")
-    s, percent, own = summary(scores, low_is_better(metric)), as_percent(scores['value'], metric), ax is None
-    for name in histories or (): one_of(name, list(s.name), 'variant with a history')
+    "A score against training seconds: runs, means, the Pareto front. `ValueError` also where `train_s` is missing."
+    scores, table_source = _timed_scores(table, metric, split)
+    s, percent = summary(scores), as_percent(scores['value'], metric)
+    histories = histories or {}
+    for name in histories: one_of(name, list(s.name), 'variant with a history')
+    legend = _timed_legend(len(s), ax is None)
     fig, ax = canvas(ax, size=(7.4, np.clip(0.2*len(s) + 0.9, 4.4, 9)))
-    best = pareto_front(s['train_s'].to_numpy(), s['mean'].to_numpy(), low_is_better(metric))
-    ax.step(s['train_s'].iloc[best], s['mean'].iloc[best], where='post', color='#9aa5b1', lw=1.2, zorder=1)
-    for i, row in s.iterrows(): _draw_timed(ax, i, row, scores[scores.name == row['name']], (histories or {}).get(row['name']), metric)
+    _draw_front(ax, s, low_is_better(metric))
+    for i, row in s.iterrows():
+        _draw_timed(ax, i, row, scores[scores.name == row['name']], histories.get(row['name']), metric)
     if target is not None: ax.axhline(target, color=INK, lw=1.1, ls=(0, (4, 3)), zorder=1)
     if log: _log_axis(ax)
     else: ax.set_xlim(left=0)
     if percent: percent_axis(ax.yaxis)
-    note = 'small: runs, large: mean, grey: best for its time' + (', lines: validation' if histories else '') + (f', dashed: {target:.1%}' if target is not None and percent else '')
-    dress(ax, title or f'{pretty(metric)} against training time', note, 'Training time in seconds' + ' (logarithmic)'*log, pretty(metric), source or where)
-    ax.legend(**dict(loc='upper left', bbox_to_anchor=(1.01, 1.02), borderaxespad=0, ncols=math.ceil(len(s)/40)) if own else dict(loc='best', fontsize=7.5))
+
+    note = _timed_note(histories, target if percent else None)
+    xlabel = 'Training time in seconds (logarithmic)' if log else 'Training time in seconds'
+    title = title or f'{pretty(metric)} against training time'
+    dress(ax, title, note, xlabel, pretty(metric), source or table_source)
+    ax.legend(**legend)
     return fig
 
 # %% ../../nbs/plot/04_results.ipynb #00f52b5e
+def _timed_scores(table, metric, split): # as `scores_of`, each run with its training time
+    scores, source = scores_of(table, metric, split)
+    if 'train_s' not in table or scores['train_s'].isna().any():
+        raise ValueError("every run needs its training time: a number in column 'train_s', in seconds")
+    return scores, source
+
+def _timed_legend(n, beside): # where the legend of n variants stands: beside the axes, or inside
+    if not beside: return dict(loc='best', fontsize=7.5)
+    return dict(loc='upper left', bbox_to_anchor=(1.01, 1.02), borderaxespad=0, ncols=math.ceil(n/40))
+
+def _timed_note(histories, target): # how to read the figure
+    note = 'small: runs, large: mean, grey: best for its time'
+    if histories: note += ', lines: validation'
+    if target is not None: note += f', dashed: {target:.1%}'
+    return note
+
+def _draw_front(ax, s, low): # a grey staircase through the variants that are the best for their time
+    front = s.iloc[pareto_front(s['train_s'].to_numpy(), s['mean'].to_numpy(), low)]
+    ax.step(front['train_s'], front['mean'], where='post', color='#9aa5b1', lw=1.2, zorder=1)
+
 def _log_axis(ax): # a logarithmic time axis labelled 1, 2, 5, 10, ...
     ax.set_xscale('log')
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}')); ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 # %% ../../nbs/plot/04_results.ipynb #fbd66b68
 def _draw_timed(ax, i, row, runs, history, metric): # one variant of `plot_accuracy_time`
     colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-    if history is not None: ax.plot(history['seconds'].cumsum(), history[metric], color=colour, lw=1.2, alpha=0.7, zorder=2)
+    if history is not None:
+        ax.plot(history['seconds'].cumsum(), history[metric], color=colour, lw=1.2, alpha=0.7, zorder=2)
     ax.plot(runs['train_s'], runs['value'], marker, ms=3.6, color=colour, alpha=0.5, mew=0, zorder=3)
-    ax.plot(row['train_s'], row['mean'], marker, ms=9, color=colour, mec=WHITE, mew=1, zorder=4, label=short(row['name'], 30))
+    ax.plot(row['train_s'], row['mean'], marker, ms=9, color=colour, mec=WHITE, mew=1, zorder=4,
+            label=short(row['name'], 30))

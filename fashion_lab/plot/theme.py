@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INK', 'GREY', 'PALE', 'WHITE', 'BLUE', 'VERMILLION', 'GREEN', 'PINK', 'ORANGE', 'SKY', 'COLOURS', 'DASHES', 'MARKERS',
            'RIGHT', 'WRONG', 'SIGNED', 'STYLE', 'style', 'canvas', 'short', 'name_ticks', 'dress', 'as_percent',
-           'percent_axis', 'pretty', 'save_figures', 'save_figure']
+           'percent_axis', 'pretty', 'save_figure', 'save_figures']
 
 # %% ../../nbs/plot/00_theme.ipynb #e8f98be7
 import contextlib, math, textwrap
@@ -23,38 +23,53 @@ from ..core import atomic_path, one_of
 
 # %% ../../nbs/plot/00_theme.ipynb #19d192e8
 INK, GREY, PALE, WHITE = '#1f2933', '#6b7785', '#e6e9ed', '#ffffff'
-BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9'
+BLUE, VERMILLION, GREEN = '#0072B2', '#D55E00', '#009E73'
+PINK, ORANGE, SKY = '#CC79A7', '#E69F00', '#56B4E9'
 COLOURS = [BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, INK]
-DASHES, MARKERS = ['-', (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5))], 'osD^vPX*<>'
-RIGHT = LinearSegmentedColormap.from_list('right', ['#eef5fa', '#a9d0e6', '#3a94c8', BLUE, '#00507d'])
-WRONG = LinearSegmentedColormap.from_list('wrong', ['#f5f6f8', '#fcd9c0', '#f2a06a', VERMILLION])
-SIGNED = LinearSegmentedColormap.from_list('signed', ['#8f3d00', VERMILLION, '#f5b68a', '#f7f7f7', '#8cc2e0', BLUE, '#00456b'])
+DASHES = ['-', (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5))]
+MARKERS = 'osD^vPX*<>'
+
+def _colour_map(name, colours): return LinearSegmentedColormap.from_list(name, colours)
+
+RIGHT = _colour_map('right', ['#eef5fa', '#a9d0e6', '#3a94c8', BLUE, '#00507d'])
+WRONG = _colour_map('wrong', ['#f5f6f8', '#fcd9c0', '#f2a06a', VERMILLION])
+SIGNED = _colour_map('signed', ['#8f3d00', VERMILLION, '#f5b68a', '#f7f7f7', '#8cc2e0', BLUE, '#00456b'])
 
 # %% ../../nbs/plot/00_theme.ipynb #50b33877
 STYLE = {
-    'figure.dpi': 110, 'figure.facecolor': WHITE, 'figure.constrained_layout.use': True, 'figure.constrained_layout.h_pad': 0.09, 'figure.constrained_layout.w_pad': 0.09, 'font.size': 9.5, 'text.color': INK,
-    'axes.facecolor': WHITE, 'axes.edgecolor': '#9aa5b1', 'axes.labelcolor': INK, 'axes.labelsize': 9.5, 'axes.linewidth': 0.8,
-    'axes.titlesize': 12, 'axes.titleweight': 'bold', 'axes.titlecolor': INK, 'axes.titlelocation': 'left', 'axes.axisbelow': True,
-    'axes.prop_cycle': mpl.cycler(color=COLOURS), 'xtick.color': '#9aa5b1', 'ytick.color': '#9aa5b1', 'xtick.labelcolor': INK, 'ytick.labelcolor': INK,
-    'xtick.labelsize': 8.5, 'ytick.labelsize': 8.5, 'legend.frameon': False, 'legend.fontsize': 8.5, 'lines.linewidth': 1.9, 'lines.solid_capstyle': 'round'}
+    'figure.dpi': 110, 'figure.facecolor': WHITE,
+    'figure.constrained_layout.use': True,
+    'figure.constrained_layout.h_pad': 0.09, 'figure.constrained_layout.w_pad': 0.09,
+    'font.size': 9.5, 'text.color': INK,
+    'axes.facecolor': WHITE, 'axes.edgecolor': '#9aa5b1', 'axes.linewidth': 0.8, 'axes.axisbelow': True,
+    'axes.labelcolor': INK, 'axes.labelsize': 9.5,
+    'axes.titlesize': 12, 'axes.titleweight': 'bold', 'axes.titlecolor': INK, 'axes.titlelocation': 'left',
+    'axes.prop_cycle': mpl.cycler(color=COLOURS),
+    'xtick.color': '#9aa5b1', 'xtick.labelcolor': INK, 'xtick.labelsize': 8.5,
+    'ytick.color': '#9aa5b1', 'ytick.labelcolor': INK, 'ytick.labelsize': 8.5,
+    'legend.frameon': False, 'legend.fontsize': 8.5,
+    'lines.linewidth': 1.9, 'lines.solid_capstyle': 'round',
+}
 
 @contextlib.contextmanager
 def style():
-    "The house style for every figure made inside the block; also a decorator. The global settings stay as they are."
+    "The one style for every figure made inside the block; also a decorator. The global settings stay as they are."
     with mpl.rc_context(STYLE): yield
 
 # %% ../../nbs/plot/00_theme.ipynb #248e1daa
 def canvas(
     ax=None,         # draw into these axes; `None` makes a figure
     size=(6.4, 4.2), # width and height in inches of a figure that is made
-    **kwargs         # handed to `plt.subplots`
+    **kwargs         # for `plt.subplots`
 )->tuple:            # (the figure, its axes)
     "The figure and axes to draw into; a figure made here is not registered with pyplot, so it cannot leak."
     if ax is None:
         with style(), plt.ioff(): fig, ax = plt.subplots(figsize=size, **kwargs)
         plt.close(fig)
         return fig, ax
-    if not isinstance(ax, Axes): raise ValueError(f"ax must be one matplotlib Axes or None, got {type(ax).__name__}; make one with `fig, ax = plt.subplots()`")
+    if not isinstance(ax, Axes):
+        raise ValueError(f"ax must be one matplotlib Axes or None, got {type(ax).__name__}; "
+                         "make one with `fig, ax = plt.subplots()`")
     return ax.figure.figure, ax # the second step leads from a subfigure to its figure
 
 # %% ../../nbs/plot/00_theme.ipynb #4ffe5c56
@@ -72,15 +87,16 @@ def short(
 def name_ticks(
     axis,        # `ax.xaxis` or `ax.yaxis`
     names,       # one name for each place
-    start=0.,    # where the first name stands; the others follow at distance 1
+    start=0.,    # of the first name; the others follow at distance 1
     most:int=40, # how many names there is room for
     letters:int=20, # longest name
     last:bool=False, # begin the counting at the last name, so that it is always shown
     **kwargs     # of the tick labels: `rotation`, `fontsize`
 ):
-    "Name the places on a class axis; where there are too many, every second, third, ... one, and the axis label says so."
+    "Name the places on a class axis; where there are too many, every second, third, ... one, and the label says so."
     step = math.ceil(len(names)/most)
-    named = range((len(names) - 1) % step if last else 0, len(names), step)
+    first = (len(names) - 1) % step if last else 0
+    named = range(first, len(names), step)
     axis.set_ticks([i + start for i in named], [short(names[i], letters) for i in named], **kwargs)
     if step > 1: axis.set_label_text(f"{axis.get_label_text()} (1 name in {step} shown)".strip())
 
@@ -89,23 +105,36 @@ def dress(
     ax,                      # the axes
     title:str,               # what is shown
     note:str='',             # a line under the title: how to read it
-    xlabel:str='',           # what stands along the x axis, with its unit
+    xlabel:str='',           # what is along the x axis, with its unit
     ylabel:str='',           # and along the y axis
     source:str='real',       # `real` or `synthetic`; the latter is written into the title
     grid:str='both',         # `both`, `x`, `y` or `none`
     span:int=1,              # how many axes side by side the title may stretch over before it is broken
 ):
-    "Give axes, new or the caller's, the house look, a title and labels. Raises `ValueError` for an unknown `source`."
-    if one_of(source, ('real', 'synthetic'), 'source') == 'synthetic' and 'synthetic' not in title.lower(): title += ' (synthetic data)'
-    inches = 1.08 * span * ax.get_position(original=True).width * ax.figure.figure.get_figwidth()
-    title, note = (textwrap.fill(t, max(16, int(inches*72/w))) for t, w in ((title, 7.0), (note, 4.7)))
+    "Give axes, new or the caller's, the common look, a title and labels. Raises `ValueError` for an unknown `source`."
+    synthetic = one_of(source, ('real', 'synthetic'), 'source') == 'synthetic'
+    if synthetic and 'synthetic' not in title.lower(): title += ' (synthetic data)'
+    points = 72*1.08*span*ax.get_position(original=True).width*ax.figure.figure.get_figwidth()
+    title, note = _fill(title, points, 7.0), _fill(note, points, 4.7)
     with style():
-        ax.set_title(title, loc='left', pad=7 + 14*(note.count('\n') + 1 if note else 0), fontsize=12, fontweight='bold', color=INK)
-        if note: ax.annotate(note, (0, 1), (0, 7), 'axes fraction', 'offset points', ha='left', va='bottom', fontsize=8.5, color=GREY, linespacing=1.3)
-        ax.set_xlabel(xlabel, fontsize=9.5, color=INK); ax.set_ylabel(ylabel, fontsize=9.5, color=INK)
+        _write_title(ax, title, note)
+        ax.set_xlabel(xlabel, fontsize=9.5, color=INK)
+        ax.set_ylabel(ylabel, fontsize=9.5, color=INK)
     ax.spines[['top', 'right']].set_visible(False)
-    ax.set_axisbelow(True); ax.grid(False)
+    ax.set_axisbelow(True)
+    ax.grid(False)
     if one_of(grid, ('both', 'x', 'y', 'none'), 'grid') != 'none': ax.grid(True, axis=grid, color=PALE, lw=0.8)
+
+# %% ../../nbs/plot/00_theme.ipynb #dccd9273
+def _write_title(ax, title, note): # above the note, whose lines it leaves room for
+    lines = note.count('\n') + 1 if note else 0
+    ax.set_title(title, loc='left', pad=7 + 14*lines, fontsize=12, fontweight='bold', color=INK)
+    if note:
+        ax.annotate(note, (0, 1), (0, 7), 'axes fraction', 'offset points', ha='left', va='bottom',
+                    fontsize=8.5, color=GREY, linespacing=1.3)
+
+def _fill(text, points, letter): # broken into lines for a width in points and the mean width of a letter
+    return textwrap.fill(text, max(16, int(points/letter)))
 
 # %% ../../nbs/plot/00_theme.ipynb #4358fc26
 def as_percent(
@@ -113,8 +142,10 @@ def as_percent(
     metric:str, # what they are
 )->bool:        # True for fractions such as accuracies, False for losses, rates, counts and times
     "Whether a metric is shown in percent."
-    values = np.asarray(values, float); values = values[np.isfinite(values)]
-    return not any(w in metric for w in ('loss', 'lr', 'seconds', '_s', '_ms')) and bool(((values >= 0) & (values <= 1)).all())
+    if any(w in metric for w in ('loss', 'lr', 'seconds', '_s', '_ms')): return False
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    return bool(((values >= 0) & (values <= 1)).all())
 
 # %% ../../nbs/plot/00_theme.ipynb #b21c5cc8
 def percent_axis(
@@ -124,30 +155,16 @@ def percent_axis(
     for axis in axes: axis.set_major_formatter(FuncFormatter(lambda v, _: f'{100*v:.6g}%'))
 
 # %% ../../nbs/plot/00_theme.ipynb #41f7d7e3
+_WORDS = dict(lr='learning rate', f1='F1', auc='AUC', roc='ROC', ap='AP', train_s='training time', infer_ms='latency')
+
 def pretty(
     metric:str, # a column's or metric's name
 )->str:         # as a label: `Macro F1`, `Learning rate`
     "A metric's name as a reader would write it."
-    words = {'lr': 'learning rate', 'f1': 'F1', 'auc': 'AUC', 'roc': 'ROC', 'ap': 'AP', 'k': 'k', 'train_s': 'training time', 'infer_ms': 'latency'}
-    text = words.get(metric) or ' '.join(words.get(w, w) for w in metric.split('_'))
+    text = _WORDS.get(metric) or ' '.join(_WORDS.get(w, w) for w in metric.split('_'))
     return text[:1].upper() + text[1:]
 
 # %% ../../nbs/plot/00_theme.ipynb #54ff9b3f
-def save_figures(
-    figures:dict,      # name -> Figure; the name becomes the file's, without the ending
-    folder,            # where to; made if missing
-    dpi:int=160,       # dots per inch, at least 20
-    source:str='real', # `real` or `synthetic`; the latter goes into the files' names
-)->list:               # the paths, in the order of `figures`
-    "Write figures as PNG files, each atomically. Raises `ValueError` for a name that is no plain file name, or something that is no figure."
-    end = '-synthetic.png' if one_of(source, ('real', 'synthetic'), 'source') == 'synthetic' else '.png'
-    if not dpi >= 20: raise ValueError(f"dpi must be at least 20, got {dpi!r}")
-    for name, fig in figures.items():
-        if not isinstance(fig, Figure): raise ValueError(f"figure {name!r} must be a matplotlib Figure, got {type(fig).__name__}: the plot functions return one")
-        if not isinstance(name, str) or not name.strip('. ') or set(name) & set('/\\:*?"<>|\0'): raise ValueError(f"{name!r} cannot be a file name: use letters, digits, dashes and underscores")
-    paths = [Path(folder)/f'{name}{end}' for name in figures]
-    return [save_figure(fig, path, dpi) for path, fig in zip(paths, figures.values())]
-
 def save_figure(
     fig:Figure,    # a figure
     path:str|Path, # the file
@@ -157,3 +174,23 @@ def save_figure(
     with atomic_path(path) as tmp:
         fig.savefig(tmp, dpi=dpi, format='png', bbox_inches='tight', pad_inches=.12, metadata={'Software': None})
     return Path(path)
+
+def save_figures(
+    figures:dict,      # name -> Figure; the name becomes the file's, without the ending
+    folder,            # where to; made if missing
+    dpi:int=160,       # dots per inch, at least 20
+    source:str='real', # `real` or `synthetic`; the latter goes into the files' names
+)->list:               # the paths, in the order of `figures`
+    "Write figures as PNG files, each atomically. Raises `ValueError` for a name that is no plain file name."
+    end = '-synthetic.png' if one_of(source, ('real', 'synthetic'), 'source') == 'synthetic' else '.png'
+    if not dpi >= 20: raise ValueError(f"dpi must be at least 20, got {dpi!r}")
+    for name, fig in figures.items(): _check_figure(name, fig)
+    return [save_figure(fig, Path(folder)/f'{name}{end}', dpi) for name, fig in figures.items()]
+
+# %% ../../nbs/plot/00_theme.ipynb #1e5c281f
+def _check_figure(name, fig):
+    if not isinstance(fig, Figure):
+        raise ValueError(f"figure {name!r} must be a matplotlib Figure, got {type(fig).__name__}: "
+                         "the plot functions return one")
+    if not isinstance(name, str) or not name.strip('. ') or set(name) & set('/\\:*?"<>|\0'):
+        raise ValueError(f"{name!r} cannot be a file name: use letters, digits, dashes and underscores")
