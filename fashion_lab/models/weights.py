@@ -57,10 +57,11 @@ def _pairs_by_order(given, wanted): # the same, where names differ
 # %% ../../nbs/models/02_weights.ipynb #b37da4b3
 def _misfits(pairs, given, needed, by): # what is wrong with an assignment, in words; '' where nothing is
     both = [(k, w) for k, w in pairs if k is not None and w is not None]
+    odd = [(k, w) for k, w in both if _differ(k, w, given, needed, by)]
     faults = {
         'missing': [w for k, w in pairs if k is None],
         'left over': [k for k, w in pairs if w is None],
-        'of another shape or kind': [_difference(k, w, given, needed) for k, w in both if _differ(k, w, given, needed, by)],
+        'of another shape or kind': [_difference(k, w, given, needed) for k, w in odd],
         'with values that are not finite': [k for k, _ in both if not _is_finite(given[k])],
     }
     return '; '.join(f'{len(names)} {fault} ({_some(names)})' for fault, names in faults.items() if names)
@@ -107,7 +108,7 @@ def _without_counters(state): # old files lack the counters of batches
 def read_weights(
     path:str|Path, # a safetensors file, or one of torch's that holds nothing but tensors
 )->dict:           # name -> tensor on the CPU
-    "Read a state dict without unpickling objects; `FileNotFoundError` without a file, `WeightsError` for a damaged one."
+    "Read a state dict, never objects; `FileNotFoundError` without a file, `WeightsError` for one that cannot be read."
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there are no weights at {path}; give the path of a .safetensors file")
@@ -169,7 +170,7 @@ def packaged_state(
 # %% ../../nbs/models/02_weights.ipynb #b4e9e224
 def _has_digest(path, digits): return path.is_file() and _sha256(path).startswith(digits)
 
-def _fetch(url, target, digits, tries, pause, timeout): # put the right file at `target`; returns the failures on the way
+def _fetch(url, target, digits, tries, pause, timeout): # put the right file at `target`; returns what failed
     part = target.with_name(target.name + '.part')
     failures = []
     while not _has_digest(target, digits) and len(failures) < tries:
@@ -224,7 +225,7 @@ def _from_hub(repository): # the safetensors file of a repository, verified
 def imagenet_state(
     name:str|BackboneCard, # a backbone
 )->dict:                   # name -> tensor, as the network's authors named them
-    "The ImageNet weights of a backbone, fetched once and verified; `MissingWeights` names what works without a network."
+    "Fetch the ImageNet weights of a backbone, verified; `MissingWeights` names what works without a network."
     card = backbone_card(name)
     if not (card.url or card.hub):
         raise ValueError(f"nobody has trained {card.name} on ImageNet; use weights=None and train it from scratch")
