@@ -89,7 +89,8 @@ def _shapes(model, given): # the shapes, or tensors, of the inputs, in the order
     else: shapes = [given]
     for s in shapes:
         if not isinstance(s, torch.Tensor) and not _is_shape(s):
-            raise ValueError(f"input_shape is the shape of one input without the batch, such as (1, 28, 28), got {given}")
+            raise ValueError("input_shape is the shape of one input without the batch, such as (1, 28, 28), "
+                             f"got {given}")
     return shapes
 
 def _is_several(given): # several shapes in place of one
@@ -114,7 +115,7 @@ def _in_order(model, named): # the values of a dict, in the order in which `forw
 # %% ../../nbs/cost/00_counts.ipynb #17f3e248
 def make_input(
     model:nn.Module, # gives the device and the number format
-    input_shape,     # shape without the batch, (channels, height, width); or a tuple or dict of shapes; or tensors in their place
+    input_shape,     # shape without the batch, or a tuple or dict of shapes; or tensors in their place
     batch:int=1,     # at least 1
     seed:int=0,      # of the values
 )->tuple:            # of tensors, values in [0, 1), always the same
@@ -278,7 +279,7 @@ def _same_hooks(model): # fvcore forgets its hooks on the model when the model f
             for k in set(d) - set(known): del d[k]
 
 # %% ../../nbs/cost/00_counts.ipynb #584cc23b
-def _without_inner(model, totals)->dict: # {layer: count} without its inner layers, from totals that include them; no zeros
+def _without_inner(model, totals)->dict: # {layer: count} without its inner layers, from totals with them; no zeros
     names = [n for n, _ in model.named_modules()] # a layer with two parents stands under the first, here and in fvcore
     counts = {n: int(totals[n]) for n in names}
     for n in names[1:]:
@@ -357,7 +358,8 @@ def count_flops(
     with watching_layers(model, layers.enter, layers.leave):
         with one_pass(model, input_shape) as x, listener, counter: model(*x)
     by_layer = {k: v for k, v in layers.counts.items() if v}
-    return dict(total=counter.get_total_flops(), by_layer=by_layer, uncounted=dict(sorted(listener.uncounted.items())))
+    uncounted = dict(sorted(listener.uncounted.items()))
+    return dict(total=counter.get_total_flops(), by_layer=by_layer, uncounted=uncounted)
 
 # %% ../../nbs/cost/00_counts.ipynb #6e60d400
 def cross_check(
@@ -371,10 +373,10 @@ def cross_check(
     rows = []
     for name, _ in model.named_modules():
         counts = hand.get(name), fvcore['by_layer'].get(name), flops['by_layer'].get(name)
-        if any(c is not None for c in counts): rows.append((name or '(model)', counts[0], counts[1] or 0, counts[2] or 0))
+        if any(c is not None for c in counts): rows.append((name or '(model)', *counts))
     rows.append(('total', sum(hand.values()), fvcore['total'], flops['total']))
     df = pd.DataFrame(rows, columns=['layer', 'hand_macs', 'fvcore_macs', 'torch_flops'])
-    df = df.set_index('layer').astype('Int64')
+    df = df.set_index('layer').astype('Int64').fillna({'fvcore_macs': 0, 'torch_flops': 0})
     by_hand = ((df.hand_macs == df.fvcore_macs) | df.hand_macs.isna()).fillna(True).astype(bool)
     df['agree'] = (2*df.fvcore_macs == df.torch_flops) & by_hand
     df.attrs['uncounted'] = dict(fvcore=fvcore['uncounted'], torch=flops['uncounted'])
@@ -521,7 +523,7 @@ def _bytes(tensors): return sum(t.numel()*t.element_size() for t in tensors)
 
 # %% ../../nbs/cost/00_counts.ipynb #42286ac3
 class _Ledger(TorchDispatchMode):
-    "Per layer a Counter of macs, multiplies, adds, others, activations and bytes, and the names of what has no formula."
+    "Per layer a Counter of macs, multiplies, adds, others, activations and bytes, and what has no formula."
     def __init__(self):
         super().__init__()
         self.macs = FlopCounterMode(display=False).flop_registry
@@ -557,7 +559,7 @@ class _Ledger(TorchDispatchMode):
         row.update(macs=macs, multiplies=macs + multiplies, adds=macs + adds, others=others)
 
 # %% ../../nbs/cost/00_counts.ipynb #03c5b778
-def _shape_of(y): # shapes without the batch, of a tensor or of tuples, lists and dicts of them; `None` for anything else
+def _shape_of(y): # shapes without the batch, of a tensor or of tuples, lists and dicts of them; else `None`
     if isinstance(y, torch.Tensor): return tuple(y.shape[1:])
     if isinstance(y, dict): return {k: _shape_of(v) for k, v in y.items()}
     if isinstance(y, (tuple, list)): return tuple(_shape_of(v) for v in y)
@@ -597,8 +599,8 @@ def check_one_path(
         if path == expected: continue
         changed = [n for n in {**expected, **path} if n and expected.get(n) != path.get(n)]
         place = changed[0] if changed else 'the model itself'
-        raise ValueError(f"{type(model).__name__} takes another way for another input (data-dependent control flow), "
-                         f"first seen at {place}: its cost is not one number; "
+        raise ValueError(f"{type(model).__name__} takes another way for another input "
+                         f"(data-dependent control flow), first seen at {place}: its cost is not one number; "
                          "give that input itself, a tensor without the batch, in place of its shape")
 
 def _path(ledger, shapes): # what was called, and what it did
