@@ -28,12 +28,35 @@ class Machine:
     device_name:str = '' # of the processor or graphics card
 
     def __post_init__(self):
-        if not (self.gflops > 0 and self.gbs > 0): raise ValueError(f"a machine needs speeds above 0, got {self.gflops} GFLOP/s and {self.gbs} GB/s: measure it with measure_machine()")
+        if self.gflops > 0 and self.gbs > 0: return
+        raise ValueError(f"a machine needs speeds above 0, got {self.gflops} GFLOP/s and {self.gbs} GB/s: "
+                         "measure it with measure_machine()")
+
     @property
     def ridge(self): return self.gflops/self.gbs # operations per byte from which on arithmetic is the limit
-    def roof(self, intensity): return np.minimum(self.gflops, np.asarray(intensity, float)*self.gbs) # GFLOP/s that are possible
-    def __str__(self): return f'{self.device_name or self.device}, {threads_text(self.threads)}, {self.dtype}: {self.gflops:.1f} GFLOP/s, {self.gbs:.1f} GB/s'
-def threads_text(n): return f'{n} thread' + ('' if n == 1 else 's')
+
+    def roof(self, intensity): # GFLOP/s that are possible
+        return np.minimum(self.gflops, np.asarray(intensity, float)*self.gbs)
+
+    def __str__(self):
+        name = f'{self.device_name or self.device}, {threads_text(self.threads)}, {self.dtype}'
+        return f'{name}: {self.gflops:.1f} GFLOP/s, {self.gbs:.1f} GB/s'
+
+# %% ../../nbs/cost/04_roofline.ipynb #487340ae
+def threads_text(
+    n:int, # processor threads
+)->str:    # '1 thread', '4 threads'
+    "Write a number of threads."
+    return f'{n} thread' if n == 1 else f'{n} threads'
+
+# %% ../../nbs/cost/04_roofline.ipynb #baa7d767
+def _best(f, device, tries): # seconds
+    f()
+    seconds = []
+    for _ in range(tries):
+        with Timer(device) as t: f()
+        seconds.append(t.seconds)
+    return max(min(seconds), 1e-9)
 
 # %% ../../nbs/cost/04_roofline.ipynb #9e5e9fe0
 def measure_machine(
@@ -45,38 +68,43 @@ def measure_machine(
     tries:int=10,    # of which the best counts
 )->Machine:
     "Measure peak arithmetic and bandwidth, in a few seconds."
-    for v, name in ((side, 'side'), (values, 'values'), (tries, 'tries')): whole_number(v, name)
+    whole_number(side, 'side')
+    whole_number(values, 'values')
+    whole_number(tries, 'tries')
     device, dtype = pick_device(str(device)), float_type(dtype)
     with threads(n_threads) as used, torch.inference_mode():
-        product = {n: torch.rand(n, n).to(device, dtype) for n in (max(1, side//2), side)}
+        matrices = [torch.rand(n, n).to(device, dtype) for n in dict.fromkeys([max(1, side//2), side])]
         x, y, out = (torch.ones(values, device=device, dtype=dtype) for _ in range(3))
-        gflops = max(2*n**3/_best(lambda: torch.mm(a, a), device, tries)/1e9 for n, a in product.items())
+        gflops = max(2*len(a)**3/_best(lambda: torch.mm(a, a), device, tries)/1e9 for a in matrices)
         triad = _best(lambda: torch.add(x, y, alpha=.5, out=out), device, tries)
+    gbs = 3*values*x.element_size()/triad/1e9
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else cpu_name()
-    return Machine(gflops, 3*values*x.element_size()/triad/1e9, used, str(dtype).removeprefix('torch.'), device.type, name)
-
-# %% ../../nbs/cost/04_roofline.ipynb #baa7d767
-def _best(f, device, tries): # seconds
-    f(); seconds = []
-    for _ in range(tries):
-        with Timer(device) as t: f()
-        seconds.append(t.seconds)
-    return max(min(seconds), 1e-9)
+    return Machine(gflops, gbs, used, str(dtype).removeprefix('torch.'), device.type, name)
 
 # %% ../../nbs/cost/04_roofline.ipynb #9f4200af
 def against_roof(
     table:pd.DataFrame, # as from `cost.layers.layer_table` with `repeats`, at batch 1
     machine:Machine,    # as from `measure_machine`, with the same threads
-)->pd.DataFrame:        # layer, kind, operations, moved_bytes, intensity (operations per byte), median_ms, gflops, roof (GFLOP/s), share_of_roof, limit (arithmetic or memory)
+)->pd.DataFrame:        # layer, kind, counts, median_ms, gflops and roof in GFLOP/s, share_of_roof, limit
     "How close each layer comes to what the machine allows. Layers that do no arithmetic are left out."
-    if 'median_ms' not in table: raise ValueError("the table has no times: make it with layer_table(model, input_shape, repeats=20)")
-    c = table.attrs.get('conditions', {})
-    if c.get('batch', 1) != 1: raise ValueError(f"the counts of a table are for one input, its times for {c['batch']}: measure with batch=1")
-    for k in ('threads', 'dtype', 'device'):
-        if k in c and c[k] != getattr(machine, k): raise ValueError(f"the table was measured with {k} {c[k]}, the machine with {getattr(machine, k)}: measure both alike")
-    df = table[(table.operations > 0) & (table.median_ms > 0)]['layer kind operations moved_bytes intensity median_ms'.split()].reset_index(drop=True)
-    df = df.assign(gflops=df.operations/df.median_ms/1e6, roof=machine.roof(df.intensity), limit=np.where(df.intensity < machine.ridge, 'memory', 'arithmetic'))
+    _check_same_conditions(table, machine)
+    columns = 'layer kind operations moved_bytes intensity median_ms'.split()
+    df = table[(table.operations > 0) & (table.median_ms > 0)][columns].reset_index(drop=True)
+    limit = np.where(df.intensity < machine.ridge, 'memory', 'arithmetic')
+    df = df.assign(gflops=df.operations/df.median_ms/1e6, roof=machine.roof(df.intensity), limit=limit)
     return df.assign(share_of_roof=df.gflops/df.roof)
+
+def _check_same_conditions(table, machine): # that a table and a machine were measured alike
+    if 'median_ms' not in table:
+        raise ValueError("the table has no times: make it with layer_table(model, input_shape, repeats=20)")
+    conditions = table.attrs.get('conditions', {})
+    batch = conditions.get('batch', 1)
+    if batch != 1:
+        raise ValueError(f"the counts of a table are for one input, its times for {batch}: measure with batch=1")
+    for k in ('threads', 'dtype', 'device'):
+        if k in conditions and conditions[k] != getattr(machine, k):
+            raise ValueError(f"the table was measured with {k} {conditions[k]}, "
+                             f"the machine with {getattr(machine, k)}: measure both alike")
 
 # %% ../../nbs/cost/04_roofline.ipynb #b59f29f1
 def batch_scaling(
@@ -84,9 +112,19 @@ def batch_scaling(
     input_shape,     # as for `cost.counts.make_input`
     batches=(1, 2, 4, 8, 16, 32), # inputs per call
     **conditions     # for `cost.timing.latency`: device, repeats, warmup, n_threads, dtype
-)->pd.DataFrame:     # a row per batch with everything that `latency` returns, ms_per_input, and speedup: inputs per second against the first row
-    "Latency and throughput for several batch sizes."
-    return _scaling([latency(model, input_shape, batch=b, **conditions) for b in _several(batches, 'batches')])
+)->pd.DataFrame:     # a row per batch with everything that `latency` returns, ms_per_input, and speedup
+    "Latency and throughput for several batch sizes; `speedup`: inputs per second against the first row."
+    batches = _at_least_one(batches, 'batches')
+    return _scaling([latency(model, input_shape, batch=b, **conditions) for b in batches])
+
+def _at_least_one(values, what): # integers
+    values = [whole_number(v, f'each of {what}') for v in values]
+    if not values: raise ValueError(f"{what} must hold at least one number, got none")
+    return values
+
+def _scaling(rows): # per row the time of one input, and the speed against the first row
+    df = pd.DataFrame(rows)
+    return df.assign(ms_per_input=df.median_ms/df.batch, speedup=df.per_second/df.per_second.iloc[0])
 
 # %% ../../nbs/cost/04_roofline.ipynb #e033b687
 def thread_scaling(
@@ -96,14 +134,6 @@ def thread_scaling(
     **conditions     # for `cost.timing.latency`: device, batch, repeats, warmup, dtype
 )->pd.DataFrame:     # as from `batch_scaling`, a row per number of threads
     "Latency and throughput for several numbers of threads."
-    counts = [2**i for i in range(n_cores().bit_length())] if counts is None else counts
-    return _scaling([latency(model, input_shape, n_threads=n, **conditions) for n in _several(counts, 'counts')])
-
-def _several(values, what): # at least one whole number
-    values = [whole_number(v, f'each of {what}') for v in values]
-    if not values: raise ValueError(f"{what} must hold at least one number, got none")
-    return values
-
-def _scaling(rows):
-    df = pd.DataFrame(rows)
-    return df.assign(ms_per_input=df.median_ms/df.batch, speedup=df.per_second/df.per_second.iloc[0])
+    if counts is None: counts = [2**i for i in range(n_cores().bit_length())]
+    counts = _at_least_one(counts, 'counts')
+    return _scaling([latency(model, input_shape, n_threads=n, **conditions) for n in counts])
