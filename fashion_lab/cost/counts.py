@@ -347,7 +347,7 @@ class _FlopsByLayer: # what a counter counts in each layer, without the layers i
 def count_flops(
     model:nn.Module, # any model
     input_shape,     # as for `make_input`
-)->dict:             # total: FLOPs; by_layer: {layer: FLOPs}, adding up to total; uncounted: {operation: number of calls}
+)->dict:             # total: FLOPs; by_layer: {layer: FLOPs}, adding up to total; uncounted: {operation: calls}
     """Floating-point operations for one input, by torch's `FlopCounterMode` in evaluation mode.
 
     A multiplication and an addition are two operations.
