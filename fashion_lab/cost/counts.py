@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPERATIONS', 'count_params', 'model_mb', 'conv_macs', 'linear_macs', 'attention_macs', 'evaluating', 'make_input',
-           'one_pass', 'watching_layers', 'hand_macs', 'count_macs', 'count_flops', 'cross_check', 'record_layers',
+           'watching_layers', 'one_pass', 'hand_macs', 'count_macs', 'count_flops', 'cross_check', 'record_layers',
            'check_one_path']
 
 # %% ../../nbs/cost/00_counts.ipynb #2dfac49c
@@ -23,8 +23,10 @@ def count_params(
     trainable:bool|None=None,  # only those that are trained (True) or frozen (False); `None` counts all
 )->int:                        # numbers in all parameters; a parameter that two layers share counts once
     "The number of parameters. Buffers, such as the running means of batch norm, are not parameters."
-    if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()): raise ValueError("the model has lazy layers without a shape yet; run one batch through it first")
-    return sum(p.numel() for p in model.parameters() if trainable is None or p.requires_grad == trainable)
+    params = list(model.parameters())
+    if any(torch.nn.parameter.is_lazy(p) for p in params):
+        raise ValueError("the model has lazy layers without a shape yet; run one batch through it first")
+    return sum(p.numel() for p in params if trainable is None or p.requires_grad == trainable)
 
 def model_mb(
     model:nn.Module, # any model
@@ -56,107 +58,166 @@ def linear_macs(
 def attention_macs(
     tokens:int,    # queries
     width:int,     # values per token, over all heads together
-    keys:int=None, # tokens that are looked at; default: as many as queries
+    keys:int=None, # tokens that are attended to; default: as many as queries
 )->int:            # multiply-accumulates for one input
-    "MACs of the two products of scaled dot-product attention (Vaswani et al. 2017, section 3.2); the number of heads does not matter."
+    """MACs of the two products of scaled dot-product attention (Vaswani et al. 2017, section 3.2).
+
+    The number of heads does not matter.
+    """
     return 2 * tokens * (tokens if keys is None else keys) * width
 
 # %% ../../nbs/cost/00_counts.ipynb #a950a588
 @contextlib.contextmanager
-def evaluating(model): # every module in evaluation mode; each gets its own mode back
+def evaluating(
+    model:nn.Module, # any model
+):
+    "A block in which every module is in evaluation mode; each gets its own mode back."
     modes = [(m, m.training) for m in model.modules()]
-    fast = torch.backends.mha.get_fastpath_enabled()
+    fused = torch.backends.mha.get_fastpath_enabled()
     try:
-        torch.backends.mha.set_fastpath_enabled(False) # the fused attention layer hides its matrix products from every counter
-        model.eval(); yield
+        torch.backends.mha.set_fastpath_enabled(False)
+        model.eval()
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mha.set_fastpath_enabled(fused)
         for m, mode in modes: m.training = mode
+
+# %% ../../nbs/cost/00_counts.ipynb #419b7827
+def _shapes(model, given): # the shapes, or tensors, of the inputs, in the order of the arguments of `forward`
+    if isinstance(given, dict): shapes = _in_order(model, given)
+    elif _is_several(given): shapes = list(given)
+    else: shapes = [given]
+    for s in shapes:
+        if not isinstance(s, torch.Tensor) and not _is_shape(s):
+            raise ValueError("input_shape is the shape of one input without the batch, such as (1, 28, 28), "
+                             f"got {given}")
+    return shapes
+
+def _is_several(given): # several shapes in place of one
+    sequence = (tuple, list)
+    return isinstance(given, sequence) and len(given) > 0 and isinstance(given[0], (*sequence, torch.Tensor))
+
+def _is_shape(s):
+    if not isinstance(s, (tuple, list)): return False
+    return all(isinstance(d, numbers.Integral) and not isinstance(d, bool) and d > 0 for d in s)
+
+def _in_order(model, named): # the values of a dict, in the order in which `forward` takes them
+    takes = list(inspect.signature(model.forward).parameters)
+    kind = type(model).__name__
+    for name in named:
+        if name not in takes: raise ValueError(f"{kind} takes no input {name!r}; it takes: {', '.join(takes)}")
+    first = takes[:len(named)]
+    for name in first:
+        if name not in named:
+            raise ValueError(f"{kind} takes {', '.join(takes)} in this order: give the shape of {name!r} too")
+    return [named[name] for name in first]
 
 # %% ../../nbs/cost/00_counts.ipynb #17f3e248
 def make_input(
     model:nn.Module, # gives the device and the number format
-    input_shape,     # shape of one input without the batch: (channels, height, width); a tuple, or dict by argument, of such shapes; in place of a shape a tensor, which is used as it is
+    input_shape,     # shape without the batch, or a tuple or dict of shapes; or tensors in their place
     batch:int=1,     # at least 1
     seed:int=0,      # of the values
 )->tuple:            # of tensors, values in [0, 1), always the same
-    "An input for `model`; the random generators are left alone."
-    if not isinstance(model, nn.Module): raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}; call the class or function that makes one first")
-    like = next((t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.zeros(0))
+    "Make an input for `model`; the random generators are left alone, and a given tensor is used as it is."
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}; "
+                         "call the class or function that makes one first")
+    floats = (t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point())
+    like = next(floats, torch.zeros(0))
     g = torch.Generator().manual_seed(seed)
-    def one(s):
-        if isinstance(s, torch.Tensor): return s.detach().to(like.device).expand(batch, *s.shape)
-        _check_memory((batch, *s))
-        return torch.rand(batch, *s, generator=g).to(like.device, like.dtype)
-    return tuple(map(one, _shapes(model, input_shape)))
+    def make(shape):
+        if isinstance(shape, torch.Tensor): return shape.detach().to(like.device).expand(batch, *shape.shape)
+        _check_memory((batch, *shape))
+        return torch.rand(batch, *shape, generator=g).to(like.device, like.dtype)
+    return tuple(make(shape) for shape in _shapes(model, input_shape))
 
 def _check_memory(shape): # of an input of float32 numbers; it and the first layer's output must fit
     try: memory = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
-    except (AttributeError, ValueError, OSError): return                 # a system that does not say
+    except (AttributeError, ValueError, OSError): return # a system that does not say
     needed = 4*math.prod(shape)
     if needed > memory/2:
-        raise ValueError(f"an input of shape {' x '.join(map(str, shape))} (batch first) takes {needed/1e9:,.1f} GB, and this machine has {memory/1e9:,.1f} GB of memory: give a smaller one")
+        text = ' x '.join(map(str, shape))
+        raise ValueError(f"an input of shape {text} (batch first) takes {needed/1e9:,.1f} GB, "
+                         f"and this machine has {memory/1e9:,.1f} GB of memory: give a smaller one")
 
-# %% ../../nbs/cost/00_counts.ipynb #419b7827
-def _shapes(model, given): # the shapes, or tensors, of the inputs, in the order of the arguments of `forward`
-    several = isinstance(given, (tuple, list)) and len(given) and isinstance(given[0], (tuple, list, torch.Tensor))
-    shapes = _in_order(model, given) if isinstance(given, dict) else list(given) if several else [given]
-    for s in shapes:
-        if not isinstance(s, (torch.Tensor, tuple, list)) or not isinstance(s, torch.Tensor) and not all(isinstance(d, numbers.Integral) and not isinstance(d, bool) and d > 0 for d in s):
-            raise ValueError(f"input_shape is the shape of one input without the batch, such as (1, 28, 28), got {given}")
-    return shapes
-
-def _in_order(model, named): # the values of a dict, in the order in which `forward` takes them
-    takes = list(inspect.signature(model.forward).parameters)
-    if wrong := [n for n in named if n not in takes]: raise ValueError(f"{type(model).__name__} takes no input {wrong[0]!r}; it takes: {', '.join(takes)}")
-    if left := [n for n in takes[:len(named)] if n not in named]: raise ValueError(f"{type(model).__name__} takes {', '.join(takes)} in this order: give the shape of {left[0]!r} too")
-    return [named[n] for n in takes[:len(named)]]
-
-# %% ../../nbs/cost/00_counts.ipynb #20c57703
+# %% ../../nbs/cost/00_counts.ipynb #ec555b90
 @contextlib.contextmanager
-def one_pass(
+def watching_layers(
     model:nn.Module, # any model
-    input_shape,     # as for `make_input`
-):                   # the input, a tuple of tensors with batch 1
-    "A block in which one input may be sent through `model`, in evaluation mode, without gradients or traces; a `ValueError` says at which layer the shape does not fit."
-    x = make_input(model, input_shape)
-    with evaluating(model), torch.no_grad():
-        try: yield x
-        except (RuntimeError, IndexError, TypeError, AssertionError, ValueError, KeyError, AttributeError) as e:
-            place = _failing_layer(model, x)
-            if place is None and isinstance(e, (ValueError, KeyError, AttributeError)): raise # not the model's doing
-            shapes = ', '.join(str(tuple(t.shape)) for t in x)
-            if "can't allocate memory" in str(e): raise ValueError(f"this machine has not enough memory to run {type(model).__name__} on an input of shape {shapes} (batch first): give a smaller one") from e
-            first = (str(e).strip().splitlines() or [type(e).__name__])[0]
-            raise ValueError(f"could not run {type(model).__name__} on an input of shape {shapes} (batch first){place or ''}: {first}; check input_shape{_further(model, x)}") from e
-
-def _further(model, x): # what to do where more inputs are needed, the end of a sentence
-    try: needs = [n for n, p in inspect.signature(model.forward).parameters.items() if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    except (TypeError, ValueError): return ''
-    return f": it takes {len(needs)} inputs ({', '.join(needs)}), so give {len(needs)} shapes (on the command line, --input once for each)" if len(needs) > len(x) else ''
+    enter,           # called before every layer's forward: enter(name, layer, args, kwargs)
+    leave,           # called after it: leave(name, layer, args, kwargs, output)
+):
+    "A block in which every layer of a model reports its calls."
+    def before(name):
+        def hook(*a): enter(name, *a)
+        return hook
+    def after(name):
+        def hook(*a): leave(name, *a)
+        return hook
+    hooks = []
+    for name, m in model.named_modules():
+        hooks.append(m.register_forward_pre_hook(before(name), with_kwargs=True))
+        hooks.append(m.register_forward_hook(after(name), with_kwargs=True))
+    try: yield
+    finally:
+        for h in hooks: h.remove()
 
 # %% ../../nbs/cost/00_counts.ipynb #16bb370b
-def _failing_layer(model, x): # where a run fails, in words: '' where that is the model itself; `None` where it does not fail
+def _failing_layer(model, x): # where a run fails, in words: '' for the model itself; `None` where it does not fail
     inside = []
-    def enter(name, m, args, kwargs): inside.append((name, type(m).__name__, [tuple(t.shape) for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor)]))
+    def enter(name, m, args, kwargs):
+        shapes = [tuple(t.shape) for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor)]
+        inside.append((name, type(m).__name__, shapes))
     def leave(name, m, args, kwargs, y): inside.pop()
     with watching_layers(model, enter, leave):
         try: model(*x)
         except Exception:
             name, kind, shapes = inside[-1] if inside else ('', '', [])
-            return f", in the layer '{name}' ({kind}), which was given {', '.join(map(str, shapes)) or 'no tensor'}" if name else ''
+            if not name: return ''
+            given = ', '.join(map(str, shapes)) or 'no tensor'
+            return f", in the layer '{name}' ({kind}), which was given {given}"
 
-# %% ../../nbs/cost/00_counts.ipynb #ec555b90
+def _missing_inputs(model, x): # the end of a sentence, where more inputs are needed
+    try: params = inspect.signature(model.forward).parameters
+    except (TypeError, ValueError): return ''
+    needs = [name for name, p in params.items() if _is_required(p)]
+    if len(needs) <= len(x): return ''
+    return (f": it takes {len(needs)} inputs ({', '.join(needs)}), "
+            f"so give {len(needs)} shapes (on the command line, --input once for each)")
+
+def _is_required(p): # a parameter of a signature
+    return p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+
+# %% ../../nbs/cost/00_counts.ipynb #20c57703
+_FAILURES = (RuntimeError, IndexError, TypeError, AssertionError, ValueError, KeyError, AttributeError)
+
 @contextlib.contextmanager
-def watching_layers(model, enter, leave): # enter(name, layer, args, kwargs) and leave(name, layer, args, kwargs, y) are called around every layer's forward
-    def before(name): return lambda *a: (enter(name, *a), None)[1]
-    def after(name): return lambda *a: (leave(name, *a), None)[1]
-    hooks = []
-    for name, m in model.named_modules():
-        hooks += [m.register_forward_pre_hook(before(name), with_kwargs=True), m.register_forward_hook(after(name), with_kwargs=True)]
-    try: yield
-    finally:
-        for h in hooks: h.remove()
+def one_pass(
+    model:nn.Module, # any model
+    input_shape,     # as for `make_input`
+):                   # the input, a tuple of tensors with batch 1
+    """A block in which one input may be sent through `model`, in evaluation mode, without gradients or traces.
+
+    A `ValueError` says at which layer the shape does not fit.
+    """
+    x = make_input(model, input_shape)
+    with evaluating(model), torch.no_grad():
+        try: yield x
+        except _FAILURES as e:
+            place = _failing_layer(model, x)
+            if place is None and isinstance(e, (ValueError, KeyError, AttributeError)): raise # not the model's doing
+            raise ValueError(_failure(model, x, e, place or '')) from e
+
+def _failure(model, x, e, place): # the message for a run that failed
+    kind = type(model).__name__
+    shapes = ', '.join(str(tuple(t.shape)) for t in x)
+    if "can't allocate memory" in str(e):
+        return (f"this machine has not enough memory to run {kind} on an input of shape {shapes} (batch first): "
+                "give a smaller one")
+    reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
+    return (f"could not run {kind} on an input of shape {shapes} (batch first){place}: {reason}; "
+            f"check input_shape{_missing_inputs(model, x)}")
 
 # %% ../../nbs/cost/00_counts.ipynb #ced757d8
 def hand_macs(
@@ -164,55 +225,49 @@ def hand_macs(
     input_shape,     # as for `make_input`
 )->dict:             # layer's name -> MACs, for convolutions and linear layers that were called
     "MACs from the formulas `conv_macs` and `linear_macs`, for one input."
-    macs, hooks = Counter(), []
+    macs = Counter()
     def count(name):
         def hook(m, args, kwargs, y):
             x = args[0] if args else kwargs['input']
-            if isinstance(m, nn.Linear): macs[name] += linear_macs(m.in_features, m.out_features, x.numel() // m.in_features)
-            else: macs[name] += conv_macs(m.in_channels, m.out_channels, m.kernel_size, (x if m.transposed else y).shape[2:], m.groups)
+            macs[name] += _layer_macs(m, x, y)
         return hook
-    for name, m in model.named_modules():
-        if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd)): hooks.append(m.register_forward_hook(count(name), with_kwargs=True))
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
+    hooks = [m.register_forward_hook(count(name), with_kwargs=True) for name, m in layers]
     try:
         with one_pass(model, input_shape) as x: model(*x)
     finally:
         for h in hooks: h.remove()
     return dict(macs)
 
+def _layer_macs(m, x, y): # of one call of a linear layer or convolution
+    if isinstance(m, nn.Linear): return linear_macs(m.in_features, m.out_features, x.numel() // m.in_features)
+    size = (x if m.transposed else y).shape[2:]
+    return conv_macs(m.in_channels, m.out_channels, m.kernel_size, size, m.groups)
+
 # %% ../../nbs/cost/00_counts.ipynb #38c32618
-_NOTED = ('batch_norm group_norm layer_norm instance_norm upsample_nearest2d upsample_bilinear2d adaptive_avg_pool2d grid_sampler '
-          'relu relu_ clamp clamp_ max').split() # what fvcore weighs in its own way, or skips silently
+_NOTED = '''batch_norm group_norm layer_norm instance_norm upsample_nearest2d upsample_bilinear2d adaptive_avg_pool2d
+            grid_sampler relu relu_ clamp clamp_ max'''.split() # what fvcore weighs in its own way, or skips silently
 
 def _same_conv_macs(inputs, outputs): # a convolution whose padding is given as 'same' or 'valid'
     return math.prod(inputs[1].type().sizes()) * math.prod(outputs[0].type().sizes()[2:])
 
 def _attention_macs(inputs, outputs): # two products: queries with keys, weights with values
-    (*b, n, e), (*_, s, _), (*_, v) = [i.type().sizes() for i in inputs[:3]]
-    return math.prod(b) * n * s * (e + v)
+    query, key, value = [i.type().sizes() for i in inputs[:3]]
+    *batch, n, width = query
+    return math.prod(batch) * n * key[-2] * (width + value[-1])
 
-# %% ../../nbs/cost/00_counts.ipynb #3fb9da30
-def count_macs(
-    model:nn.Module, # any model that `torch.jit.trace` can follow
-    input_shape,     # as for `make_input`
-)->dict:             # total: MACs; by_layer: {layer: MACs}, adding up to total; uncounted: {operation: how often it was called}
-    "Multiply-accumulates for one input, counted by fvcore in evaluation mode. Operations without a count are listed in `uncounted`."
-    noted = Counter()
-    def note(op): return lambda inputs, outputs: noted.update([op]) or 0
-    with one_pass(model, input_shape) as x, _quiet(), _same_hooks(model):
-        from fvcore.nn import FlopCountAnalysis
-        a = FlopCountAnalysis(model, x).unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
-        a.set_op_handle(**{f'aten::{op}': note(op) for op in _NOTED}, **{'aten::_convolution_mode': _same_conv_macs, 'aten::scaled_dot_product_attention': _attention_macs})
-        total, by_module, unsupported = int(a.total()), a.by_module(), a.unsupported_ops()
-    noted.update({op.removeprefix('aten::'): n for op, n in unsupported.items()})
-    return dict(total=total, by_layer=_own(model, by_module), uncounted=dict(sorted(noted.items())))
+_FORMULAS = {'aten::_convolution_mode': _same_conv_macs, 'aten::scaled_dot_product_attention': _attention_macs}
 
 # %% ../../nbs/cost/00_counts.ipynb #487d2096
 @contextlib.contextmanager
 def _quiet(): # fvcore and the tracer report through warnings and through a logger
-    log = logging.getLogger('fvcore'); before = log.level
+    log = logging.getLogger('fvcore')
+    before = log.level
     log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(): warnings.simplefilter('ignore'); yield
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
     finally: log.setLevel(before)
 
 @contextlib.contextmanager
@@ -224,81 +279,163 @@ def _same_hooks(model): # fvcore forgets its hooks on the model when the model f
             for k in set(d) - set(known): del d[k]
 
 # %% ../../nbs/cost/00_counts.ipynb #584cc23b
-def _own(model, totals)->dict: # {layer: count} without what its inner layers count, from totals that include them; layers with nothing are left out
+def _without_inner(model, totals)->dict: # {layer: count} without its inner layers, from totals with them; no zeros
     names = [n for n, _ in model.named_modules()] # a layer with two parents stands under the first, here and in fvcore
-    own = {n: int(totals[n]) for n in names}
-    for n in names[1:]: own[n.rpartition('.')[0]] -= int(totals[n])
-    return {n: c for n, c in own.items() if c}
+    counts = {n: int(totals[n]) for n in names}
+    for n in names[1:]:
+        parent = n.rpartition('.')[0]
+        counts[parent] -= int(totals[n])
+    return {n: c for n, c in counts.items() if c}
+
+# %% ../../nbs/cost/00_counts.ipynb #3fb9da30
+def count_macs(
+    model:nn.Module, # any model that `torch.jit.trace` can follow
+    input_shape,     # as for `make_input`
+)->dict:             # total: MACs; by_layer: {layer: MACs}, adding up to total; uncounted: {operation: number of calls}
+    "Multiply-accumulates for one input, counted by fvcore in evaluation mode; `uncounted`: what has no count."
+    noted = Counter()
+    def note(op):
+        def handle(inputs, outputs):
+            noted[op] += 1
+            return 0
+        return handle
+    with one_pass(model, input_shape) as x, _quiet(), _same_hooks(model):
+        from fvcore.nn import FlopCountAnalysis
+        analysis = FlopCountAnalysis(model, x)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
+        analysis.set_op_handle(**{f'aten::{op}': note(op) for op in _NOTED}, **_FORMULAS)
+        total = int(analysis.total())
+        by_module = analysis.by_module()
+        unsupported = analysis.unsupported_ops()
+    noted.update({op.removeprefix('aten::'): n for op, n in unsupported.items()})
+    return dict(total=total, by_layer=_without_inner(model, by_module), uncounted=dict(sorted(noted.items())))
 
 # %% ../../nbs/cost/00_counts.ipynb #c7afa4f7
-_MOVES = set('''detach clone copy_ _to_copy empty empty_like empty_strided new_empty zeros zeros_like ones ones_like full full_like new_zeros new_ones new_full arange cat stack
-                constant_pad_nd index gather scatter roll flip repeat fill_ zero_ lift_fresh _unsafe_view _reshape_copy dropout native_dropout scalar_tensor
+_MOVES = set('''detach clone copy_ _to_copy empty empty_like empty_strided new_empty zeros zeros_like ones ones_like
+                full full_like new_zeros new_ones new_full arange cat stack constant_pad_nd index gather scatter roll
+                flip repeat fill_ zero_ lift_fresh _unsafe_view _reshape_copy dropout native_dropout scalar_tensor
                 as_strided_ unsqueeze_ squeeze_ transpose_ t_ detach_ linspace eye bernoulli_'''.split())
 
 class _Listener(TorchDispatchMode): # writes down the operations that `known` does not count
-    def __init__(self, known): super().__init__(); self.known, self.uncounted = known, Counter()
+    def __init__(self, known):
+        super().__init__()
+        self.known = known
+        self.uncounted = Counter()
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name.split('::')[-1]
-        if func.overloadpacket not in self.known and not func.is_view and name not in _MOVES: self.uncounted[name] += 1
+        counted = func.overloadpacket in self.known
+        if not counted and not func.is_view and name not in _MOVES: self.uncounted[name] += 1
         return func(*args, **(kwargs or {}))
 
 # %% ../../nbs/cost/00_counts.ipynb #b7ac7b60
+class _FlopsByLayer: # what a counter counts in each layer, without the layers inside it
+    def __init__(self, counter):
+        self.counter = counter
+        self.counts = Counter()
+        self.open = [] # [count at the start, count of inner layers] of the layers that are running
+
+    def enter(self, *a): self.open.append([self.counter.get_total_flops(), 0])
+
+    def leave(self, name, *a):
+        start, inner = self.open.pop()
+        flops = self.counter.get_total_flops() - start
+        self.counts[name] += flops - inner
+        if self.open: self.open[-1][1] += flops
+
+# %% ../../nbs/cost/00_counts.ipynb #d86867e5
 def count_flops(
     model:nn.Module, # any model
     input_shape,     # as for `make_input`
-)->dict:             # total: FLOPs; by_layer: {layer: FLOPs}, adding up to total; uncounted: {operation: how often it was called}
-    "Floating-point operations for one input, a multiplication and an addition counted as two, by torch's `FlopCounterMode` in evaluation mode."
-    counter = FlopCounterMode(display=False); listener = _Listener(counter.flop_registry)
-    by_layer, stack, hooks = Counter(), [], []
-    def enter(m, args): stack.append([counter.get_total_flops(), 0])
-    def leave(name):
-        def hook(m, args, y):
-            start, inner = stack.pop(); spent = counter.get_total_flops() - start
-            by_layer[name] += spent - inner
-            if stack: stack[-1][1] += spent
-        return hook
-    for name, m in model.named_modules(): hooks += [m.register_forward_pre_hook(enter), m.register_forward_hook(leave(name))]
-    try:
+)->dict:             # total: FLOPs; by_layer: {layer: FLOPs}, adding up to total; uncounted: {operation: calls}
+    """Floating-point operations for one input, by torch's `FlopCounterMode` in evaluation mode.
+
+    A multiplication and an addition are two operations.
+    """
+    counter = FlopCounterMode(display=False)
+    listener = _Listener(counter.flop_registry)
+    layers = _FlopsByLayer(counter)
+    with watching_layers(model, layers.enter, layers.leave):
         with one_pass(model, input_shape) as x, listener, counter: model(*x)
-    finally:
-        for h in hooks: h.remove()
-    return dict(total=counter.get_total_flops(), by_layer={k: v for k, v in by_layer.items() if v}, uncounted=dict(sorted(listener.uncounted.items())))
+    by_layer = {k: v for k, v in layers.counts.items() if v}
+    uncounted = dict(sorted(listener.uncounted.items()))
+    return dict(total=counter.get_total_flops(), by_layer=by_layer, uncounted=uncounted)
 
 # %% ../../nbs/cost/00_counts.ipynb #6e60d400
 def cross_check(
     model:nn.Module, # any model
     input_shape,     # as for `make_input`
-)->pd.DataFrame:     # index: layers and 'total'; hand_macs and fvcore_macs: MACs; torch_flops: FLOPs; agree: bool. In `attrs['uncounted']` what fvcore and torch left out
-    "Hand formulas, fvcore and torch's `FlopCounterMode` side by side, for one input."
-    hand, fv, flops = hand_macs(model, input_shape), count_macs(model, input_shape), count_flops(model, input_shape)
-    names = [n for n, _ in model.named_modules() if n in hand or n in fv['by_layer'] or n in flops['by_layer']]
-    rows = [(n or '(model)', hand.get(n), fv['by_layer'].get(n, 0), flops['by_layer'].get(n, 0)) for n in names]
-    rows += [('total', sum(hand.values()), fv['total'], flops['total'])]
-    df = pd.DataFrame(rows, columns=['layer', 'hand_macs', 'fvcore_macs', 'torch_flops']).set_index('layer').astype('Int64')
-    df['agree'] = (2*df.fvcore_macs == df.torch_flops) & ((df.hand_macs == df.fvcore_macs) | df.hand_macs.isna()).fillna(True).astype(bool)
-    df.attrs['uncounted'] = dict(fvcore=fv['uncounted'], torch=flops['uncounted'])
+)->pd.DataFrame:     # index: layers and 'total'; hand_macs, fvcore_macs, torch_flops, agree
+    "Hand formulas, fvcore and torch's counter side by side; `attrs['uncounted']`: what fvcore and torch left out."
+    hand = hand_macs(model, input_shape)
+    fvcore = count_macs(model, input_shape)
+    flops = count_flops(model, input_shape)
+    rows = []
+    for name, _ in model.named_modules():
+        counts = hand.get(name), fvcore['by_layer'].get(name), flops['by_layer'].get(name)
+        if any(c is not None for c in counts): rows.append((name or '(model)', *counts))
+    rows.append(('total', sum(hand.values()), fvcore['total'], flops['total']))
+    df = pd.DataFrame(rows, columns=['layer', 'hand_macs', 'fvcore_macs', 'torch_flops'])
+    df = df.set_index('layer').astype('Int64').fillna({'fvcore_macs': 0, 'torch_flops': 0})
+    by_hand = ((df.hand_macs == df.fvcore_macs) | df.hand_macs.isna()).fillna(True).astype(bool)
+    df['agree'] = (2*df.fvcore_macs == df.torch_flops) & by_hand
+    df.attrs['uncounted'] = dict(fvcore=fvcore['uncounted'], torch=flops['uncounted'])
     return df.astype(dict(agree=bool))
 
 # %% ../../nbs/cost/00_counts.ipynb #99353f95
-def _each(multiplies=0, adds=0, others=0): return lambda y, x, *args, **kw: (multiplies*y.numel(), adds*y.numel(), others*y.numel())
+def _each(multiplies=0, adds=0, others=0): # so many of each for every value of the output
+    def counts(y, x, *args, **kw):
+        n = y.numel()
+        return multiplies*n, adds*n, others*n
+    return counts
+
 def _window(y, k): # values under a window, for a pooling
-    return math.prod(k) if len(k) > 1 else k[0] ** (2 if y.dim() > 3 else y.dim() - 2)
+    if len(k) > 1: return math.prod(k)
+    dims = 2 if y.dim() > 3 else y.dim() - 2
+    return k[0]**dims
+
 def _max_pool(y, x, k, *args, **kw): return 0, 0, (_window(y, k) - 1)*y.numel()
 def _avg_pool(y, x, k, *args, **kw): return 0, (_window(y, k) - 1)*y.numel(), y.numel()
-def _adaptive(y, x, size): # values under all windows together: they may overlap
-    ends = lambda n, o: sum(-(-(i + 1)*n//o) - i*n//o for i in range(o))
-    return y.numel()//math.prod(size) * math.prod(map(ends, x.shape[-len(size):], size))
-def _adaptive_avg(y, x, size, *args): return 0, _adaptive(y, x, size) - y.numel(), y.numel()
-def _adaptive_max(y, x, size, *args): return 0, 0, _adaptive(y, x, size) - y.numel()
-def _softmax(y, x, dim, *args): return (0, 2*y.numel() - y.numel()//x.shape[dim], 3*y.numel() - y.numel()//x.shape[dim])
-def _log_softmax(y, x, dim, *args): return (0, 3*y.numel() - y.numel()//x.shape[dim], 2*y.numel())
-def _norm(y, rows, scale, shift): return (2 + (scale is not None))*y.numel(), (3 + (shift is not None))*y.numel() - rows, 3*rows
+
+def _window_sizes(n, outputs): # of an adaptive pooling along one dimension, added up
+    def size(i): return -(-(i + 1)*n//outputs) - i*n//outputs
+    return sum(size(i) for i in range(outputs))
+
+def _under_windows(y, x, size): # values under all windows together: they may overlap
+    total = math.prod(_window_sizes(n, o) for n, o in zip(x.shape[-len(size):], size))
+    return y.numel()//math.prod(size) * total
+
+def _adaptive_avg(y, x, size, *args): return 0, _under_windows(y, x, size) - y.numel(), y.numel()
+def _adaptive_max(y, x, size, *args): return 0, 0, _under_windows(y, x, size) - y.numel()
+
+# %% ../../nbs/cost/00_counts.ipynb #c70a911b
+def _norm(y, rows, scale, shift): # over rows of values, with a scale and a shift where there are any
+    n = y.numel()
+    multiplies = (2 + (scale is not None))*n
+    adds = (3 + (shift is not None))*n - rows
+    return multiplies, adds, 3*rows
+
 def _layer_norm(y, x, shape, w=None, b=None, *args): return _norm(y, y.numel()//math.prod(shape), w, b)
 def _group_norm(y, x, w, b, n, c, hw, groups, *args): return _norm(y, n*groups, w, b)
 
-# %% ../../nbs/cost/00_counts.ipynb #c70a911b
-def _batch_norm(y, x, w=None, b=None, mean=None, var=None, train=False, *args): # an instance norm is a batch norm in training
-    return _norm(y, x.shape[0]*x.shape[1], w, b) if train is True else (y.numel(), y.numel(), 0)
+def _batch_norm(y, x, w=None, b=None, mean=None, var=None, train=False, *args):
+    if train is True: return _norm(y, x.shape[0]*x.shape[1], w, b) # an instance norm is a batch norm in training
+    return y.numel(), y.numel(), 0
+
+# %% ../../nbs/cost/00_counts.ipynb #562f9774
+def _softmax(y, x, dim, *args):
+    n, rows = y.numel(), y.numel()//x.shape[dim]
+    return 0, 2*n - rows, 3*n - rows
+
+def _log_softmax(y, x, dim, *args):
+    n, rows = y.numel(), y.numel()//x.shape[dim]
+    return 0, 3*n - rows, 2*n
+
+def _attention(y, q, k, v, *args, attn_mask=None, **kw): # the scale, a mask, and the softmax of every row of weights
+    rows = math.prod(q.shape[:-1])
+    weights = rows * k.shape[-2]
+    masked = weights if attn_mask is not None else 0
+    return weights, 2*weights - rows + masked, 3*weights - rows
 
 # %% ../../nbs/cost/00_counts.ipynb #d45fbd9d
 def _mean(y, x, *args, **kw): return 0, x.numel() - y.numel(), y.numel()
@@ -307,91 +444,164 @@ def _largest(y, x, *args, **kw): return 0, 0, x.numel() - y.numel()
 def _variance(y, x, *args, **kw): return x.numel(), 3*x.numel() - 2*y.numel(), 2*y.numel()
 def _length(y, x, *args, **kw): return x.numel(), x.numel() - y.numel(), y.numel()
 def _power(y, x, to, *args): return (y.numel(), 0, 0) if to == 2 else (0, 0, y.numel())
-def _clamp(y, x, low=None, high=None, **kw): return 0, 0, ((low is not None) + (high is not None))*y.numel()
-def _gelu(y, x, approximate='none'): return _each(3, 1, 1)(y, x) if approximate == 'none' else _each(6, 2, 1)(y, x)
-def _attention(y, q, k, v, *args, attn_mask=None, **kw): # the scale, a mask, and the softmax of every row of weights
-    weights = math.prod(q.shape[:-1]) * k.shape[-2]; rows = math.prod(q.shape[:-1])
-    return weights, 2*weights - rows + (attn_mask is not None)*weights, 3*weights - rows
 
-def _table(text, f): return dict.fromkeys(text.split(), f)
+def _clamp(y, x, low=None, high=None, **kw):
+    limits = (low is not None) + (high is not None)
+    return 0, 0, limits*y.numel()
+
+def _gelu(y, x, approximate='none'):
+    formula = _each(3, 1, 1) if approximate == 'none' else _each(6, 2, 1)
+    return formula(y, x)
+
+def _nothing(y, *args, **kw): return 0, 0, 0
 
 # %% ../../nbs/cost/00_counts.ipynb #107318a7
-OPERATIONS = { # operation of torch -> function(output, *arguments) -> (multiplications, additions, others), besides its MACs
-    **_table('convolution _convolution cudnn_convolution mm addmm bmm baddbmm', lambda y, *args, **kw: (0, 0, 0)),
-    **_table('_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention _scaled_dot_product_cudnn_attention', _attention),
-    **_table('add sub rsub', _each(adds=1)), 'mul': _each(1), 'addcmul': _each(2, 1), 'lerp': _each(1, 2), 'pow': _power, 'clamp': _clamp, 'hardtanh': _each(others=2), 'gelu': _gelu,
-    **_table('div sqrt rsqrt reciprocal exp log log1p erf sin cos tanh abs neg floor ceil round sign relu threshold clamp_min clamp_max maximum minimum where masked_fill', _each(others=1)),
-    **_table('eq ne lt le gt ge logical_and logical_or logical_not bitwise_and bitwise_or bitwise_not isnan isinf', _each(others=1)),
-    **_table('sigmoid', _each(0, 1, 2)), 'silu': _each(1, 1, 2), 'hardswish': _each(2, 1, 2), 'hardsigmoid': _each(1, 1, 2), 'elu': _each(1, 1, 2), 'leaky_relu': _each(1, 0, 1),
-    '_prelu_kernel': _each(1, 0, 1), 'softplus': _each(0, 1, 3), 'mish': _each(1, 1, 4), **_table('softmax _softmax _safe_softmax', _softmax), '_log_softmax': _log_softmax,
-    **_table('native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm', _batch_norm),
-    'native_layer_norm': _layer_norm, 'native_group_norm': _group_norm,
-    **_table('max_pool2d_with_indices max_pool3d_with_indices', _max_pool), **_table('avg_pool2d avg_pool3d', _avg_pool),
-    **_table('_adaptive_avg_pool2d _adaptive_avg_pool3d', _adaptive_avg), **_table('adaptive_max_pool2d adaptive_max_pool3d', _adaptive_max),
-    'mean': _mean, 'sum': _sum, **_table('amax amin max min argmax argmin', _largest), **_table('var std var_mean', _variance), 'linalg_vector_norm': _length,
-    'upsample_bilinear2d': _each(4, 3), 'upsample_linear1d': _each(2, 1), 'upsample_bicubic2d': _each(16, 15)}
+_GROUPS = ( # operations with the same formula
+    ('convolution _convolution cudnn_convolution mm addmm bmm baddbmm', _nothing),
+    ('_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention '
+     '_scaled_dot_product_flash_attention _scaled_dot_product_cudnn_attention', _attention),
+    ('add sub rsub', _each(adds=1)),
+    ('div sqrt rsqrt reciprocal exp log log1p erf sin cos tanh abs neg floor ceil round sign', _each(others=1)),
+    ('relu threshold clamp_min clamp_max maximum minimum where masked_fill', _each(others=1)),
+    ('eq ne lt le gt ge logical_and logical_or logical_not', _each(others=1)),
+    ('bitwise_and bitwise_or bitwise_not isnan isinf', _each(others=1)),
+    ('softmax _softmax _safe_softmax', _softmax),
+    ('native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training '
+     'cudnn_batch_norm miopen_batch_norm', _batch_norm),
+    ('max_pool2d_with_indices max_pool3d_with_indices', _max_pool),
+    ('avg_pool2d avg_pool3d', _avg_pool),
+    ('_adaptive_avg_pool2d _adaptive_avg_pool3d', _adaptive_avg),
+    ('adaptive_max_pool2d adaptive_max_pool3d', _adaptive_max),
+    ('amax amin max min argmax argmin', _largest),
+    ('var std var_mean', _variance),
+)
+
+# %% ../../nbs/cost/00_counts.ipynb #e9ddd56f
+OPERATIONS = {name: formula for names, formula in _GROUPS for name in names.split()}
+OPERATIONS.update(
+    mul=_each(1),
+    addcmul=_each(2, 1),
+    lerp=_each(1, 2),
+    pow=_power,
+    clamp=_clamp,
+    hardtanh=_each(others=2),
+    gelu=_gelu,
+    sigmoid=_each(0, 1, 2),
+    silu=_each(1, 1, 2),
+    hardswish=_each(2, 1, 2),
+    hardsigmoid=_each(1, 1, 2),
+    elu=_each(1, 1, 2),
+    leaky_relu=_each(1, 0, 1),
+    _prelu_kernel=_each(1, 0, 1),
+    softplus=_each(0, 1, 3),
+    mish=_each(1, 1, 4),
+    _log_softmax=_log_softmax,
+    native_layer_norm=_layer_norm,
+    native_group_norm=_group_norm,
+    mean=_mean,
+    sum=_sum,
+    linalg_vector_norm=_length,
+    upsample_bilinear2d=_each(4, 3),
+    upsample_linear1d=_each(2, 1),
+    upsample_bicubic2d=_each(16, 15),
+)
 
 # %% ../../nbs/cost/00_counts.ipynb #a5007244
-_COPIES = set('''clone copy_ _to_copy cat stack constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d index _unsafe_index index_select gather scatter roll flip repeat
-                 embedding pixel_shuffle pixel_unshuffle upsample_nearest1d upsample_nearest2d _unsafe_view _reshape_copy im2col channel_shuffle'''.split())
-
-# %% ../../nbs/cost/00_counts.ipynb #42286ac3
+_COPIES = set('''clone copy_ _to_copy cat stack constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d
+                 replication_pad2d index _unsafe_index index_select gather scatter roll flip repeat embedding
+                 pixel_shuffle pixel_unshuffle upsample_nearest1d upsample_nearest2d _unsafe_view _reshape_copy im2col
+                 channel_shuffle'''.split())
 _READS = {'_local_scalar_dense', 'is_nonzero', 'item', 'equal'} # how Python gets to see a value
 
-class _Ledger(TorchDispatchMode): # {layer: Counter}: macs, multiplies, adds, others, activations, bytes, and the names of what has no formula
-    def __init__(self):
-        super().__init__()
-        self.macs, self.inside, self.layers, self.uncounted, self.reads = FlopCounterMode(display=False).flop_registry, [''], {}, {}, set()
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        y = func(*args, **(kwargs or {}))
-        name = func._schema.name.split('::')[-1]
-        if name in _READS: self.reads.add(self.inside[-1])
-        elif not func.is_view: self.book(func, name, args, kwargs or {}, y)
-        return y
-    def book(self, func, name, args, kwargs, result):
-        y = next(_tensors(result), None); plain = name if name in OPERATIONS else name.removesuffix('_')
-        if y is None or name in _MOVES - _COPIES: return
-        row = self.layers.setdefault(self.inside[-1], Counter())
-        row['bytes'] += sum(t.numel()*t.element_size() for t in (*_tensors((args, kwargs)), y))
-        if name in _COPIES: return
-        row['activations'] += y.numel(); row['activation_bytes'] += y.numel()*y.element_size()
-        macs = self.macs[func.overloadpacket](*args, **kwargs, out_val=result)//2 if func.overloadpacket in self.macs else 0
-        if plain not in OPERATIONS and not macs: self.uncounted.setdefault(self.inside[-1], Counter())[name] += 1; return
-        multiplies, adds, others = OPERATIONS[plain](y, *args, **kwargs) if plain in OPERATIONS else (0, 0, 0)
-        row.update(macs=macs, multiplies=macs + multiplies, adds=macs + adds, others=others)
-
-# %% ../../nbs/cost/00_counts.ipynb #e19af088
 def _tensors(x): # the tensors in anything
     if isinstance(x, torch.Tensor): yield x
-    elif isinstance(x, (tuple, list)): yield from (t for i in x for t in _tensors(i))
-    elif isinstance(x, dict): yield from (t for i in x.values() for t in _tensors(i))
+    elif isinstance(x, (tuple, list)):
+        for i in x: yield from _tensors(i)
+    elif isinstance(x, dict): yield from _tensors(list(x.values()))
+
+def _bytes(tensors): return sum(t.numel()*t.element_size() for t in tensors)
+
+# %% ../../nbs/cost/00_counts.ipynb #42286ac3
+class _Ledger(TorchDispatchMode):
+    "Per layer a Counter of macs, multiplies, adds, others, activations and bytes, and what has no formula."
+    def __init__(self):
+        super().__init__()
+        self.macs = FlopCounterMode(display=False).flop_registry
+        self.inside = [''] # names of the layers that are running
+        self.layers = {}
+        self.uncounted = {}
+        self.reads = set() # layers in which Python looked at a value
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        y = func(*args, **kwargs)
+        name = func._schema.name.split('::')[-1]
+        if name in _READS: self.reads.add(self.inside[-1])
+        elif not func.is_view: self.book(func, name, args, kwargs, y)
+        return y
+
+    def book(self, func, name, args, kwargs, result):
+        y = next(_tensors(result), None)
+        if y is None or name in _MOVES - _COPIES: return
+        row = self.layers.setdefault(self.inside[-1], Counter())
+        row['bytes'] += _bytes((*_tensors((args, kwargs)), y))
+        if name in _COPIES: return
+        row['activations'] += y.numel()
+        row['activation_bytes'] += _bytes([y])
+
+        formula = OPERATIONS.get(name) or OPERATIONS.get(name.removesuffix('_'))
+        count_flops = self.macs.get(func.overloadpacket)
+        macs = count_flops(*args, **kwargs, out_val=result)//2 if count_flops else 0
+        if formula is None and not macs:
+            self.uncounted.setdefault(self.inside[-1], Counter())[name] += 1
+            return
+        multiplies, adds, others = formula(y, *args, **kwargs) if formula else (0, 0, 0)
+        row.update(macs=macs, multiplies=macs + multiplies, adds=macs + adds, others=others)
 
 # %% ../../nbs/cost/00_counts.ipynb #03c5b778
-def _shape_of(y): # shapes without the batch, of a tensor or of tuples, lists and dicts of them; `None` for anything else
+def _shape_of(y): # shapes without the batch, of a tensor or of tuples, lists and dicts of them; else `None`
     if isinstance(y, torch.Tensor): return tuple(y.shape[1:])
     if isinstance(y, dict): return {k: _shape_of(v) for k, v in y.items()}
-    return tuple(map(_shape_of, y)) if isinstance(y, (tuple, list)) else None
+    if isinstance(y, (tuple, list)): return tuple(_shape_of(v) for v in y)
 
-def record_layers(model, x): # (ledger, {layer: [input shape, output shape, calls]}) of one run
-    ledger, seen = _Ledger(), {}
+def record_layers(
+    model:nn.Module, # any model
+    x,               # its inputs, as from `make_input`
+)->tuple:            # (ledger, {layer: [input shape, output shape, calls]})
+    "Run a model once and book its operations by layer."
+    ledger = _Ledger()
+    shapes = {}
     def enter(name, m, args, kwargs):
         ledger.inside.append(name)
         given = _shape_of([*args, *kwargs.values()])
-        seen.setdefault(name, [given[0] if len(given) == 1 else given or None, None, 0])[2] += 1
-    def leave(name, m, args, kwargs, y): ledger.inside.pop(); seen[name][1] = _shape_of(y)
+        first = given[0] if len(given) == 1 else given or None
+        shapes.setdefault(name, [first, None, 0])[2] += 1
+    def leave(name, m, args, kwargs, y):
+        ledger.inside.pop()
+        shapes[name][1] = _shape_of(y)
     with watching_layers(model, enter, leave), ledger: model(*x)
-    return ledger, seen
+    return ledger, shapes
 
 # %% ../../nbs/cost/00_counts.ipynb #080c53e4
-def check_one_path(model, input_shape, first): # where Python looks at a value, the way may depend on it: other inputs tell
-    if not first[0].reads or any(isinstance(s, torch.Tensor) for s in _shapes(model, input_shape)): return
-    was = _way(*first)
+def check_one_path(
+    model:nn.Module, # any model
+    input_shape,     # as for `make_input`
+    first:tuple,     # as from `record_layers`
+):
+    "Raise a `ValueError` where the operations depend on the values of the input."
+    ledger, _ = first
+    if not ledger.reads or any(isinstance(s, torch.Tensor) for s in _shapes(model, input_shape)): return
+    expected = _path(*first)
     for scale, shift in ((-1, 0), (1, -.5), (100, 0), (-100, 0), (0, 0), (100, -50), (7, 3)):
-        try: now = _way(*record_layers(model, [t*scale + shift if t.is_floating_point() else t for t in make_input(model, input_shape, seed=1)]))
-        except Exception: now = {}                             # another way may even fail
-        if now == was: continue
-        changed = next((n for n in {**was, **now} if n and was.get(n) != now.get(n)), '')
-        raise ValueError(f"{type(model).__name__} takes another way for another input (data-dependent control flow), first seen at {changed or 'the model itself'}: "
-                         "its cost is not one number; give that input itself, a tensor without the batch, in place of its shape")
+        x = [t*scale + shift if t.is_floating_point() else t for t in make_input(model, input_shape, seed=1)]
+        try: path = _path(*record_layers(model, x))
+        except Exception: path = {} # another path may even fail
+        if path == expected: continue
+        changed = [n for n in {**expected, **path} if n and expected.get(n) != path.get(n)]
+        place = changed[0] if changed else 'the model itself'
+        raise ValueError(f"{type(model).__name__} takes another way for another input "
+                         f"(data-dependent control flow), first seen at {place}: its cost is not one number; "
+                         "give that input itself, a tensor without the batch, in place of its shape")
 
-def _way(ledger, seen): return {n: (v[1:], ledger.layers.get(n)) for n, v in seen.items()} # what was called, and what it did
+def _path(ledger, shapes): # what was called, and what it did
+    return {n: (v[1:], ledger.layers.get(n)) for n, v in shapes.items()}

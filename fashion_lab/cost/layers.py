@@ -24,85 +24,132 @@ def layer_table(
     input_shape,     # as for `make_input`
     repeats:int=0,   # runs over which every layer's time is measured; 0 measures none
     **conditions     # for `layer_latency`: device, batch, warmup, n_threads, dtype
-)->pd.DataFrame:     # per layer, in `TABLE_COLUMNS`; `attrs['uncounted']`: {layer: {operation: calls}}; `attrs['conditions']`: of the measurement
-    "One row per layer that computes or holds parameters, in the order of the first call; layers that were not called come last, with 0 calls. All counts are for one input."
+)->pd.DataFrame:     # per layer, in `TABLE_COLUMNS`
+    """One row per layer that computes or holds parameters, in the order of the first call.
+
+    Layers that were not called come last, with 0 calls. All counts are for one input. In `attrs`: `uncounted`
+    ({layer: {operation: calls}}) and the `conditions` of the measurement.
+    """
     whole_number(repeats, 'repeats', 0)
-    with one_pass(model, input_shape) as x: ledger, seen = first = record_layers(model, x)
-    with evaluating(model), torch.no_grad(): check_one_path(model, input_shape, first)
-    counted, rows, modules = set(), [], dict(model.named_modules())
-    for name in [*seen, *(n for n in modules if n not in seen)]:
-        m, c, uncounted = modules[name], ledger.layers.get(name, Counter()), ledger.uncounted.get(name, {})
+    with one_pass(model, input_shape) as x: ledger, shapes = record_layers(model, x)
+    with evaluating(model), torch.no_grad(): check_one_path(model, input_shape, (ledger, shapes))
+    df = _with_shares(pd.DataFrame(_rows(model, ledger, shapes)).reindex(columns=TABLE_COLUMNS))
+    uncounted = {n or '(model)': dict(c) for n, c in ledger.uncounted.items()}
+    df.attrs.update(model=type(model).__name__, uncounted=uncounted)
+    if not repeats: return df
+    return with_latency(df, layer_latency(model, input_shape, repeats=repeats, **conditions))
+
+def _rows(model, ledger, shapes): # of `layer_table`, without what follows from the counts
+    counted = set()
+    rows = []
+    modules = dict(model.named_modules())
+    for name in [*shapes, *(n for n in modules if n not in shapes)]:
+        m = modules[name]
+        counts = ledger.layers.get(name, Counter())
         params, size = _own_weights(m, counted)
-        if any(True for _ in m.children()) and not (params or c['bytes']): continue
-        into, out, calls = seen.get(name, (None, None, 0))
-        rows.append(dict(c, layer=name or '(model)', kind=type(m).__name__, input=into, output=out, calls=calls, params=params, weight_bytes=size,
-                         moved_bytes=c['bytes'], uncounted=', '.join(f'{o} x{n}' for o, n in sorted(uncounted.items()))))
-    df = _with_shares(pd.DataFrame(rows).reindex(columns=TABLE_COLUMNS))
-    df.attrs.update(model=type(model).__name__, uncounted={n or '(model)': dict(c) for n, c in ledger.uncounted.items()})
-    return df if not repeats else with_latency(df, layer_latency(model, input_shape, repeats=repeats, **conditions))
+        is_container = any(True for _ in m.children())
+        if is_container and not params and not counts['bytes']: continue
+        given, output, calls = shapes.get(name, (None, None, 0))
+        missing = sorted(ledger.uncounted.get(name, {}).items())
+        row = dict(counts, layer=name or '(model)', kind=type(m).__name__, input=given, output=output, calls=calls)
+        row.update(params=params, weight_bytes=size, moved_bytes=counts['bytes'])
+        row.update(uncounted=', '.join(f'{op} x{n}' for op, n in missing))
+        rows.append(row)
+    return rows
 
 # %% ../../nbs/cost/02_layers.ipynb #6ffdc471
-TABLE_COLUMNS = '''layer kind input output calls params macs flops multiplies adds others operations activations activation_bytes weight_bytes moved_bytes intensity
-                   params_share macs_share operations_share uncounted'''.split()
+_COUNTS = '''calls params macs multiplies adds others activations activation_bytes weight_bytes moved_bytes'''.split()
+TABLE_COLUMNS = '''layer kind input output calls params macs flops multiplies adds others operations activations
+                   activation_bytes weight_bytes moved_bytes intensity params_share macs_share operations_share
+                   uncounted'''.split()
 
-def _own_weights(m, counted): # numbers in the parameters of a layer, and bytes in these and its buffers; what `counted` holds was booked before
-    params, buffers = ([t for t in ts if id(t) not in counted] for ts in (m.parameters(recurse=False), m.buffers(recurse=False)))
-    counted |= {id(t) for t in (*params, *buffers)}
-    return sum(p.numel() for p in params), sum(t.numel()*t.element_size() for t in (*params, *buffers))
+def _own_weights(m, counted): # (parameters of a layer, bytes in these and its buffers) without those in `counted`
+    params = [t for t in m.parameters(recurse=False) if id(t) not in counted]
+    buffers = [t for t in m.buffers(recurse=False) if id(t) not in counted]
+    tensors = params + buffers
+    counted |= {id(t) for t in tensors}
+    return sum(p.numel() for p in params), sum(t.numel()*t.element_size() for t in tensors)
 
 def _with_shares(df): # what follows from the counts
-    counts = 'calls params macs multiplies adds others activations activation_bytes weight_bytes moved_bytes'.split()
-    df = df.assign(**{c: df[c].fillna(0).astype('int64') for c in counts})
+    df = df.assign(**{c: df[c].fillna(0).astype('int64') for c in _COUNTS})
     df = df.assign(flops=2*df.macs, operations=df.multiplies + df.adds + df.others)
-    return df.assign(intensity=df.operations/df.moved_bytes.clip(lower=1), **{f'{c}_share': df[c]/max(1, df[c].sum()) for c in ('params', 'macs', 'operations')})
+    df = df.assign(intensity=df.operations/df.moved_bytes.clip(lower=1))
+    for c in ('params', 'macs', 'operations'): df[f'{c}_share'] = df[c]/max(1, df[c].sum())
+    return df
 
 # %% ../../nbs/cost/02_layers.ipynb #f1269a60
+_SUMMED = '''params macs flops multiplies adds others operations activations activation_bytes weight_bytes
+             moved_bytes'''.split()
+
 def totals(
     table:pd.DataFrame, # as from `layer_table`
-)->dict:                # layers, and for the whole model what the columns of the table say of a layer; `uncounted`: {operation: calls}
+)->dict:                # layers, what the columns say for the whole model, and uncounted: {operation: calls}
     "The sums of a table of layers."
-    sums = {c: int(table[c].sum()) for c in 'params macs flops multiplies adds others operations activations activation_bytes weight_bytes moved_bytes'.split()}
+    sums = {c: int(table[c].sum()) for c in _SUMMED}
     missing = Counter()
     for ops in table.attrs.get('uncounted', {}).values(): missing.update(ops)
-    return dict(layers=len(table), **sums, intensity=sums['operations']/max(1, sums['moved_bytes']), uncounted=dict(missing))
+    intensity = sums['operations']/max(1, sums['moved_bytes'])
+    return dict(layers=len(table), **sums, intensity=intensity, uncounted=dict(missing))
 
 # %% ../../nbs/cost/02_layers.ipynb #5a2e927c
 def with_latency(
     table:pd.DataFrame, # as from `layer_table`
     times:pd.DataFrame, # as from `layer_latency`
-)->pd.DataFrame:        # the table with median_ms, p10_ms, p90_ms and time_share; containers that only call their inner layers are left out
-    "Put measured times beside counts."
+)->pd.DataFrame:        # the table with median_ms, p10_ms, p90_ms and time_share
+    "Put measured times beside counts; containers that only call their inner layers are left out."
     df = table.merge(times.rename_axis('layer').reset_index(), on='layer', how='left').fillna({c: 0. for c in times})
     df.attrs = dict(table.attrs, conditions=times.attrs['conditions'])
     return df
 
 # %% ../../nbs/cost/02_layers.ipynb #77aebe8e
-def in_words(
-    table:pd.DataFrame, # as from `layer_table`
-)->str:                 # one sentence
-    "The totals of a table, and what they leave out."
-    t = totals(table)
-    left = ', '.join(f'{k} x{v}' for k, v in sorted(t['uncounted'].items())) or 'nothing'
-    said = [f"{table.attrs.get('model', 'model')}: {_short(t['params'])} parameters", f"{_short(t['macs'])} MACs = {_short(t['flops'])} FLOPs in products", f"{_short(t['operations'])} operations in all",
-            f"{_short(t['activations'])} activations", f"{t['weight_bytes']/1e6:.2f} MB of weights", f"{t['intensity']:.1f} operations per byte moved", f'uncounted: {left}']
-    if c := table.attrs.get('conditions'): said.append(f"{table.median_ms.sum():.2f} ms in layers (median of {c['repeats']}, batch {c['batch']}, {c['dtype']}, {c['device']} {c['device_name']}, threads {c['threads']})")
-    return '; '.join(said)
-
 def _short(n): # 4.09 G
     for size, letter in ((1e12, ' T'), (1e9, ' G'), (1e6, ' M'), (1e3, ' k')):
         if abs(n) >= size: return f'{n/size:.2f}{letter}'
     return f'{n:,.0f}'
 
+def in_words(
+    table:pd.DataFrame, # as from `layer_table`
+)->str:                 # one sentence
+    "The totals of a table, and what they leave out."
+    t = totals(table)
+    missing = ', '.join(f'{k} x{v}' for k, v in sorted(t['uncounted'].items())) or 'nothing'
+    parts = [
+        f"{table.attrs.get('model', 'model')}: {_short(t['params'])} parameters",
+        f"{_short(t['macs'])} MACs = {_short(t['flops'])} FLOPs in products",
+        f"{_short(t['operations'])} operations in all",
+        f"{_short(t['activations'])} activations",
+        f"{t['weight_bytes']/1e6:.2f} MB of weights",
+        f"{t['intensity']:.1f} operations per byte moved",
+        f"uncounted: {missing}",
+    ]
+    c = table.attrs.get('conditions')
+    if c:
+        conditions = f"median of {c['repeats']}, batch {c['batch']}, {c['dtype']}, "
+        conditions += f"{c['device']} {c['device_name']}, threads {c['threads']}"
+        parts.append(f"{table.median_ms.sum():.2f} ms in layers ({conditions})")
+    return '; '.join(parts)
+
 # %% ../../nbs/cost/02_layers.ipynb #815f464b
+_SCREEN = '''layer kind output params macs multiplies adds others intensity macs_share time_share median_ms size
+             stride uncounted'''.split()
+
 def readable(
     table:pd.DataFrame,  # as from `layer_table`
     columns=None,        # which columns; default: those that fit on a screen
 )->pd.DataFrame:         # of strings
     "A table of layers as it is printed: short numbers, shapes with a cross, shares in percent."
-    columns = columns or [c for c in 'layer kind output params macs multiplies adds others intensity macs_share time_share median_ms size stride uncounted'.split() if c in table]
-    def text(c, v):
-        if isinstance(v, tuple) and any(isinstance(d, float) and math.isnan(d) for d in v): return ''
-        if isinstance(v, tuple): return 'x'.join(map(str, v)) if all(isinstance(d, numbers.Number) for d in v) else str(v)
-        if v is None or isinstance(v, float) and math.isnan(v): return ''
-        return f'{v:.1%}' if c.endswith('_share') else f'{v:.3g}' if isinstance(v, (float, np.floating)) else _short(v) if isinstance(v, numbers.Integral) and c != 'calls' else str(v)
-    return pd.DataFrame({c: [text(c, v) for v in table[c]] for c in columns})
+    columns = columns or [c for c in _SCREEN if c in table]
+    return pd.DataFrame({c: [_text(c, v) for v in table[c]] for c in columns})
+
+def _is_nan(v): return isinstance(v, float) and math.isnan(v)
+
+def _text(column, v): # one cell of `readable`
+    if v is None or _is_nan(v): return ''
+    if isinstance(v, tuple):
+        if any(_is_nan(d) for d in v): return ''
+        is_shape = all(isinstance(d, numbers.Number) for d in v)
+        return 'x'.join(map(str, v)) if is_shape else str(v)
+    if column.endswith('_share'): return f'{v:.1%}'
+    if isinstance(v, (float, np.floating)): return f'{v:.3g}'
+    if isinstance(v, numbers.Integral) and column != 'calls': return _short(v)
+    return str(v)

@@ -11,60 +11,75 @@ from pathlib import Path
 
 from torch import nn
 
-# %% ../../nbs/cost/05_models.ipynb #79591d7a
-def named_model(
-    name:str,        # a name in `known`, of a timm or torchvision classifier, or `package.module:function`; the function, or class, is called without arguments
-    known:dict=None, # name -> what makes the model when it is called
-)->nn.Module:        # in evaluation mode
-    "A model from its name, with random weights; a `ValueError` says which names come close."
-    if ':' in str(name): m = _made_by(name)
-    elif name in (known or {}): m = known[name]()
-    else: m = _from_libraries(name, known or {})
-    if not isinstance(m, nn.Module): raise ValueError(f"{name} gave {type(m).__name__}, not a torch.nn.Module: name a function that returns a model")
-    return m.eval()
-
 # %% ../../nbs/cost/05_models.ipynb #41691068
+@contextlib.contextmanager
+def _current_folder_first(): # modules of the current folder can be imported, also by the installed command
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try: yield
+    finally: sys.path.remove(folder)
+
+def _close(name, names): # the nearest names, in words
+    near = list(dict.fromkeys(difflib.get_close_matches(str(name), names, n=3)))
+    return f". Did you mean {' or '.join(map(repr, near))}?" if near else ''
+
 def _made_by(name): # what `package.module:function` gives
     module, _, function = name.partition(':')
-    with _here_first():
-        try: found = importlib.import_module(module)
-        except (ImportError, ValueError) as e: raise ValueError(f"{module!r} cannot be imported: {e}; give package.module:function, from a folder where Python finds it") from e
-    try: make = functools.reduce(getattr, function.split('.'), found)
-    except AttributeError as e: raise ValueError(f"{module} has no {function!r}{_close(function, dir(found))}") from e
+    with _current_folder_first():
+        try: imported = importlib.import_module(module)
+        except (ImportError, ValueError) as e:
+            raise ValueError(f"{module!r} cannot be imported: {e}; "
+                             "give package.module:function, from a folder where Python finds it") from e
+    try: make = functools.reduce(getattr, function.split('.'), imported)
+    except AttributeError as e:
+        raise ValueError(f"{module} has no {function!r}{_close(function, dir(imported))}") from e
     if isinstance(make, nn.Module): return make
     try: return make()
-    except TypeError as e: raise ValueError(f"{name} cannot be called without arguments: {e}; name a function that takes none") from e
-
-@contextlib.contextmanager
-def _here_first(): # modules of the current folder can be imported, also by the installed command
-    sys.path.insert(0, here := str(Path.cwd()))
-    try: yield
-    finally: sys.path.remove(here)
+    except TypeError as e:
+        raise ValueError(f"{name} cannot be called without arguments: {e}; name a function that takes none") from e
 
 # %% ../../nbs/cost/05_models.ipynb #856bb489
 def _from_libraries(name, known): # a classifier of timm or torchvision
     import timm
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        if isinstance(name, str) and timm.is_model(name):
-            try: return timm.create_model(name, pretrained=False)
-            except RuntimeError as e: raise ValueError(f"timm cannot make {name!r}: {e}") from e
+        if isinstance(name, str) and timm.is_model(name): return _from_timm(name)
         from torchvision import models
-        if name in models.list_models(module=models): return models.get_model(name, weights=None)
-        names = [*known, *models.list_models(module=models), *timm.list_models()]
-    raise ValueError(f"unknown model {name!r}{_close(name, names)}; allowed: {', '.join(known) + ', ' if known else ''}any name of timm or torchvision, or package.module:function")
+        names = models.list_models(module=models)
+        if name in names: return models.get_model(name, weights=None)
+        names = [*known, *names, *timm.list_models()]
+    allowed = ', '.join([*known, 'any name of timm or torchvision'])
+    raise ValueError(f"unknown model {name!r}{_close(name, names)}; allowed: {allowed}, or package.module:function")
 
-def _close(name, names): # the nearest names, in words
-    near = list(dict.fromkeys(difflib.get_close_matches(str(name), names, n=3)))
-    return f". Did you mean {' or '.join(map(repr, near))}?" if near else ''
+def _from_timm(name):
+    import timm
+    try: return timm.create_model(name, pretrained=False)
+    except RuntimeError as e: raise ValueError(f"timm cannot make {name!r}: {e}") from e
+
+# %% ../../nbs/cost/05_models.ipynb #79591d7a
+def named_model(
+    name:str,        # in `known`, of a timm or torchvision classifier, or `package.module:function`
+    known:dict=None, # name -> what makes the model when it is called
+)->nn.Module:        # in evaluation mode
+    """A model from its name, with random weights; a `ValueError` says which names come close.
+
+    What is given as `package.module:function` is called without arguments.
+    """
+    known = known or {}
+    if ':' in str(name): m = _made_by(name)
+    elif name in known: m = known[name]()
+    else: m = _from_libraries(name, known)
+    if not isinstance(m, nn.Module):
+        raise ValueError(f"{name} gave {type(m).__name__}, not a torch.nn.Module: name a function that returns a model")
+    return m.eval()
 
 # %% ../../nbs/cost/05_models.ipynb #ef968569
 def input_of(
     model:nn.Module, # any model
 )->tuple:            # (channels, height, width): what timm says that its model wants, else (3, 224, 224)
     "The shape of the input that a model was made for, as far as it says so."
-    size = (getattr(model, 'default_cfg', None) or {}).get('input_size') or (3, 224, 224)
-    return tuple(size)
+    settings = getattr(model, 'default_cfg', None) or {}
+    return tuple(settings.get('input_size') or (3, 224, 224))
 
 # %% ../../nbs/cost/05_models.ipynb #9d0a84a1
 def parse_shape(
@@ -72,5 +87,7 @@ def parse_shape(
 )->tuple:     # (3, 224, 224)
     "The shape of one input from a command line; a `ValueError` says how it is written."
     sizes = [t.strip() for t in str(text).lower().replace('x', ',').split(',')]
-    if not all(t.isdecimal() and int(t) > 0 for t in sizes): raise ValueError(f"an input is written as channels,height,width in whole numbers of at least 1, such as 3,224,224; got {text!r}")
+    if not all(t.isdecimal() and int(t) > 0 for t in sizes):
+        raise ValueError("an input is written as channels,height,width in whole numbers of at least 1, "
+                         f"such as 3,224,224; got {text!r}")
     return tuple(map(int, sizes))

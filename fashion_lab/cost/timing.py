@@ -30,60 +30,84 @@ def latency(
     warmup:int=5,       # calls before that, not measured
     n_threads:int|None=None, # torch threads; `None` leaves them as they are
     dtype=None,         # a floating `torch.dtype` or its name, such as 'bfloat16'; `None` leaves the model's
-)->dict:                # median_ms, p10_ms, p90_ms per call; per_second: inputs per second at the median; batch, repeats, warmup, device, device_name, threads, dtype
+)->dict:                # median_ms, p10_ms, p90_ms per call; per_second: inputs at the median; and the conditions
     "The time of one call in evaluation mode without gradients, with its conditions."
-    for name, v, low in (('batch', batch, 1), ('repeats', repeats, 1), ('warmup', warmup, 0)):
-        if isinstance(v, bool) or not isinstance(v, int) or v < low: raise ValueError(f"{name} must be a whole number of at least {low}, got {v!r}")
+    _check_counts(batch, repeats, warmup)
     device, dtype = pick_device(str(device)), float_type(dtype)
     m = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
-    x, ms = make_input(m, input_shape, batch), []
+    x = make_input(m, input_shape, batch)
+    ms = []
     with threads(n_threads) as n, torch.inference_mode():
         with one_pass(m, input_shape) as one: m(*one)
         for i in range(warmup + repeats):
             with Timer(device) as t: m(*x)
             if i >= warmup: ms.append(t.seconds * 1e3)
     p10, median, p90 = (float(q) for q in np.percentile(ms, [10, 50, 90]))
-    return dict(median_ms=median, p10_ms=p10, p90_ms=p90, per_second=batch / median * 1e3, **_conditions(device, n, batch, repeats, warmup, x))
+    times = dict(median_ms=median, p10_ms=p10, p90_ms=p90, per_second=batch / median * 1e3)
+    return dict(times, **_conditions(device, n, batch, repeats, warmup, x))
 
 # %% ../../nbs/cost/01_timing.ipynb #99439457
+def _check_counts(batch, repeats, warmup): # of calls
+    whole_number(batch, 'batch', 1)
+    whole_number(repeats, 'repeats', 1)
+    whole_number(warmup, 'warmup', 0)
+
+def float_type(
+    dtype, # a floating `torch.dtype`, its name, or None
+):         # a `torch.dtype`, or None
+    "Check a number format; a `ValueError` for one that is not floating-point."
+    if dtype is None: return None
+    d = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if isinstance(d, torch.dtype) and d.is_floating_point: return d
+    raise ValueError(f"dtype must be a floating-point type such as 'float32' or 'bfloat16', got {dtype!r}")
+
 def _conditions(device, n, batch, repeats, warmup, x): # of a measurement
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else cpu_name()
-    return dict(batch=batch, repeats=repeats, warmup=warmup, device=device.type, device_name=name, threads=n, dtype=str(x[0].dtype).removeprefix('torch.'))
-
-def float_type(dtype): # a floating torch.dtype, or None
-    d = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype is None or isinstance(d, torch.dtype) and d.is_floating_point: return d
-    raise ValueError(f"dtype must be a floating-point type such as 'float32' or 'bfloat16', got {dtype!r}")
+    counts = dict(batch=batch, repeats=repeats, warmup=warmup)
+    return dict(counts, device=device.type, device_name=name, threads=n, dtype=str(x[0].dtype).removeprefix('torch.'))
 
 # %% ../../nbs/cost/01_timing.ipynb #e34b5c35
 def layer_latency(
     model:nn.Module,  # any model; a copy of it is measured
     input_shape,      # as for `make_input`
     device='cpu', batch:int=1, repeats:int=20, warmup:int=3, n_threads:int|None=None, dtype=None, # as for `latency`
-)->pd.DataFrame:      # index: layer; median_ms, p10_ms, p90_ms per run and time_share (in [0, 1]); `attrs['conditions']` as from `latency`
-    "The time that every layer spends outside of its inner layers, in evaluation mode without gradients."
-    for name, v, low in (('batch', batch, 1), ('repeats', repeats, 1), ('warmup', warmup, 0)): whole_number(v, name, low)
+)->pd.DataFrame:      # index: layer; median_ms, p10_ms, p90_ms per run and time_share, in [0, 1]
+    "The time that every layer spends outside of its inner layers; `attrs['conditions']` as from `latency`."
+    _check_counts(batch, repeats, warmup)
     device, dtype = pick_device(str(device)), float_type(dtype)
     m = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
-    clock, runs = _Clock(device), []
+    clock = _Clock(device)
+    runs = []
     with threads(n_threads) as n, torch.inference_mode():
         with one_pass(m, input_shape) as one: m(*one)
         x = make_input(m, input_shape, batch)
         with watching_layers(m, clock.enter, clock.leave):
             for i in range(warmup + repeats):
-                clock.spent = Counter(); m(*x)
-                if i >= warmup: runs.append({k or '(model)': v*1e3 for k, v in clock.spent.items()})
-    low, median, high = np.percentile(ms := pd.DataFrame(runs).fillna(0.), [10, 50, 90], axis=0)
-    df = pd.DataFrame(dict(median_ms=median, p10_ms=low, p90_ms=high, time_share=median/median.sum()), index=pd.Index(ms.columns, name='layer'))
+                clock.spent = Counter()
+                m(*x)
+                if i >= warmup: runs.append({name or '(model)': s*1e3 for name, s in clock.spent.items()})
+    ms = pd.DataFrame(runs).fillna(0.)
+    low, median, high = np.percentile(ms, [10, 50, 90], axis=0)
+    columns = dict(median_ms=median, p10_ms=low, p90_ms=high, time_share=median/median.sum())
+    df = pd.DataFrame(columns, index=pd.Index(ms.columns, name='layer'))
     df.attrs['conditions'] = _conditions(device, n, batch, repeats, warmup, x)
     return df
 
 # %% ../../nbs/cost/01_timing.ipynb #119bd373
 class _Clock: # seconds per layer, without those of the layers inside it
-    def __init__(self, device): self.device, self.spent, self.open = device, Counter(), []
-    def enter(self, *a): synchronise(self.device); self.open.append([time.perf_counter(), 0.])
+    def __init__(self, device):
+        self.device = device
+        self.spent = Counter()
+        self.open = [] # [start, seconds of inner layers] of the layers that are running
+
+    def enter(self, *a):
+        synchronise(self.device)
+        self.open.append([time.perf_counter(), 0.])
+
     def leave(self, name, *a):
-        synchronise(self.device); (start, inner), now = self.open.pop(), time.perf_counter()
+        synchronise(self.device)
+        now = time.perf_counter()
+        start, inner = self.open.pop()
         self.spent[name] += now - start - inner
         if self.open: self.open[-1][1] += now - start
 
@@ -93,7 +117,9 @@ def cost(
     input_shape,     # as for `make_input`
 )->dict:             # params, macs (MACs), flops (FLOPs), size_mb (10^6 bytes)
     "What a model costs for one input, as far as it can be counted."
-    return dict(params=count_params(model), macs=count_macs(model, input_shape)['total'], flops=count_flops(model, input_shape)['total'], size_mb=model_mb(model))
+    macs = count_macs(model, input_shape)['total']
+    flops = count_flops(model, input_shape)['total']
+    return dict(params=count_params(model), macs=macs, flops=flops, size_mb=model_mb(model))
 
 # %% ../../nbs/cost/01_timing.ipynb #e23835a5
 def in_turns(
@@ -101,23 +127,38 @@ def in_turns(
     turns:int=20,   # times that every function has its turn, at least 1
     burst:int=5,    # calls in a turn, the first of which is not counted; at least 2
     clock=time.perf_counter, # seconds
-)->pd.DataFrame:    # index: name; median_ms, p10_ms, p90_ms of a call; speedup: the first one's time over this one's, the median over turns, with low and high (quartiles)
-    "Time functions against each other, in turns."
-    whole_number(turns, 'turns'); whole_number(burst, 'burst', 2)
+)->pd.DataFrame:    # index: name; median_ms, p10_ms, p90_ms of a call; speedup, low, high
+    """Time functions against each other, in turns.
+
+    `speedup` is the first one's time over this one's, the median over turns; `low` and `high` are its quartiles.
+    """
+    whole_number(turns, 'turns')
+    whole_number(burst, 'burst', 2)
     if not calls: raise ValueError("in_turns needs at least one function, got none")
-    names, ms = list(calls), {n: [] for n in calls}
+    names = list(calls)
+    ms = {name: [] for name in names}
     for turn in range(turns):
-        for name in names[turn % len(names):] + names[:turn % len(names)]:    # nobody always follows the same neighbour
-            call, spent = calls[name], []
-            for i in range(burst):
-                start = clock(); call(); spent.append(clock() - start)
-            ms[name].append(np.array(spent[1:])*1e3)
-    middle = {n: np.array([np.median(t) for t in ts]) for n, ts in ms.items()}
-    rows = []
-    for n in names:
-        p10, median, p90 = np.percentile(np.concatenate(ms[n]), [10, 50, 90]); low, ratio, high = np.percentile(middle[names[0]]/middle[n], [25, 50, 75])
-        rows.append(dict(median_ms=median, p10_ms=p10, p90_ms=p90, speedup=ratio, low=low, high=high))
+        start = turn % len(names)
+        for name in names[start:] + names[:start]: # nobody always follows the same neighbour
+            ms[name].append(_burst_ms(calls[name], burst, clock))
+    first = _medians(ms[names[0]])
+    rows = [_speed(ms[name], first) for name in names]
     return pd.DataFrame(rows, index=pd.Index(names, name='name')).astype(float)
+
+def _burst_ms(call, burst, clock): # of all calls but the first
+    spent = []
+    for _ in range(burst):
+        start = clock()
+        call()
+        spent.append(clock() - start)
+    return np.array(spent[1:])*1e3
+
+def _medians(ms): return np.array([np.median(turn) for turn in ms])
+
+def _speed(ms, first): # one row of `in_turns`
+    p10, median, p90 = np.percentile(np.concatenate(ms), [10, 50, 90])
+    low, speedup, high = np.percentile(first/_medians(ms), [25, 50, 75])
+    return dict(median_ms=median, p10_ms=p10, p90_ms=p90, speedup=speedup, low=low, high=high)
 
 # %% ../../nbs/cost/01_timing.ipynb #ebcf959a
 def network_call(
@@ -126,27 +167,32 @@ def network_call(
     batch:int=1,      # inputs per call, at least 1
     device='cpu',     # for networks of torch: as in `pick_device`
 ):                    # a function without arguments
-    "One call of a network, ready to be timed; for torch, without gradients and, on a GPU, with the wait for its end."
+    "One call of a network, ready to be timed; for torch without gradients, and on a GPU with the wait for its end."
     whole_number(batch, 'batch')
     x = torch.rand(batch, *input_shape, generator=torch.Generator().manual_seed(0))
     if hasattr(net, 'compute'):
         a = (x*255).byte().numpy() if net.dtype == np.uint8 else x.numpy()
         return lambda: net.compute(a)
-    if net.training: raise ValueError(f"{type(net).__name__} is in training mode: call .eval() first, for that is how it is used")
-    device = pick_device(str(device)); net, x = net.to(device), x.to(device)
+    if net.training:
+        raise ValueError(f"{type(net).__name__} is in training mode: call .eval() first, for that is how it is used")
+    device = pick_device(str(device))
+    net, x = net.to(device), x.to(device)
     def call():
         with torch.inference_mode(): net(x)
         if device.type == 'cuda': torch.cuda.synchronize(device)
-    call()                                                                    # a shape that does not fit is found here, not in the middle of a measurement
+    call() # a shape that does not fit is found here, not in the middle of a measurement
     return call
 
+# %% ../../nbs/cost/01_timing.ipynb #ce1b502b
 def networks_in_turns(
     nets:dict,        # name -> network, as for `network_call`; ratios are to the first
     input_shape,      # of one input, for all; or a dict name -> shape
     batch:int=1,      # inputs per call
     turns:int=20, burst:int=5, # as for `in_turns`
-    n_threads:int|None=None,   # torch's threads; files have been given theirs when they were opened
+    n_threads:int|None=None,   # torch's threads; files were given theirs when they were opened
 )->pd.DataFrame:      # as from `in_turns`
     "Time networks against each other."
-    shape = lambda n: input_shape[n] if isinstance(input_shape, dict) else input_shape
-    with threads(n_threads): return in_turns({n: network_call(net, shape(n), batch) for n, net in nets.items()}, turns, burst)
+    shapes = input_shape if isinstance(input_shape, dict) else dict.fromkeys(nets, input_shape)
+    with threads(n_threads):
+        calls = {name: network_call(net, shapes[name], batch) for name, net in nets.items()}
+        return in_turns(calls, turns, burst)

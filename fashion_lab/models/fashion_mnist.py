@@ -13,11 +13,14 @@ def conv_block(
     inputs:int, outputs:int, # channels
     size:int=3,              # side of the filters, odd
     pool:bool=False,         # halve height and width
-)->nn.Sequential:
+)->nn.Sequential:            # (N, inputs, H, W) -> (N, outputs, H, W), or half the height and width
     "Convolution that keeps the size, batch normalisation, pooling on request, ReLU."
-    layers = [nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size//2), nn.BatchNorm2d(outputs))]
-    return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []), nn.ReLU(inplace=True))
+    conv = nn.Conv2d(inputs, outputs, size, padding=size//2)
+    layers = [nn.Sequential(conv, nn.BatchNorm2d(outputs))]
+    if pool: layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.ReLU(inplace=True))
 
+# %% ../../nbs/models/05_fashion_mnist.ipynb #8ab0b1b0
 class FashionCNN(nn.Sequential):
     "The published network: 3x3 convolutions with batch normalisation, two poolings, one hidden layer, dropout."
     def __init__(self,
@@ -25,20 +28,29 @@ class FashionCNN(nn.Sequential):
         dropout:float=.25,    # share of the hidden units dropped while training, in [0, 1)
         classes:int=10,       # logits
     ):
-        convs = [conv_block(i, o, pool=k < 2) for k, (i, o) in enumerate(zip((1, *widths), widths))]
-        super().__init__(*convs, nn.Flatten(), nn.Linear(widths[-1]*7*7, 256), nn.ReLU(), nn.Dropout(dropout), nn.Linear(256, classes))
+        channels = zip((1, *widths), widths)
+        convs = [conv_block(i, o, pool=k < 2) for k, (i, o) in enumerate(channels)]
+        hidden = [nn.Linear(widths[-1]*7*7, 256), nn.ReLU(), nn.Dropout(dropout)]
+        super().__init__(*convs, nn.Flatten(), *hidden, nn.Linear(256, classes))
 
 # %% ../../nbs/models/05_fashion_mnist.ipynb #1afd1d7f
 class AlternativeCNN(nn.Sequential):
-    "Two 5x5 convolutions with 16 and 32 filters, each with batch normalisation, ReLU and pooling, and one linear layer."
+    "Two 5x5 convolutions with 16 and 32 filters, batch normalisation, ReLU and pooling, and one linear layer."
     def __init__(self, classes:int=10): # logits
-        super().__init__(conv_block(1, 16, 5, pool=True), conv_block(16, 32, 5, pool=True), nn.Flatten(), nn.Linear(32*7*7, classes))
+        convs = [conv_block(1, 16, 5, pool=True), conv_block(16, 32, 5, pool=True)]
+        super().__init__(*convs, nn.Flatten(), nn.Linear(32*7*7, classes))
 
 class SmallCNN(nn.Sequential):
     "Two 3x3 convolutions with 32 filters and no padding, pooling to 800 features, layers of 120, 84 and 10 units."
     def __init__(self, classes:int=10): # logits
-        super().__init__(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                         nn.Linear(800, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes))
+        super().__init__(
+            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(800, 120), nn.ReLU(),
+            nn.Linear(120, 84), nn.ReLU(),
+            nn.Linear(84, classes),
+        )
 
 class LogisticBaseline(nn.Sequential):
     "Multinomial logistic regression on the 784 pixels."

@@ -17,10 +17,10 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from ..core import atomic_path, cache_dir, one_of, progress, whole_number
-from ..devices import has_bf16, keep_memory, pick_device
 from ..data.augment import image_tensor
-from .layers import ConcatPool
+from ..devices import has_bf16, keep_memory, pick_device
 from .backbones import Backbone, check_size
+from .layers import ConcatPool
 
 # %% ../../nbs/models/04_features.ipynb #a1b36c1e
 def weights_digest(
@@ -28,8 +28,9 @@ def weights_digest(
 )->str:              # 16 hex digits
     "A digest of all parameters and buffers: names, shapes and values."
     h = hashlib.sha256()
-    for k, t in model.state_dict().items():
-        h.update(f'{k} {t.dtype} {tuple(t.shape)}'.encode()); h.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for name, t in model.state_dict().items():
+        h.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode())
+        h.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return h.hexdigest()[:16]
 
 # %% ../../nbs/models/04_features.ipynb #bcc20138
@@ -38,140 +39,194 @@ def images_digest(
     step:int=256,  # images read at once
 )->str:            # 16 hex digits
     "A digest of images: their shape and every pixel, read a few at a time."
-    if isinstance(known := getattr(images, 'digest', None), str): return hashlib.sha256(known.encode()).hexdigest()[:16]
+    known = getattr(images, 'digest', None)
+    if isinstance(known, str): return hashlib.sha256(known.encode()).hexdigest()[:16]
     h = hashlib.sha256(f'{tuple(images.shape)}'.encode())
     for i in range(0, len(images), step): h.update(np.ascontiguousarray(images[i:i + step]))
     return h.hexdigest()[:16]
 
 # %% ../../nbs/models/04_features.ipynb #ffff6e18
-def _seen(x, augment, seed, view, first): # view `view` of uint8 images `(B, 3, H, W)`, of which the first stands at position `first`: float in [0, 1]
+def _view(x, augment, seed, view, first): # of uint8 images `(B, 3, H, W)` from position `first` on: float in [0, 1]
     if view == 0: return x.float()/255
-    def draw(i): return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f'{seed} {view} {i}'.encode()).digest()[:7], 'big'))
-    return torch.cat([augment(x[i:i + 1], draw(first + i)) for i in range(len(x))])
+    return torch.cat([augment(x[i:i + 1], _generator(seed, view, first + i)) for i in range(len(x))])
 
-def _blocks(body, images, start, batch, views, augment, seed, size, device, bf16, dtype): # arrays `(B, views, ...)` from position `start` on
+def _generator(seed, view, position): # random numbers that depend on these three only
+    digest = hashlib.sha256(f'{seed} {view} {position}'.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], 'big'))
+
+def _blocks(body, images, start, batch, views, augment, seed, size, device, bf16, dtype): # arrays `(B, views, ...)`
     net = copy.deepcopy(body).to(device, memory_format=torch.channels_last).eval()
     def run(x):
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16): return net(net.normalised(x.to(device))).float().cpu()
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            return net(net.normalised(x.to(device))).float().cpu()
     with keep_memory(), progress(desc=f'{body.name} features', total=len(images), initial=start) as bar:
         for i in range(start, len(images), batch):
             x = body.resized(images[i:i + batch], size)
-            y = torch.stack([run(_seen(x, augment, seed, v, i)) for v in range(views)], 1).numpy()
+            y = torch.stack([run(_view(x, augment, seed, v, i)) for v in range(views)], 1).numpy()
             with np.errstate(over='ignore'): y = y.astype(dtype)
-            if not np.isfinite(y).all(): raise ValueError(f"the features of images {i} to {i + len(x) - 1} are not finite in {dtype}: use store='float32', or other weights")
+            if not np.isfinite(y).all():
+                raise ValueError(f"the features of images {i} to {i + len(x) - 1} are not finite in {dtype}: "
+                                 "use store='float32', or other weights")
             yield y
             bar.update(len(x))
 
 # %% ../../nbs/models/04_features.ipynb #86bf19e1
-def _header(file, shape, dtype): # write the header of an .npy file; returns its length
-    np.lib.format.write_array_header_1_0(file, dict(descr=np.lib.format.dtype_to_descr(np.dtype(dtype)), fortran_order=False, shape=tuple(map(int, shape))))
-    return file.tell()
+def _write_header(file, shape, dtype): # of an .npy file
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = dict(descr=descr, fortran_order=False, shape=tuple(map(int, shape)))
+    np.lib.format.write_array_header_1_0(file, header)
 
-def _opened(path): # the array in a complete file, or None
+def _open_complete(path): # the array in a complete file, or None
     try: return np.load(path, mmap_mode='r', allow_pickle=False)
     except (OSError, ValueError, EOFError): return None # missing, torn, or not an array
 
-def _done(part, n, views, batch, dtype): # complete batches of images in an unfinished file, as a number of images; anything else is cut off
+def _resume(part, n, views, batch, dtype): # images in complete batches of an unfinished file; the rest is cut off
     with suppress(OSError, ValueError, EOFError), open(part, 'r+b') as f:   # there may be none
         version = np.lib.format.read_magic(f)
         shape, fortran, kind = np.lib.format.read_array_header_1_0(f)
-        head, row = f.tell(), math.prod(shape[1:])*kind.itemsize
-        if version == (1, 0) and shape[:2] == (n, views) and kind == dtype and not fortran and row:
-            done = min((part.stat().st_size - head)//row, n)//batch*batch
-            f.truncate(head + done*row)
+        header = f.tell()
+        bytes_per_image = math.prod(shape[1:])*kind.itemsize
+        expected = version == (1, 0) and shape[:2] == (n, views) and kind == dtype and not fortran
+        if expected and bytes_per_image:
+            images = min((part.stat().st_size - header)//bytes_per_image, n)
+            done = images//batch*batch
+            f.truncate(header + done*bytes_per_image)
             return done
     part.unlink(missing_ok=True)
     return 0
 
 # %% ../../nbs/models/04_features.ipynb #c27ecd5c
 @contextmanager
-def _keeping(folder): # what the disk refuses, with a way out
+def _keeping(folder): # a refusal of the disk gets a message with a way out
     try: yield
     except TimeoutError: raise
     except OSError as e:
-        ways = 'make room there, choose another folder with FASHION_LAB_CACHE, or use cache=None'
-        raise OSError(e.errno, f"features could not be kept in {folder} ({e.strerror or e}): {ways}") from e
+        advice = 'make room there, choose another folder with FASHION_LAB_CACHE, or use cache=None'
+        raise OSError(e.errno, f"features could not be kept in {folder} ({e.strerror or e}): {advice}") from e
 
-def _append(part, y, n): # add a block of features of `n` images to an unfinished file
+def _append(part, y, n): # add a block of features to an unfinished file, of `n` images in the end
     with _keeping(part.parent), open(part, 'ab') as f:
-        if not f.tell(): _header(f, (n, *y.shape[1:]), y.dtype)
+        if not f.tell(): _write_header(f, (n, *y.shape[1:]), y.dtype)
         f.write(np.ascontiguousarray(y))
 
 # %% ../../nbs/models/04_features.ipynb #56b9a0ad
-def _store(target, facts, blocks, n, views, batch, dtype, wait): # the array of `target`, which is computed where it is missing
-    part, lock = target.with_suffix('.part'), FileLock(target.with_suffix('.lock'), timeout=wait)
-    if (a := _opened(target)) is None:
-        with _keeping(target.parent): target.parent.mkdir(parents=True, exist_ok=True); _acquire(lock, wait)
+def _load_or_compute(target, facts, blocks, n, views, batch, dtype, wait): # the array of `target`
+    array = _open_complete(target)
+    if array is None:
+        lock = FileLock(target.with_suffix('.lock'), timeout=wait)
+        with _keeping(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _acquire(lock, wait)
         try:
-            if (a := _opened(target)) is None:                     # nobody finished it while we waited
-                for y in blocks(_done(part, n, views, batch, dtype)): _append(part, y, n)
-                with _keeping(target.parent):
-                    with open(part, 'r+b') as f: os.fsync(f.fileno())
-                    with atomic_path(target.with_suffix('.json')) as note: note.write_text(json.dumps(facts, indent=1))
-                    os.replace(part, target)
-                a = _opened(target)
+            array = _open_complete(target) # another process may have finished it while we waited
+            if array is None: array = _compute(target, facts, blocks, n, views, batch, dtype)
         finally: lock.release()
-    with suppress(OSError): os.utime(target)                       # when it was last used
-    return a
+    with suppress(OSError): os.utime(target) # when it was last used
+    return array
 
-def _acquire(lock, wait):
+def _compute(target, facts, blocks, n, views, batch, dtype): # append what is missing, then give the file its name
+    part = target.with_suffix('.part')
+    for y in blocks(_resume(part, n, views, batch, dtype)): _append(part, y, n)
+    with _keeping(target.parent):
+        with open(part, 'r+b') as f: os.fsync(f.fileno())
+        with atomic_path(target.with_suffix('.json')) as note: note.write_text(json.dumps(facts, indent=1))
+        os.replace(part, target)
+    return _open_complete(target)
+
+def _acquire(lock, wait): # or say that it took too long
     try: lock.acquire()
     except Timeout as e:
-        raise TimeoutError(f"another process has been computing these features for {wait:g} seconds; wait for it, or end it, and try again") from e
+        raise TimeoutError(f"another process has been computing these features for {wait:g} seconds; "
+                           "wait for it, or end it, and try again") from e
+
+# %% ../../nbs/models/04_features.ipynb #201913e0
+def _check_request(images, batch, views, augment, store, seed): # what `frozen_features` cannot do
+    whole_number(batch, 'batch', 1)
+    whole_number(views, 'views', 1)
+    whole_number(seed, 'seed', 0)
+    one_of(store, ('float32', 'float16'), 'number format')
+    if not len(images): raise ValueError("there are no images to compute features of")
+    image_tensor(np.array(images[:1])) # refuses other shapes and types
+    if views > 1 and augment is None:
+        raise ValueError(f"{views} views without an augmentation would be {views} times the same; "
+                         "give augment=Augment(...), or views=1")
+    if augment is not None and views == 1:
+        raise ValueError("the first view is the image as it is; "
+                         "ask for views=2 or more to see the augmentation, or leave it out")
+    if re.search(r' at 0x[0-9a-f]+', repr(augment)):
+        raise ValueError("the augmentation must print its settings, because features are kept under them; "
+                         f"got {type(augment).__name__} without any: make it a dataclass")
+
+# %% ../../nbs/models/04_features.ipynb #29d0c357
+def _facts(backbone, images, size, views, augment, seed, dtype, bf16): # all that features depend on
+    facts = dict(
+        format=1,
+        backbone=backbone.name,
+        stages=backbone.stage_names,
+        weights=weights_digest(backbone),
+        mean=backbone.mean,
+        std=backbone.std,
+        images=images_digest(images),
+        n=len(images),
+        size=size,
+        views=views,
+        dtype=str(dtype),
+        precision='bfloat16' if bf16 else 'float32',
+    )
+    if views > 1: facts.update(augment=repr(augment), seed=int(seed))
+    if isinstance(backbone.pool, ConcatPool): facts.update(pool='concat')
+    return facts
 
 # %% ../../nbs/models/04_features.ipynb #4b26ffec
 def frozen_features(
-    backbone:Backbone,  # in any mode; used in evaluation mode, and left as it is. The first part of a `Backbone.split` gives the maps that enter the second
-    images,             # uint8 `(N, H, H)`, `(N, H, H, 3)` or `(N, 3, H, H)`: an array, or anything with a shape that can be sliced
+    backbone:Backbone,  # in any mode, and left so; the first part of a `Backbone.split` gives maps
+    images,             # uint8 `(N, H, H)`, `(N, H, H, 3)` or `(N, 3, H, H)`: an array, or anything that can be sliced
     batch:int=32,       # images at a time, at least 1
     views:int=1,        # views per image, at least 1; the first is the image as it is
-    augment=None,       # makes the other views: (uint8 `(1, 3, H, W)`, generator) -> float in [0, 1], such as `data.augment.Augment`
+    augment=None,       # makes the other views: (uint8 `(1, 3, H, W)`, generator) -> float in [0, 1]
     cache=True,         # keep them: True (in `core.cache_dir`), a folder, or None to keep nothing
     seed:int=0,         # of the augmentation, 0 or more
-    size:int|None=None, # pixels at which the backbone sees the images; default: its `input_size`
+    size:int|None=None, # pixels of the images that enter the backbone; default: its `input_size`
     store:str='float32',# number format of the result: 'float32', or 'float16' for half the space
     device='auto',      # as for `devices.pick_device`
     bf16:bool|None=None,# compute in bfloat16; `None`: where the device has it (`devices.has_bf16`)
     wait:float=3600,    # seconds to wait for another process that computes the same
-)->np.ndarray:          # `(N, views, n_features)`, or `(N, views, C, H, W)` for a first part; read-only, memory-mapped where it is kept
+)->np.ndarray:          # `(N, views, n_features)` or `(N, views, C, H, W)`; read-only, memory-mapped where kept
     "Features of a frozen backbone, computed once per image and view; a killed computation goes on where it stopped."
     if isinstance(images, (list, tuple)) and len(images): images = np.stack(images)
     _check_request(images, batch, views, augment, store, seed)
-    device, size = pick_device(str(device)), check_size(size or backbone.input_size, backbone.card)
-    bf16, n, dtype = has_bf16(device) if bf16 is None else bool(bf16), len(images), np.dtype(store)
-    def blocks(start): return _blocks(backbone, images, start, batch, views, augment, seed, size, device, bf16, dtype)
+    device = pick_device(str(device))
+    size = check_size(size or backbone.input_size, backbone.card)
+    bf16 = has_bf16(device) if bf16 is None else bool(bf16)
+    dtype = np.dtype(store)
+    def blocks(start):
+        return _blocks(backbone, images, start, batch, views, augment, seed, size, device, bf16, dtype)
+
     if cache is None or cache is False:
-        out = np.concatenate(list(blocks(0))); out.flags.writeable = False
-        return out
-    facts = dict(format=1, backbone=backbone.name, stages=backbone.stage_names, weights=weights_digest(backbone), mean=backbone.mean, std=backbone.std, images=images_digest(images), n=n,
-                 size=size, views=views, dtype=store, precision='bfloat16' if bf16 else 'float32', **(dict(augment=repr(augment), seed=int(seed)) if views > 1 else {}), **(dict(pool='concat') if isinstance(backbone.pool, ConcatPool) else {}))
+        array = np.concatenate(list(blocks(0)))
+        array.flags.writeable = False
+        return array
+    facts = _facts(backbone, images, size, views, augment, seed, store, bf16)
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
     folder = cache_dir()/'features' if cache is True else Path(cache)
-    return _store(folder/f'{backbone.name}-{key}.npy', facts, blocks, n, views, batch, dtype, wait)
-
-# %% ../../nbs/models/04_features.ipynb #201913e0
-def _check_request(images, batch, views, augment, store, seed): # what `frozen_features` cannot do, said before it begins
-    for name, v, least in (('batch', batch, 1), ('views', views, 1), ('seed', seed, 0)): whole_number(v, name, least)
-    one_of(store, ('float32', 'float16'), 'number format')
-    if not len(images): raise ValueError("there are no images to compute features of")
-    image_tensor(np.array(images[:1]))                                       # shape and type, as loaders names them
-    if views > 1 and augment is None: raise ValueError(f"{views} views without an augmentation would be {views} times the same; give augment=Augment(...), or views=1")
-    if augment is not None and views == 1: raise ValueError("the first view is the image as it is; ask for views=2 or more to see the augmentation, or leave it out")
-    if re.search(r' at 0x[0-9a-f]+', repr(augment)):
-        raise ValueError(f"the augmentation must print its settings, because features are kept under them; got {type(augment).__name__} without any: make it a dataclass")
+    return _load_or_compute(folder/f'{backbone.name}-{key}.npy', facts, blocks, len(images), views, batch, dtype, wait)
 
 # %% ../../nbs/models/04_features.ipynb #fa7c8da5
 def stored_features(
     folder:str|Path|None=None, # default: `features` in `core.cache_dir`
-)->pd.DataFrame:               # file, backbone, weights and images (digests), n, views, size (pixels), mb (10^6 bytes), used (time, UTC); least recently used first
-    "The features that are kept on this machine."
-    folder, rows = Path(folder) if folder is not None else cache_dir()/'features', []
-    for f in sorted(folder.glob('*.npy'), key=lambda f: f.stat().st_mtime):
-        try: facts = json.loads(f.with_suffix('.json').read_text())
-        except (OSError, ValueError): facts = {}
-        rows.append(dict(file=f.name, **{k: facts.get(k) for k in 'backbone weights images n views size'.split()}, mb=f.stat().st_size/1e6,
-                         used=pd.Timestamp(f.stat().st_mtime, unit='s').round('s')))
-    return pd.DataFrame(rows, columns='file backbone weights images n views size mb used'.split())
+)->pd.DataFrame:               # one row per file, least recently used first; mb: 10^6 bytes, used: UTC
+    "List the features that are kept on this machine."
+    folder = Path(folder) if folder is not None else cache_dir()/'features'
+    facts = 'backbone weights images n views size'.split()
+    files = sorted(folder.glob('*.npy'), key=lambda f: f.stat().st_mtime)
+    return pd.DataFrame([_stored(f, facts) for f in files], columns=['file', *facts, 'mb', 'used'])
+
+def _stored(file, facts): # one row of `stored_features`
+    try: known = json.loads(file.with_suffix('.json').read_text())
+    except (OSError, ValueError): known = {}
+    stat = file.stat()
+    used = pd.Timestamp(stat.st_mtime, unit='s').round('s')
+    return [file.name, *(known.get(fact) for fact in facts), stat.st_size/1e6, used]
 
 # %% ../../nbs/models/04_features.ipynb #85c47584
 def clear_features(
@@ -179,9 +234,11 @@ def clear_features(
     keep_gb:float=0,           # stay below this many 10^9 bytes, keeping what was used last; 0 removes all
 )->int:                        # files removed
     "Remove kept features, the least recently used first. Unfinished files go only with `keep_gb=0`."
-    folder, table = Path(folder) if folder is not None else cache_dir()/'features', stored_features(folder)
-    size = table.mb[::-1].cumsum()[::-1]/1e3
-    gone = list(table.file[size > keep_gb] if keep_gb else table.file)
-    for f in [folder/g for g in gone] + ([] if keep_gb else list(folder.glob('*.part'))):
-        for g in (f, f.with_suffix('.json'), f.with_suffix('.lock')): g.unlink(missing_ok=True)
-    return len(gone)
+    folder = Path(folder) if folder is not None else cache_dir()/'features'
+    table = stored_features(folder)
+    size = table.mb[::-1].cumsum()[::-1]/1e3 # of a file and all that were used later
+    removed = [folder/name for name in (table.file[size > keep_gb] if keep_gb else table.file)]
+    unfinished = [] if keep_gb else list(folder.glob('*.part'))
+    for array in removed + unfinished:
+        for f in (array, array.with_suffix('.json'), array.with_suffix('.lock')): f.unlink(missing_ok=True)
+    return len(removed)

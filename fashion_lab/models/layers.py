@@ -15,14 +15,15 @@ from ..core import whole_number
 
 # %% ../../nbs/models/01_layers.ipynb #cd1eff70
 def conv_bn(
-    c_in:int,     # channels of the input
-    c_out:int,    # channels of the output
-    stride:int=1, # 2 halves the picture
-    pool:bool=False, # halve the picture by its maxima instead
-)->nn.Sequential:
+    c_in:int,        # channels of the input
+    c_out:int,       # channels of the output
+    stride:int=1,    # 2 halves the image
+    pool:bool=False, # halve the image by its maxima instead
+)->nn.Sequential:    # (N, c_in, H, W) -> (N, c_out, H, W), or half the height and width
     "A 3x3 convolution, batch normalisation, ReLU."
     layers = [nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, *[nn.MaxPool2d(2)]*pool)
+    if pool: layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
 
 # %% ../../nbs/models/01_layers.ipynb #5ab1b657
 class Residual(nn.Module):
@@ -32,30 +33,39 @@ class Residual(nn.Module):
     ):
         super().__init__()
         self.inner = nn.Sequential(conv_bn(c, c), conv_bn(c, c))
+
     def forward(self, x): return x + self.inner(x)
 
 # %% ../../nbs/models/01_layers.ipynb #52207df1
 class CustomCNN(nn.Module):
-    "The clothing lab's network to train from scratch: five convolution blocks, 1/32 of the input's sides, 16 times `width` channels."
+    "The clothing lab's network to train from scratch: five blocks, 1/32 of the input's sides, `16*width` channels."
     def __init__(self,
         width:int=32, # channels after the first block, at least 1
     ):
         super().__init__()
         w = width
         self.stem = conv_bn(3, w, stride=2)
-        self.stages = nn.Sequential(conv_bn(w, 2*w, pool=True), conv_bn(2*w, 4*w, pool=True),
-                                    nn.Sequential(conv_bn(4*w, 8*w, pool=True), Residual(8*w)), conv_bn(8*w, 16*w, pool=True))
+        self.stages = nn.Sequential(
+            conv_bn(w, 2*w, pool=True),
+            conv_bn(2*w, 4*w, pool=True),
+            nn.Sequential(conv_bn(4*w, 8*w, pool=True), Residual(8*w)),
+            conv_bn(8*w, 16*w, pool=True),
+        )
         self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
     def forward(self, x): return self.global_pool(self.stages(self.stem(x))) # (N, 3, H, W) -> (N, 16*width)
 
 # %% ../../nbs/models/01_layers.ipynb #4a4753fe
 class Depthwise:
     "What makes a depthwise convolution one that is trained in float32 on a processor, also within mixed precision."
     def forward(self, x): # (N, C, H, W)
-        if x.device.type != 'cpu' or not (torch.is_grad_enabled() and torch.is_autocast_enabled('cpu')): return super().forward(x)
+        training = torch.is_grad_enabled() and torch.is_autocast_enabled('cpu')
+        if x.device.type != 'cpu' or not training: return super().forward(x)
         with torch.autocast('cpu', enabled=False): return super().forward(x.float())
+
     def __reduce_ex__(self, protocol): # pickles and copies name the class that this one was made from
-        return _new_depthwise, (type(self).__bases__[1],), self.__dict__.copy()
+        original = type(self).__bases__[1]
+        return _new_depthwise, (original,), self.__dict__.copy()
 
 @functools.lru_cache
 def _depthwise(kind): return type(kind.__name__, (Depthwise, kind), {}) # of any class of convolutions
@@ -64,23 +74,27 @@ def _new_depthwise(kind): # an empty object, to be filled by pickle or copy
     cls = _depthwise(kind)
     return cls.__new__(cls)
 
+# %% ../../nbs/models/01_layers.ipynb #ca895803
+def _is_depthwise(m): return isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1
+
 def exact_depthwise(
     net:nn.Module, # any network
 )->nn.Module:      # the same one: same weights, names and outputs
     "Make a network's depthwise convolutions `Depthwise` ones, in place."
     for m in net.modules():
-        if isinstance(m, nn.Conv2d) and not isinstance(m, Depthwise) and m.groups == m.in_channels > 1: m.__class__ = _depthwise(type(m))
+        if _is_depthwise(m) and not isinstance(m, Depthwise): m.__class__ = _depthwise(type(m))
     return net
 
 # %% ../../nbs/models/01_layers.ipynb #4fa26cb6
 class ConcatPool(nn.Module):
-    "A pool's features, and behind them the maximum of every channel (fastai's `AdaptiveConcatPool2d` has the maxima first)."
+    "A pool's features, then the maximum of every channel (fastai's `AdaptiveConcatPool2d` has the maxima first)."
     def __init__(self,
         pool:nn.Module, # maps `(N, C, H, W)` to features `(N, n)`
     ):
         super().__init__()
         self.pool = pool
-    def forward(self, x): return torch.cat([self.pool(x), x.amax((2, 3))], 1)
+
+    def forward(self, x): return torch.cat([self.pool(x), x.amax((2, 3))], 1) # (N, C, H, W) -> (N, n + C)
 
 # %% ../../nbs/models/01_layers.ipynb #a70133f9
 def head(
@@ -89,9 +103,17 @@ def head(
     hidden:int|None=None, # width of a hidden layer; `None`: no hidden layer
     dropout:float=0.,     # share of features dropped while training, in [0, 1); half of it before a hidden layer
 )->nn.Sequential:         # (N, n_features) -> logits (N, n_classes)
-    "A classifier on top of features: batch normalisation, dropout, linear; with `hidden`, once more with a ReLU between."
-    for name, v, least in (('n_features', n_features, 1), ('n_classes', n_classes, 2), ('hidden', 1 if hidden is None else hidden, 1)): whole_number(v, name, least)
+    "A classifier on features: batch normalisation, dropout, linear; with `hidden`, once more with a ReLU between."
+    whole_number(n_features, 'n_features', 1)
+    whole_number(n_classes, 'n_classes', 2)
+    if hidden is not None: whole_number(hidden, 'hidden', 1)
     if not 0 <= dropout < 1: raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
-    def layer(a, b, p): return [nn.BatchNorm1d(a), *[nn.Dropout(p)]*(p > 0), nn.Linear(a, b)]
-    if hidden is None: return nn.Sequential(*layer(n_features, n_classes, dropout))
-    return nn.Sequential(*layer(n_features, hidden, dropout/2), nn.ReLU(inplace=True), *layer(hidden, n_classes, dropout))
+    if hidden is None: return nn.Sequential(*_linear(n_features, n_classes, dropout))
+    first = _linear(n_features, hidden, dropout/2)
+    last = _linear(hidden, n_classes, dropout)
+    return nn.Sequential(*first, nn.ReLU(inplace=True), *last)
+
+def _linear(inputs, outputs, dropout): # normalised, some dropped, combined
+    layers = [nn.BatchNorm1d(inputs)]
+    if dropout > 0: layers.append(nn.Dropout(dropout))
+    return [*layers, nn.Linear(inputs, outputs)]
