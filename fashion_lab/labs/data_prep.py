@@ -269,6 +269,11 @@ def _protocols(profile): # the usual ones of a profile
     changes = PROFILE_CHANGES[profile]
     return [changes['protocol']] if 'protocol' in changes else list(PROTOCOLS)
 
+def _usual_settings(profile, source): # fields of `Config`
+    usual = PROFILE_CHANGES[profile] | dict(source=source)
+    if source == 'synthetic' and profile != 'smoke': usual |= dict(limit=600, size=128)
+    return usual
+
 def _usual_source(profile, data, path): # where the photos of a profile come from, if nobody says
     if profile == 'smoke': return 'synthetic'
     if profile == 'full' or at_hand(data, path): return 'real'
@@ -292,9 +297,7 @@ def configs(
     protocols = [protocol] if protocol else _protocols(profile)
     out = []
     for seed, d in product(range(number_of_seeds(seeds, SEEDS[profile])), sets):
-        usual = dict(PROFILE_CHANGES[profile])
-        usual['source'] = source or _usual_source(profile, d, changes.get('data_path'))
-        if usual['source'] == 'synthetic' and profile != 'smoke': usual |= dict(limit=600, size=128)
+        usual = _usual_settings(profile, source or _usual_source(profile, d, changes.get('data_path')))
         for p, v in product(protocols, variants):
             named = dict(protocol=p, profile=profile, seed=seed, data=d, variant=v)
             out.append(Config(**(usual | named | changes)))
@@ -528,6 +531,13 @@ def _verdicts(t): # no test: a single run, or seeds that all say the same, which
     conditions = [t.p_holm.isna() & (t.n > 1), t.p_holm.isna(), t.p_holm >= .05, t.difference > 0]
     return np.select(conditions, ['no spread', 'one seed', 'no difference shown', 'flatters'], 'lower')
 
+# %% ../../nbs/labs/01_data_prep.ipynb #f571691b
+def _check_found(rows, runs, baseline): # rows of tests
+    if rows: return
+    message = f'significance needs {baseline} and another variant on the same data'
+    if isinstance(runs, pd.DataFrame): message += ', with at least two seeds'
+    raise ValueError(message)
+
 # %% ../../nbs/labs/01_data_prep.ipynb #0526a05f
 def significance(
     runs,                        # a list of `Run`; a table of runs gives the test over seeds only
@@ -547,10 +557,7 @@ def significance(
             found += _over_contributors(mine, others, metric, baseline)
         where = dict(zip(('data', 'source', 'protocol'), names))
         rows += [where | r for r in found]
-    if not rows:
-        message = f'significance needs {baseline} and another variant on the same data'
-        if isinstance(runs, pd.DataFrame): message += ', with at least two seeds'
-        raise ValueError(message)
+    _check_found(rows, runs, baseline)
     out = pd.DataFrame(rows)
     out['p_holm'] = out.groupby('over').p_value.transform(holm)
     out['verdict'] = _verdicts(out)
@@ -596,6 +603,8 @@ def plot_leak(
     return plot_comparison(t[t.split == 'test'], metric, baseline=baseline, title=title, source=source)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #361f5bb4
+def _crowd_label(t, crowd): return f'{CROWD_TITLES[crowd]}\n({t[t.split == crowd].n.max():,} photos)'
+
 def _crowd_means(t, variant, crowds): # a row per crowd: value, ci_low, ci_high
     means = t[t.variant == variant].groupby('split')[['value', 'ci_low', 'ci_high']].mean()
     return means.reindex(crowds)
@@ -619,7 +628,7 @@ def plot_crowds(
         x = np.arange(len(crowds)) + .16*(i - (len(variants) - 1)/2)
         ax.vlines(x, means.ci_low, means.ci_high, color=COLOURS[i], lw=2)
         ax.plot(x, means.value, MARKERS[i], color=COLOURS[i], ms=7, label=v)
-    ax.set_xticks(range(len(crowds)), [f'{CROWD_TITLES[k]}\n({t[t.split == k].n.max():,} photos)' for k in crowds])
+    ax.set_xticks(range(len(crowds)), [_crowd_label(t, k) for k in crowds])
     ax.legend(loc='upper left', bbox_to_anchor=(1.01, 1.02), frameon=False, fontsize=8.5)
     percent_axis(ax.yaxis)
     title = f'{data_title(data)}, {protocol}: who profits from a leak?'

@@ -135,8 +135,10 @@ FROZEN_METHODS = [
         cost='seconds', source='Taigman et al. 2014', against='mirrored'),
 ]
 
-# %% ../../nbs/labs/02_shoe_pairs.ipynb #4ae16bb8
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #f0a158a6
 LITE2 = dict(backbone='efficientnet_lite2', size=260)
+
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #4ae16bb8
 SIAMESE_METHODS = [
     Method(
         'siamese-lite0', {},
@@ -850,6 +852,11 @@ def _read(paths, run): # (pictures, names, rows about files that cannot be used,
     return images, names, bad, notes
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6b238d98
+def _check_two(paths):
+    if len(paths) > 1: return
+    advice = 'give a left and a right shoe, or a folder with single shoes'
+    raise ValueError(f"a pair needs two photos, got {len(paths)}: {advice}")
+
 def _scanned(folder): # (readable files, rows about the others)
     found = scan(folder)
     folder = Path(folder)
@@ -926,9 +933,7 @@ def predict(
     folder = len(paths) == 1 and Path(paths[0]).is_dir()
     unusable = []
     if folder: paths, unusable = _scanned(paths[0])
-    if len(paths) < 2:
-        advice = 'give a left and a right shoe, or a folder with single shoes'
-        raise ValueError(f"a pair needs two photos, got {len(paths)}: {advice}")
+    _check_two(paths)
     if picture is not None: picture = output_file(Path(picture).with_suffix('.png'), inputs=paths)
     run = run or chosen_run()
     judge = judge_of(run, device)
