@@ -466,7 +466,7 @@ def run(
         s = photos_of(cfg)
         x = features_of(cfg)
         who = senders(s)
-        fold, said = deal(s, cfg)
+        fold, remarks = deal(s, cfg)
         with Timer() as timer: probs, rows = out_of_fold(x, s.labels, fold, len(s.classes), cfg.C)
         p = Predictions(s.ids, probs, s.labels, s.classes)
         sizes = {k: int(n) for k, n in crowd_sizes(who).items()}
@@ -474,7 +474,7 @@ def run(
         numbers['folds'] = dict(sender_outside=exposure(who, fold))
         numbers |= price(cfg, x.shape[1], len(s.classes))
         numbers |= dict(train_s=timer.seconds, n=sizes | dict(folds=len(s)))
-        extra = dict(warnings=said, senders=pd.factorize(who)[0].tolist(), fold=fold.tolist())
+        extra = dict(warnings=remarks, senders=pd.factorize(who)[0].tolist(), fold=fold.tolist())
         return draft.finish(numbers, rows, dict(test=p), None, environment(pick_device(cfg.device)), extra=extra)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #f2b10587
@@ -698,8 +698,8 @@ def page(
     body = [made_with(runs[0].environment, f"{' and '.join(sources)} data")]
     body += ['## Variants', table_html(tables['comparison'])]
     if 'significance' in tables: body += ['## Is the difference real?', table_html(tables['significance'])]
-    said = list(dict.fromkeys(w for r in runs for w in r.extra['warnings']))
-    if said: body += ['## What the folds could not do', list_html(said)]
+    remarks = list(dict.fromkeys(w for r in runs for w in r.extra['warnings']))
+    if remarks: body += ['## What the folds could not do', list_html(remarks)]
     for (data, source), found in files.items():
         names = [k for k in CAPTIONS if f'{data}_{k}' in found]
         body.append(f'## {data_title(data)}, {source}')

@@ -265,8 +265,8 @@ def _page(best, runs, tables, files): # HTML
         protocol = name.removeprefix('comparison_')
         body.append(figure_html(file, f"{CAPTIONS['comparison']}, {protocol}"))
     if 'significance' in tables: body += ['## Is the difference real?', table_html(tables['significance'])]
-    said = list(dict.fromkeys(w for r in runs for w in r.extra['warnings']))
-    if said: body += ['## About the photographs and the folds', list_html(said)]
+    remarks = list(dict.fromkeys(w for r in runs for w in r.extra['warnings']))
+    if remarks: body += ['## About the photographs and the folds', list_html(remarks)]
     body += [f"## {best.variant}, {c['protocol']}, seed {c['seed']}", table_html(tables['per_class'])]
     body += [figure_html(files[k], t) for k, t in CAPTIONS.items() if k in files]
     title = data_title(best.data)

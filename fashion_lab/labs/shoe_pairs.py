@@ -473,24 +473,24 @@ def evaluated(
     cfg:Config,       # says whether altered pictures are looked at
 )->tuple:             # (split -> metrics, split -> `Predictions`)
     "Everything that is measured of a trained network."
-    said = {k: predictions(judge, d, d.asked(*splits)) for k, splits in _parts(d).items()}
+    predicted = {k: predictions(judge, d, d.asked(*splits)) for k, splits in _parts(d).items()}
     numbers = {}
     for k, splits in _parts(d).items():
-        numbers[k] = verification(said[k], ci=True, groups=_groups(d.asked(*splits).person))
+        numbers[k] = verification(predicted[k], ci=True, groups=_groups(d.asked(*splits).person))
         rows = d.rows(*splits)
         ranked = cfg.checks or judge.siamese
         if ranked and k != 'valid' and len(rows) > 1: numbers[k] |= retrieval(judge(d.left[rows], d.right[rows]))
 
     easy = easy_items(d, d.tests, cfg.seed)
     if len(easy):
-        said['test_easy'] = predictions(judge, d, easy)
-        numbers['test_easy'] = verification(said['test_easy'], ci=True, groups=_groups(easy.person))
-    if not cfg.checks: return numbers, said
+        predicted['test_easy'] = predictions(judge, d, easy)
+        numbers['test_easy'] = verification(predicted['test_easy'], ci=True, groups=_groups(easy.person))
+    if not cfg.checks: return numbers, predicted
 
     for k, p in altered(judge, d, d.asked(*d.tests), cfg.seed).items():
-        said[f'test_{k}'] = p
+        predicted[f'test_{k}'] = p
         numbers[f'test_{k}'] = verification(p)
-    return numbers, said
+    return numbers, predicted
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #67344ff0
 def price(
@@ -531,12 +531,12 @@ def run(
     with start_run(LAB, cfg, root) as draft:
         s, d = shoes_of(cfg)
         fitted = train(cfg, d, draft.checkpoint, show)
-        numbers, said = evaluated(fitted.judge, d, cfg)
+        numbers, predicted = evaluated(fitted.judge, d, cfg)
         numbers |= price(fitted.judge.net, cfg)
-        numbers |= dict(train_s=fitted.seconds, n={k: len(p) for k, p in said.items()})
+        numbers |= dict(train_s=fitted.seconds, n={k: len(p) for k, p in predicted.items()})
         state = {k: v.detach().cpu().contiguous() for k, v in fitted.judge.net.state_dict().items()}
         machine = environment(pick_device(cfg.device))
-        return draft.finish(numbers, fitted.history, said, state, machine, extra=_extra(fitted, s, d))
+        return draft.finish(numbers, fitted.history, predicted, state, machine, extra=_extra(fitted, s, d))
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #fd847692
 def config_of(
@@ -786,8 +786,8 @@ def _body(runs, best, tables, files): # parts of the page, in their order
     ]
     if 'verdicts' in tables: body += ['## Is the difference real?', table_html(tables['verdicts'])]
     body.append(figure_html(files['checks'], CAPTIONS['checks']))
-    said = list(dict.fromkeys(w for r in runs for w in r.extra['warnings']))
-    if said: body += ['## About the pairs', list_html(said)]
+    remarks = list(dict.fromkeys(w for r in runs for w in r.extra['warnings']))
+    if remarks: body += ['## About the pairs', list_html(remarks)]
     body.append(f"## {best.variant}, seed {seed}")
     below = [k for k in CAPTIONS if k in files and k not in ('comparison', 'checks')]
     return body + [figure_html(files[k], CAPTIONS[k]) for k in below]
@@ -835,7 +835,7 @@ def chosen_run(
 def _read(paths, run): # (pictures, names, rows about files that cannot be used, notes of each picture)
     images, names, bad, notes, known = [], [], [], [], {}
     for path in map(Path, paths):
-        try: x, said = decode(path, run.config['size'], run.extra.get('fit', 'pad'))
+        try: x, remarks = decode(path, run.config['size'], run.extra.get('fit', 'pad'))
         except (ValueError, OSError) as e:
             bad.append(no_answer(path, e))
             continue
@@ -843,11 +843,11 @@ def _read(paths, run): # (pictures, names, rows about files that cannot be used,
         if key in known and len(paths) > 2:
             bad.append(no_answer(path, f'is the same photo as {known[key]}, and is left out'))
             continue
-        if key in known: said = [*said, 'the two files hold the same photo']
+        if key in known: remarks = [*remarks, 'the two files hold the same photo']
         known[key] = name
         images.append(x)
         names.append(name)
-        notes.append(said)
+        notes.append(remarks)
     images = np.stack(images) if images else np.zeros((0, 8, 8, 3), np.uint8)
     return images, names, bad, notes
 
@@ -875,16 +875,16 @@ def _two(judge, images, names, notes, run, heat): # one row
     z = float(judge(a[None], b[None])[0, 0])
     p = 1/(1 + np.exp(-z))
     sure = max(p, 1 - p)
-    said = [*notes[0], *notes[1]]
-    if sides[0] == sides[1] != '': said.append('both names speak of the same foot')
+    remarks = [*notes[0], *notes[1]]
+    if sides[0] == sides[1] != '': remarks.append('both names speak of the same foot')
     rate = right_when(run.predictions('test'), sure)
-    said.append(f"of test pairs with answers about as sure, {rate:.0%} were right")
+    remarks.append(f"of test pairs with answers about as sure, {rate:.0%} were right")
     if heat is not None:
         (out,) = free_paths(heat, '-'.join(Path(name).stem for name in names), 'heat')
         figure = seen(judge, a[None], b[None], source='real', show=False)
-        said.append(f"heat map: {save_figure(figure, out)}")
+        remarks.append(f"heat map: {save_figure(figure, out)}")
     answer = 'same' if z > 0 else 'different'
-    return [_answer(f'{names[0]} + {names[1]}', answer, sure, dict.fromkeys(said))]
+    return [_answer(f'{names[0]} + {names[1]}', answer, sure, dict.fromkeys(remarks))]
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #fa99f496
 def _only_one(name, notes, heap): # the row of the only photo that could be read
