@@ -150,10 +150,10 @@ def dealt(
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter('always')
         fold = _assign(s, cfg.protocol, cfg.folds, cfg.seed)
-    said = [str(w.message) for w in heard]
+    remarks = [str(w.message) for w in heard]
     ungrouped = _ungrouped_note(s) if cfg.protocol == 'sender-folds' else ''
-    if ungrouped: said.insert(0, ungrouped)
-    return fold, list(dict.fromkeys(said + _lonely_notes(s, fold, cfg.folds)))
+    if ungrouped: remarks.insert(0, ungrouped)
+    return fold, list(dict.fromkeys(remarks + _lonely_notes(s, fold, cfg.folds)))
 
 # %% ../../nbs/labs/03a_cross_validation.ipynb #14ae5157
 def studied(
@@ -307,7 +307,7 @@ def run_folds(
     with start_run(lab, cfg, root) as draft:
         s = photos_of(cfg)
         x = s.images(cfg.recipe.size)
-        fold, said = dealt(s, cfg)
+        fold, remarks = dealt(s, cfg)
         apart = finished_parts(lab, cfg, root)
         done = _every_fold(cfg, s, x, fold, apart, draft.path, show)
         probs, histories, states = zip(*done)
@@ -320,8 +320,8 @@ def run_folds(
         numbers |= dict(train_s=float(history.seconds.sum()), n=n)
 
         partly = _partly_note(cfg, len(rows), s, len(done))
-        if partly: said = [*said, partly]
-        extra = dict(warnings=[*_about(s), *said], senders=who.tolist(), fold=fold[rows].tolist())
+        if partly: remarks = [*remarks, partly]
+        extra = dict(warnings=[*_about(s), *remarks], senders=who.tolist(), fold=fold[rows].tolist())
         extra |= dict(classes=list(s.classes), fit=s.fit) | _computed_apart(apart)
         env = _made_by(environment(pick_device(cfg.device)), apart)
         run = draft.finish(numbers, history, dict(test=p), states[0], env, extra=extra)
