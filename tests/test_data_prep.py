@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from fashion_lab.widgets.data import browse
+
 
 @pytest.fixture(scope='module')
 def lab():
@@ -142,7 +144,7 @@ def test_one_seed_has_no_spread_and_two_have(lab, done, tmp_path):
     (lambda lab: lab.Config(C=0), 'above 0'),
     (lambda lab: lab.open_set('shoes'), 'unknown data set'),
     (lambda lab: lab.plot_leak([]), 'run `fashion_lab run data_prep` first'),
-    (lambda lab: lab.browse('nothing', 'synthetic', runs=[]), 'unknown data set'),
+    (lambda lab: browse('nothing', 'synthetic', runs=[]), 'unknown data set'),
 ])
 def test_a_mistake_is_one_sentence(lab, make, says):
     with pytest.raises(ValueError) as e: make(lab)
@@ -176,7 +178,7 @@ def test_copies_on_both_sides_of_a_split_are_found(lab):
 
 
 def test_browser_buttons_change_the_picture(lab, done):
-    look = lab.browse('clothing', 'synthetic', runs=done[1].runs, rows=2, columns=4)
+    look = browse('clothing', 'synthetic', runs=done[1].runs, rows=2, columns=4)
     first = look.image.value
     assert first[:8] == b'\x89PNG\r\n\x1a\n' and look.back.disabled and not look.on.disabled
     look.on.click(); second = look.image.value
@@ -192,7 +194,7 @@ def test_browser_buttons_change_the_picture(lab, done):
 
 
 def test_browser_says_when_a_set_is_not_there(lab, tmp_path, monkeypatch):
-    look = lab.browse('clothing', 'synthetic', runs=[], rows=1, columns=3)
+    look = browse('clothing', 'synthetic', runs=[], rows=1, columns=3)
     look.source, look.path = 'real', tmp_path/'nowhere'
     look.name_box.value = 'facades'
     assert 'nowhere' in look.note.value and look.image.value == b''
@@ -200,7 +202,7 @@ def test_browser_says_when_a_set_is_not_there(lab, tmp_path, monkeypatch):
 
 
 def test_a_page_shows_a_figure_where_nobody_can_press_a_button(lab, monkeypatch):
-    look = lab.browse('facades', 'synthetic', runs=[], rows=1, columns=4)
+    look = browse('facades', 'synthetic', runs=[], rows=1, columns=4)
     monkeypatch.setattr('fashion_lab.widgets.base.is_interactive', lambda: False)
     assert set(look._repr_mimebundle_()) == {'image/jpeg', 'text/plain'}
     monkeypatch.setattr('fashion_lab.widgets.base.is_interactive', lambda: True)

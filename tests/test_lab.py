@@ -28,6 +28,12 @@ def finish(root):
     return Run(out.strip().splitlines()[-1])
 
 
+def same_weights(a, b):
+    "Whether two state dicts hold the same tensors, bit for bit."
+    import torch
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory): return finish(tmp_path_factory.mktemp('whole'))
 
@@ -35,7 +41,7 @@ def undisturbed(tmp_path_factory): return finish(tmp_path_factory.mktemp('whole'
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT], ids=['kill -9', 'Ctrl-C'])
 def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, undisturbed, how):
     from fashion_lab.runs.run import all_runs
-    from fashion_lab.labs.fashion_mnist import LAB, same_weights
+    from fashion_lab.labs.fashion_mnist import LAB
     p, deadline = start(tmp_path), time.time() + 240
     while not list(tmp_path.glob('*/.unfinished/*/checkpoint.pt')):
         assert p.poll() is None and time.time() < deadline, p.communicate()
