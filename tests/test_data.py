@@ -415,11 +415,11 @@ def test_a_limit_takes_a_balanced_subset_of_every_split(limit, seed):
 @pytest.fixture(scope='module', autouse=True)
 def drawn_once():
     "Drawing takes half a second, and the properties above ask for the same images again and again."
-    kept, draw = {}, synthetic_fashion_mnist.synthetic_fashion_mnist
+    kept, draw = {}, data_fashion_mnist.synthetic_fashion_mnist
     def once(*args): return kept[args] if args in kept else kept.setdefault(args, draw(*args))
-    synthetic_fashion_mnist.synthetic_fashion_mnist = once
+    data_fashion_mnist.synthetic_fashion_mnist = once
     yield
-    synthetic_fashion_mnist.synthetic_fashion_mnist = draw
+    data_fashion_mnist.synthetic_fashion_mnist = draw
 
 
 def test_parts_are_the_whole_and_know_where_they_come_from():
