@@ -518,7 +518,7 @@ def test_a_disk_that_is_full_or_read_only(host, tmp_path, monkeypatch, code):
 
 
 def fetcher(url, folder):
-    code = (f'from fashion_lab import photo_sets as p; from dataclasses import replace\np.ARCHIVES["clothing"] = replace(p.ARCHIVES["clothing"], urls=({url!r},), tree="", known=())\n'
+    code = (f'from fashion_lab.data import locate as p; from dataclasses import replace\np.ARCHIVES["clothing"] = replace(p.ARCHIVES["clothing"], urls=({url!r},), tree="", known=())\n'
             f'try: print(p.fetch_photos("clothing", {str(folder)!r}).name)\nexcept ValueError as e: raise SystemExit(str(e))')
     return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
