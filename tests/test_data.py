@@ -348,7 +348,8 @@ def test_a_read_only_folder(mirror, tmp_path, monkeypatch):
 
 def fetcher(c, folder):
     "Another process that fetches; it prints what a user would see."
-    code = f'from fashion_lab.data.cards import *\nfrom fashion_lab.data.fashion_mnist import fetch\ntry: print(fetch({c!r}, {str(folder)!r}).name)\nexcept ValueError as e: raise SystemExit(str(e))'
+    imports = 'from fashion_lab.data.cards import *\nfrom fashion_lab.data.fashion_mnist import *'
+    code = f'{imports}\ntry: print(fetch({c!r}, {str(folder)!r}).name)\nexcept ValueError as e: raise SystemExit(str(e))'
     return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -23,81 +23,132 @@ from .folders import load_own
 from .drawings import check_source, drawn_items
 
 # %% ../../nbs/data/24_clothing.ipynb #f2e6e798
-def listed_photos(folder):
+def listed_photos(
+    folder:Path, # in the published layout
+)->tuple:        # (a table: id, path, class, sender_id, kids; a table of problems: file, problem)
     "images.csv with the path of each photo that is there, and a table of those that are not."
-    items = read_items(folder/'images.csv', required=['sender_id', 'kids'], labels=CLOTHING_CLASSES + NO_CLASSES, id_col='image', label_col='label')
-    try: there = {Path(n).stem: f'images/{n}' for n in sorted(os.listdir(folder/'images'), reverse=True) if n.lower().endswith(('.jpg', '.jpeg', '.png'))}
-    except OSError as e: raise DataError(f"{folder/'images'} cannot be read ({e.strerror or e})") from e
-    items = items.rename(columns={'image': 'id', 'label': 'class'}).assign(path=items.image.map(there))
+    items = read_items(folder/'images.csv', required=['sender_id', 'kids'], labels=CLOTHING_CLASSES + NO_CLASSES,
+                       id_col='image', label_col='label')
+    path_of = _image_files(folder/'images')
+    items = items.rename(columns={'image': 'id', 'label': 'class'}).assign(path=items.image.map(path_of))
     lost = items.id[items.path.isna()]
     problems = problem_table((f'images/{i}.jpg', 'is listed in images.csv but does not exist') for i in lost)
     items = items[items.path.notna()]
-    if not len(items): raise DataError(f"none of the {len(lost):,} photos that images.csv lists is in {folder/'images'}")
+    if not len(items):
+        raise DataError(f"none of the {len(lost):,} photos that images.csv lists is in {folder/'images'}")
     return items.reset_index(drop=True), problems
+
+def _image_files(folder):
+    "{name without ending: path} of the photos in the folder images."
+    try: names = sorted(os.listdir(folder), reverse=True)
+    except OSError as e: raise DataError(f"{folder} cannot be read ({e.strerror or e})") from e
+    return {Path(n).stem: f'images/{n}' for n in names if n.lower().endswith(('.jpg', '.jpeg', '.png'))}
+
+# %% ../../nbs/data/24_clothing.ipynb #85cac335
+def _split_set(items, classes, split, **kwargs):
+    "A `PhotoSet` of items with a class, split by contributor."
+    valid_frac, test_frac, seed = split
+    items = items.reset_index(drop=True)
+    items['label'] = label_codes(items['class'], classes)
+    items['split'] = split_items(items, valid_frac, test_frac, 'sender_id', 'class', seed)
+    return PhotoSet(items, classes, group='sender_id', **kwargs)
+
+def _published_clothing(path, download):
+    "(Items, problems, folder, notes) of the published set."
+    root = find_photos('clothing', path, download)
+    items, problems = listed_photos(root)
+    n = items['class'].isin(NO_CLASSES).sum()
+    note = f"{n:,} photos labelled {', '.join(NO_CLASSES[:-1])} or {NO_CLASSES[-1]} are left out."
+    return items, problems, root, (note,)
 
 # %% ../../nbs/data/24_clothing.ipynb #fa2c0ad4
 def load_clothing(
-    path=None,             # the published folder, or your own: a folder per class, a CSV file or a table; default: wherever `find_photos` finds it
+    path=None,             # the published folder, or your own: folders or a table; default: the usual places
     source:str='real',     # 'real', or 'synthetic' for drawn photos
     top10:bool=False,      # only the ten most frequent classes
-    valid_frac:float=.15,  # share of the photos to choose by, in [0, 1)
-    test_frac:float=.15,   # share of the photos to judge by, in [0, 1); the same photos for every seed
+    valid_frac:float=.15,  # share of the photos for validation, in [0, 1)
+    test_frac:float=.15,   # share of the photos for the test, in [0, 1); the same photos for every seed
     seed:int=0,            # for the split
-    size:int|None=224,     # working size in pixels: all photos are decoded to find those that cannot be read; `None` trusts them
+    size:int|None=224,     # working size in pixels, at which all are decoded once; `None` trusts them
     fit:str='crop',        # 'crop', 'pad' or 'squash'
     n:int=2000,            # how many photos to draw, if synthetic
     download:bool=True,    # fetch the photos if they are nowhere
-)->PhotoSet:               # items: id, path, class, label, sender_id, kids, split (by sender)
-    "The clothing dataset (Grigorev 2020) without the three labels that are no classes; raises `MissingData` where it is nowhere, `DataError` where it cannot be used."
+)->PhotoSet:               # items: id, path, class, label, sender_id, kids, split (by contributor)
+    """The clothing dataset (Grigorev 2020) without the three labels that are no classes.
+
+    Raises `MissingData` where it is nowhere, `DataError` where it cannot be used."""
     check_source(source, path)
-    if own := load_own(path, is_published('clothing', path), valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size, fit=fit): return own
-    if source == 'synthetic': (items, drawer), problems, root, notes = drawn_items(ClothingDrawer(n), CLOTHING_CLASSES), None, None, ()
-    else:
-        root = find_photos('clothing', path, download); (items, problems), drawer = listed_photos(root), None
-        notes = (f"{items['class'].isin(NO_CLASSES).sum():,} photos labelled {', '.join(NO_CLASSES[:-1])} or {NO_CLASSES[-1]} are left out.",)
+    options = dict(valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size, fit=fit)
+    own = load_own(path, is_published('clothing', path), **options)
+    if own: return own
+
+    drawer, problems, root, notes = None, None, None, ()
+    if source == 'synthetic': items, drawer = drawn_items(ClothingDrawer(n), CLOTHING_CLASSES)
+    else: items, problems, root, notes = _published_clothing(path, download)
     classes = TOP10 if top10 else CLOTHING_CLASSES
-    items = items[items['class'].isin(classes)].reset_index(drop=True)
-    items = items.assign(label=label_codes(items['class'], classes), split=lambda t: split_items(t, valid_frac, test_frac, 'sender_id', 'class', seed))
-    s = PhotoSet(items, classes, 'clothing', source, root, drawer, 'sender_id', problems=problems, notes=notes, size=size or 224, fit=fit, published=root is not None)
+    s = _split_set(items[items['class'].isin(classes)], classes, (valid_frac, test_frac, seed),
+                   name='clothing', source=source, root=root, drawer=drawer, problems=problems, notes=notes,
+                   size=size or 224, fit=fit, published=root is not None)
     return s.readable() if size else s
 
 # %% ../../nbs/data/24_clothing.ipynb #279142b4
 def shoe_annotations(
-)->pd.DataFrame: # a row per photo labelled Shoes: image, sender_id, footwear, closure, closure_a, closure_b, also, shoes, split ('v', 'h'), cut (share of width or height)
-    "The annotations of the shoe photos in the clothing set: the closure, and where one straight cut separates two shoes (fashion_lab's own work, CC0)."
-    with importlib.resources.as_file(importlib.resources.files('fashion_lab')/'package_data'/'shoe_annotations.csv') as path:
-        return read_items(path, required=['sender_id', 'closure', 'also', 'split', 'cut'], id_col='image', label_col=None)
+)->pd.DataFrame: # a row per photo labelled Shoes, with closure, closure_a, closure_b, also, split, cut, ...
+    """The annotations of the shoe photos in the clothing set (fashion_lab's own work, CC0).
+
+    `closure` is how the shoes fasten, `closure_a` and `closure_b` the two independent answers. One straight cut
+    separates two shoes: `split` is its direction ('v' or 'h'), `cut` its place as a share of the width or height."""
+    file = importlib.resources.files('fashion_lab')/'package_data'/'shoe_annotations.csv'
+    required = ['sender_id', 'closure', 'also', 'split', 'cut']
+    with importlib.resources.as_file(file) as path:
+        return read_items(path, required=required, id_col='image', label_col=None)
 
 # %% ../../nbs/data/24_clothing.ipynb #45904d9d
 def _annotated(root):
-    "The annotated shoe photos that are there, those that are not, and what is left out on purpose."
-    there, _ = listed_photos(root)
-    notes = shoe_annotations()
-    items = notes.rename(columns={'image': 'id'}).drop(columns=['sender_id']).merge(there[['id', 'path', 'sender_id', 'kids']], on='id', how='left')
+    "(The annotated shoe photos that are there, a table of those that are not.)"
+    photos, _ = listed_photos(root)
+    items = shoe_annotations().rename(columns={'image': 'id'}).drop(columns=['sender_id'])
+    items = items.merge(photos[['id', 'path', 'sender_id', 'kids']], on='id', how='left')
     lost = items.id[items.path.isna()]
-    if len(lost) == len(items): raise DataError(f"none of the {len(items):,} annotated shoe photos is in {root}: are these the photos of the clothing dataset?")
-    return items[items.path.notna()].reset_index(drop=True), problem_table((f'images/{i}.jpg', 'is annotated but does not exist') for i in lost)
+    if len(lost) == len(items):
+        raise DataError(f"none of the {len(items):,} annotated shoe photos is in {root}: "
+                        "are these the photos of the clothing dataset?")
+    problems = problem_table((f'images/{i}.jpg', 'is annotated but does not exist') for i in lost)
+    return items[items.path.notna()].reset_index(drop=True), problems
+
+def _published_closures(path, download):
+    "(Items, problems, folder, notes) of the annotated photos with a known closure."
+    root = find_photos('closures', path, download)
+    items, problems = _annotated(root)
+    has_footwear = items.footwear == 1
+    n_without, n_unclear = (items.footwear == 0).sum(), ((items.closure == 'unclear') & has_footwear).sum()
+    note = f"{n_without} photos without footwear and {n_unclear} with an unclear closure are left out."
+    items = items[has_footwear & items.closure.isin(CLOSURES)]
+    items = items[['id', 'path', 'closure', 'also', 'sender_id', 'kids']].rename(columns=dict(closure='class'))
+    return items, problems, root, (note,)
 
 # %% ../../nbs/data/24_clothing.ipynb #658e21fb
 def load_closures(
-    path=None,             # the published clothing folder, or your own: a folder per class, a CSV file or a table; default: wherever `find_photos` finds it
+    path=None,             # the clothing folder, or your own: folders, a CSV file or a table; default: the usual places
     source:str='real',     # 'real', or 'synthetic' for drawn photos
-    valid_frac:float=.15,  # share of the photos to choose by, in [0, 1)
-    test_frac:float=.15,   # share of the photos to judge by, in [0, 1); the same photos for every seed
+    valid_frac:float=.15,  # share of the photos for validation, in [0, 1)
+    test_frac:float=.15,   # share of the photos for the test, in [0, 1); the same photos for every seed
     seed:int=0,            # for the split
-    size:int|None=224,     # working size in pixels: all photos are decoded to find those that cannot be read; `None` trusts them
+    size:int|None=224,     # working size in pixels, at which all are decoded once; `None` trusts them
     fit:str='crop',        # 'crop', 'pad' or 'squash'
     n:int=1200,            # how many photos to draw, if synthetic
     download:bool=True,    # fetch the photos if they are nowhere
-)->PhotoSet:               # items: id, path, class, label, also (a second closure), sender_id, kids, split (by sender)
-    "Shoe photos and how the shoes fasten; raises `MissingData` where the photos are nowhere, `DataError` where they cannot be used."
+)->PhotoSet:               # items: id, path, class, label, also (a second closure), sender_id, kids, split
+    "Shoe photos and how the shoes fasten; `MissingData` where they are nowhere, `DataError` where they cannot be used."
     check_source(source, path)
-    if own := load_own(path, is_published('closures', path), valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size, fit=fit): return own
-    if source == 'synthetic': (items, drawer), problems, root, notes = drawn_items(ClosureDrawer(n), CLOSURES), None, None, ()
-    else:
-        root = find_photos('closures', path, download); (items, problems), drawer = _annotated(root), None
-        notes = (f"{(items.footwear == 0).sum()} photos without footwear and {((items.closure == 'unclear') & (items.footwear == 1)).sum()} with an unclear closure are left out.",)
-        items = items[(items.footwear == 1) & items.closure.isin(CLOSURES)][['id', 'path', 'closure', 'also', 'sender_id', 'kids']].rename(columns=dict(closure='class'))
-    items = items.reset_index(drop=True).assign(label=lambda t: label_codes(t['class'], CLOSURES), split=lambda t: split_items(t, valid_frac, test_frac, 'sender_id', 'class', seed))
-    s = PhotoSet(items, CLOSURES, 'closures', source, root, drawer, 'sender_id', problems=problems, notes=notes, size=size or 224, fit=fit, published=root is not None)
+    options = dict(valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size, fit=fit)
+    own = load_own(path, is_published('closures', path), **options)
+    if own: return own
+
+    drawer, problems, root, notes = None, None, None, ()
+    if source == 'synthetic': items, drawer = drawn_items(ClosureDrawer(n), CLOSURES)
+    else: items, problems, root, notes = _published_closures(path, download)
+    s = _split_set(items, CLOSURES, (valid_frac, test_frac, seed),
+                   name='closures', source=source, root=root, drawer=drawer, problems=problems, notes=notes,
+                   size=size or 224, fit=fit, published=root is not None)
     return s.readable() if size else s

@@ -7,40 +7,72 @@ __all__ = ['COURSE_SPLITS', 'COURSE_SPLIT_NAMES', 'course_name', 'course_split',
 
 # %% ../../nbs/data/18_course.ipynb #ecf0d2d2
 import os, re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 # %% ../../nbs/data/18_course.ipynb #3f614a76
 _SHOE_FILE = re.compile(r'u0*(\d+)[_-]+0*(\d+)[_-]+(left|right)[_-]+(?:(m|men|male)|w|f|women|female)\.\w+')
-COURSE_SPLITS = ('train', 'valid', 'test_m', 'test_w')
-COURSE_SPLIT_NAMES = dict(training='train', val='valid', validation='valid', test='test') | {f'test_{said}': f'test_{g}' for g, names in dict(m=('man', 'men', 'male', 'males'), w=('f', 'woman', 'women', 'female', 'females')).items() for said in names}
 
 def course_name(
     file:str, # a file's name
 )->tuple|None: # (student, pair, 'left' or 'right', 'm' or 'w'); None for any other name
     "What the name of a file in the course layout says; spaces, capitals and hyphens do not matter."
     m = _SHOE_FILE.fullmatch(re.sub(r'\s+', '', file).lower())
-    return (int(m[1]), int(m[2]), m[3], 'm' if m[4] else 'w') if m else None
+    if not m: return None
+    student, pair, side, is_men = m.groups()
+    return int(student), int(pair), side, 'm' if is_men else 'w'
+
+# %% ../../nbs/data/18_course.ipynb #25069ca6
+COURSE_SPLITS = ('train', 'valid', 'test_m', 'test_w')
+COURSE_SPLIT_NAMES = dict(
+    training='train', val='valid', validation='valid', test='test',
+    test_man='test_m', test_men='test_m', test_male='test_m', test_males='test_m',
+    test_f='test_w', test_woman='test_w', test_women='test_w', test_female='test_w', test_females='test_w',
+)
+
+def _usual_name(name): return COURSE_SPLIT_NAMES.get(name, name)
 
 def course_split(
     path:str, # a file's path below the folder with all of them, with '/'
 )->str:       # a name in `COURSE_SPLITS`; '' for a file in another folder
-    "The part that a file of the course layout belongs to: what its folder is called, or, in a folder `test`, the folder below or the file's own name."
+    "The split that a file of the course layout belongs to, by its folders or, in a folder `test`, by its own name."
     parts = [re.sub(r'[\s_-]+', '_', p.strip().lower()) for p in PurePosixPath(path).parts]
-    read = lambda *said: (lambda s: COURSE_SPLIT_NAMES.get(s, s))('_'.join(said))
-    split, name = read(*parts[:1]) if len(parts) > 1 else '', course_name(PurePosixPath(path).name)
-    if split == 'test': split = next((s for s in (read('test', parts[1]), f'test_{name[3]}' if name else '') if s in COURSE_SPLITS), '')
-    return split if split in COURSE_SPLITS else ''
+    if len(parts) < 2: return ''
+    candidates = [_usual_name(parts[0])]
+    if candidates == ['test']:
+        name = course_name(PurePosixPath(path).name)
+        candidates = [_usual_name(f'test_{parts[1]}')]
+        if name: candidates.append(f'test_{name[3]}')
+    return next((split for split in candidates if split in COURSE_SPLITS), '')
 
-def course_base(folder, deeper=2): # the folder that holds train, test_m, test_w: this one, or one below; None where there is none
-    def fits(f): # one file that is called as in the course, up to one folder deeper
-        if not course_split(f'{f.name}/m/u1_1_left_m.jpg'): return False
-        return any(course_split(q.relative_to(folder).as_posix()) and course_name(q.name) for p in f.iterdir() for q in (p.iterdir() if p.is_dir() else [p]))
-    below = sorted(f for f in folder.iterdir() if f.is_dir() and f.name[:1] not in '._' and os.access(f, os.R_OK)) if os.path.isdir(folder) else []
-    if any(map(fits, below)): return folder
-    return next((b for f in below if not f.is_symlink() and (b := course_base(f, deeper - 1))), None) if deeper else None
+# %% ../../nbs/data/18_course.ipynb #2ca318db
+def course_base(
+    folder:Path,  # where to look
+    deeper:int=2, # how many levels below it
+)->Path|None:     # `None` where there is none
+    "The folder that holds train, test_m and test_w: this one, or one below."
+    if not os.path.isdir(folder): return None
+    below = sorted(f for f in folder.iterdir() if f.is_dir() and f.name[:1] not in '._' and os.access(f, os.R_OK))
+    if any(_is_course_split(f) for f in below): return folder
+    if not deeper: return None
+    for f in below:
+        base = None if f.is_symlink() else course_base(f, deeper - 1)
+        if base: return base
 
-def lacks_course(folder): # why a folder is not in the course layout; '' where it is
+def _is_course_split(folder):
+    "Whether a folder is called like a split and holds a file that is called as in the course, up to one folder deeper."
+    if not course_split(f'{folder.name}/m/u1_1_left_m.jpg'): return False
+    for entry in folder.iterdir():
+        for file in entry.iterdir() if entry.is_dir() else [entry]:
+            path = file.relative_to(folder.parent).as_posix()
+            if course_split(path) and course_name(file.name): return True
+    return False
+
+def lacks_course(
+    folder:Path,
+)->str: # the end of a sentence about the folder; '' where nothing is lacking
+    "Why a folder is not in the course layout."
     if course_base(folder): return ''
-    if any(course_name(p.name) for p in folder.iterdir()): return f'holds shoes of one part only: give the folder that holds train, test_m and test_w, here {folder.parent}'
+    if any(course_name(p.name) for p in folder.iterdir()):
+        return ('holds shoes of one part only: give the folder that holds train, test_m and test_w, '
+                f'here {folder.parent}')
     return 'has no folder train, test_m or test_w with files like u001_1_left_w.jpg'
-

@@ -15,23 +15,38 @@ from .cards import MissingData
 # %% ../../nbs/data/22_drawings.ipynb #16dae8ff
 class _Drawings:
     "The drawings of a drawer by their names, at any size; a name that ends in /mask is the mask."
-    def __init__(self, drawer): self.drawer, self.at, self.recent = drawer, {n: i for i, n in enumerate(drawer.items.id)}, {}
-    def __call__(self, name, size):
-        key = self.at[name.removesuffix('/mask')], size
-        if (made := self.recent.get(key)) is None:
-            drawer = copy.copy(self.drawer); drawer.size = size
-            made = drawer.draw(key[0])
-            with contextlib.suppress(RuntimeError):                                           # another thread was here
-                if len(self.recent) >= 64: self.recent.pop(next(iter(self.recent)), None)
-            self.recent[key] = made                                                           # a mask is often asked for right after its image
-        return made[name.endswith('/mask')] if isinstance(made, tuple) else made
+    def __init__(self, drawer):
+        self.drawer, self.recent = drawer, {}
+        self.position = {name: i for i, name in enumerate(drawer.items.id)}
 
-def drawn_items(drawer, classes=None): # the drawer's items as those of a set, and what draws them
+    def __call__(self, name, size):
+        key = self.position[name.removesuffix('/mask')], size
+        drawn = self.recent.get(key)
+        if drawn is None: drawn = self._draw(key)
+        return drawn[name.endswith('/mask')] if isinstance(drawn, tuple) else drawn
+
+    def _draw(self, key):
+        position, size = key
+        drawer = copy.copy(self.drawer)
+        drawer.size = size
+        drawn = drawer.draw(position)
+        with contextlib.suppress(RuntimeError): # another thread changed the dictionary meanwhile
+            if len(self.recent) >= 64: self.recent.pop(next(iter(self.recent)), None)
+        self.recent[key] = drawn
+        return drawn
+
+# %% ../../nbs/data/22_drawings.ipynb #ffbe8d27
+def drawn_items(
+    drawer,       # has `items` (a table with id, and label or masks) and `draw(i)`
+    classes=None, # class names; `None` for a drawer of images with masks
+)->tuple:         # (items as those of a `PhotoSet`, (name, size) -> drawing)
+    "A drawer's items as those of a set, and what draws them."
     items = drawer.items.drop(columns=['source'], errors='ignore').assign(path=drawer.items.id)
     if classes is None: return items.assign(mask=items.id + '/mask'), _Drawings(drawer)
-    names = [l if isinstance(l, str) else classes[l] for l in items.label]
+    names = [label if isinstance(label, str) else classes[label] for label in items.label]
     return items.rename(columns=dict(person='sender_id')).assign(**{'class': names}), _Drawings(drawer)
 
+# %% ../../nbs/data/22_drawings.ipynb #ff303442
 def _check_path_length(path):
     "Raise `MissingData` for a path that is longer than a file system takes."
     try: os.stat(local_path(path))
@@ -39,10 +54,16 @@ def _check_path_length(path):
     except OSError as e:
         if e.errno != errno.ENAMETOOLONG: return
         text = printable(path)
-        why = f'its path of {len(text):,} letters is too long; check it'
-        raise MissingData(f"there is no folder {text[:60]}...: {why}") from None
+        problem = f'its path of {len(text):,} letters is too long; check it'
+        raise MissingData(f"there is no folder {text[:60]}...: {problem}") from None
 
-def check_source(source, path):
+def check_source(
+    source, # 'real' or 'synthetic'
+    path,   # a folder, file or table; `None` where none is given
+):
+    "Raise an error for an unknown source, for drawings that are read from a path, and for a path that is too long."
     one_of(source, ('real', 'synthetic'), 'source')
     if isinstance(path, (str, Path)): _check_path_length(path)
-    if source == 'synthetic' and path is not None: raise ValueError(f"synthetic photos are drawn, not read: leave out path, or ask for source='real'; got path={str(path)!r}")
+    if source != 'synthetic' or path is None: return
+    raise ValueError("synthetic photos are drawn, not read: leave out path, or ask for source='real'; "
+                     f"got path={str(path)!r}")

@@ -30,41 +30,61 @@ def mask_problem(
     mask:str|Path,  # its mask: a palette or grey PNG
     values,         # the values that stand for a class
 )->str:             # the end of a sentence about the photo, '' where all is well
-    "What is wrong with a photo's mask: not there, unreadable, of another size, or with values that stand for no class."
+    "What is wrong with a photo's mask: not there, unreadable, of another size, or with values that are no class."
     mask = Path(mask)
     try: found = decode_mask(mask)[0]
     except FileNotFoundError: return f'has no mask {mask.name}'
     except ImageError as e: return f'has a mask that cannot be used: {e}'
-    try:
-        with open_image(image) as im: size = im.size[::-1] if im.getexif().get(0x0112) in (5, 6, 7, 8) else im.size
-    except Exception: return ''                                                               # what is wrong with the photo is found elsewhere
-    if size != found.shape[::-1]: return f'has {size[0]} x {size[1]} pixels, and its mask {mask.name} has {found.shape[1]} x {found.shape[0]}'
-    wrong = [v for v in np.flatnonzero(np.bincount(found.ravel(), minlength=256)) if v not in values]
-    return f"has a mask {mask.name} with the value{'s' * (len(wrong) > 1)} {', '.join(map(str, wrong))}, which {'stand' if len(wrong) > 1 else 'stands'} for no class (allowed: {min(values)} to {max(values)})" if wrong else ''
+    try: w, h = _photo_size(image)
+    except Exception: return '' # what is wrong with the photo is found elsewhere
+    mask_h, mask_w = found.shape
+    if (w, h) != (mask_w, mask_h): return f'has {w} x {h} pixels, and its mask {mask.name} has {mask_w} x {mask_h}'
+    n_pixels = np.bincount(found.ravel(), minlength=256)
+    return _values_problem(mask.name, [v for v in np.flatnonzero(n_pixels) if v not in values], values)
+
+# %% ../../nbs/data/25_facades.ipynb #18b2e98b
+def _photo_size(path):
+    "(width, height) of a photo as it is to be seen: the EXIF orientation may turn it by a quarter."
+    with open_image(path) as im:
+        is_turned = im.getexif().get(0x0112) in (5, 6, 7, 8)
+        return im.size[::-1] if is_turned else im.size
+
+def _values_problem(name, wrong, values):
+    "What to say of values in a mask that stand for no class; '' where there are none."
+    if not len(wrong): return ''
+    noun, verb = ('values', 'stand') if len(wrong) > 1 else ('value', 'stands')
+    return (f"has a mask {name} with the {noun} {', '.join(map(str, wrong))}, which {verb} for no class "
+            f"(allowed: {min(values)} to {max(values)})")
 
 # %% ../../nbs/data/25_facades.ipynb #5167a1c4
+_FACADE_SPLITS = {**SPLIT_NAMES, 'test_dev': 'test', 'base': ''}
+
 def _mask_rows(base):
     "Photos that have a mask of the same name beside them: items, problems."
     found = scan(base)
-    bad = list(zip(found.path, found.problem))
-    there = {p: not why for p, why in bad}
-    bad, rows = [b for b in bad if b[1]], []
-    for path in (p for p, fine in there.items() if fine and not p.lower().endswith('.png')):
-        where = PurePosixPath(path)
-        top = where.parts[0].lower() if len(where.parts) > 1 else ''
-        if top and top not in _FACADE_SPLITS: continue                                        # a folder of something else
-        mask = next((m for e in ('.png', '.PNG') if (m := where.with_suffix(e).as_posix()) in there), None)
-        if mask is None: bad.append((path, f"has no mask {where.with_suffix('.png').name} beside it"))
-        else: rows.append(dict(id=where.with_suffix('').as_posix(), path=path, mask=mask, split=_FACADE_SPLITS.get(top, '')))
+    bad = [(p, problem) for p, problem in zip(found.path, found.problem) if problem]
+    files, usable = set(found.path), found.path[found.problem == '']
+    rows = []
+    for path in usable:
+        if path.lower().endswith('.png'): continue
+        photo = PurePosixPath(path)
+        top = photo.parts[0].lower() if len(photo.parts) > 1 else ''
+        if top and top not in _FACADE_SPLITS: continue # a folder of something else
+        candidates = [photo.with_suffix(ending).as_posix() for ending in ('.png', '.PNG')]
+        mask = next((m for m in candidates if m in files), None)
+        if mask is None:
+            bad.append((path, f"has no mask {photo.with_suffix('.png').name} beside it"))
+            continue
+        id = photo.with_suffix('').as_posix()
+        rows.append(dict(id=id, path=path, mask=mask, split=_FACADE_SPLITS.get(top, '')))
     return pd.DataFrame(rows, columns=['id', 'path', 'mask', 'split']), bad
 
 # %% ../../nbs/data/25_facades.ipynb #4aa8d14c
-_FACADE_SPLITS = {**SPLIT_NAMES, 'test_dev': 'test', 'base': ''}
-
 def _facade_splits(items, valid_frac, test_frac, seed):
     "The published split: train 0 to 799, validation from 800 on, test_dev; a random one where there is none."
     number = items.path.str.extract(r'(\d+)\.\w+$')[0].astype(float)
-    split = items.split.where(~((items.split == 'train') & (number >= 800)), 'valid')
+    is_valid = (items.split == 'train') & (number >= 800)
+    split = items.split.where(~is_valid, 'valid')
     if (split == '').any(): return split_items(items, valid_frac, test_frac, None, None, seed)
     return complete_splits(split.to_numpy(object), items, valid_frac, test_frac, seed)
 
@@ -78,39 +98,52 @@ def _check_palettes(files, root):
     raise DataError(f"the masks in {root} have palettes of their own, in which one number has several colours; save "
                     "them as grey PNG with class numbers")
 
+# %% ../../nbs/data/25_facades.ipynb #87cbc91d
+def _usable_items(root, items, bad, values):
+    "(The photos with a usable mask, `bad` with the others: [(photo, problem)].)"
+    def check(photo, mask): return mask_problem(root/photo, root/mask, values)
+    with ThreadPoolExecutor(n_cores()) as pool:
+        results = pool.map(check, items.path, items['mask'])
+        problems = list(progress(results, 'checking masks', len(items)))
+    bad += [(p, problem) for p, problem in zip(items.path, problems) if problem]
+    is_good = np.array([not problem for problem in problems], bool)
+    items = items[is_good].reset_index(drop=True)
+    if not len(items):
+        raise DataError(f"none of the photos in {root} has a usable mask: {left_out(problem_table(bad), len(bad))}")
+    _check_palettes([root/m for m in items['mask']], root)
+    outside = items.split == ''
+    if outside.all() or not outside.any(): return items, bad
+    bad += [(p, 'lies in no folder train, valid or test, as others do') for p in items.path[outside]]
+    return items[~outside].reset_index(drop=True), bad
+
 # %% ../../nbs/data/25_facades.ipynb #a2f926d1
 def load_facades(
-    path=None,             # a folder with train/NAME.jpg and NAME.png (and valid, test_dev, ...), or with cmp_*.jpg and cmp_*.png; default: wherever `find_photos` finds it
+    path=None,             # a folder with train/NAME.jpg and NAME.png, or cmp_*.jpg and .png; default: usual places
     source:str='real',     # 'real', or 'synthetic' for drawn facades
-    valid_frac:float=.12,  # share of the photos to choose by, in [0, 1), where the folders do not say
-    test_frac:float=.12,   # share of the photos to judge by, in [0, 1), where the folders do not say
+    valid_frac:float=.12,  # share of the photos for validation, in [0, 1), where the folders do not say
+    test_frac:float=.12,   # share of the photos for the test, in [0, 1), where the folders do not say
     seed:int=0,            # for the split
-    size:int|None=256,     # working size in pixels: all photos are decoded to find those that cannot be read; `None` trusts the photos, not the masks
+    size:int|None=256,     # working size in pixels, at which all are decoded once; `None` trusts the photos
     fit:str='crop',        # 'crop', 'pad' or 'squash'
     n:int=600,             # how many facades to draw, if synthetic
     download:bool=True,    # fetch the CMP base set if there is nothing
 )->PhotoSet:               # items: id, path, mask, split
-    "Photos of facades with a mask each; raises `MissingData` where they are nowhere, `DataError` where none can be used. Source: Tylecek and Sara (GCPR 2013)."
+    """Photos of facades with a mask each. Source: Tylecek and Sara (GCPR 2013).
+
+    Raises `MissingData` where they are nowhere, `DataError` where none can be used."""
     check_source(source, path)
+    options = dict(kind='masks', size=size or 256, fit=fit)
     if source == 'synthetic':
         items, drawer = drawn_items(FacadeDrawer(n))
         items['split'] = split_items(items, valid_frac, test_frac, None, None, seed)
-        return PhotoSet(items, FACADE_CLASSES, 'facades', source, drawer=drawer, kind='masks', size=size or 256, fit=fit)
+        return PhotoSet(items, FACADE_CLASSES, 'facades', source, drawer=drawer, **options)
     root = facade_base(find_photos('facades', path, download))
     items, bad = _mask_rows(root)
     is_cmp = items.path.str.contains(r'(?:^|/)cmp_[^/]*$').any()
-    values = CMP_VALUES if is_cmp else dict(enumerate(range(len(FACADE_CLASSES))))
-    with ThreadPoolExecutor(n_cores()) as pool: why = list(progress(pool.map(lambda p, m: mask_problem(root/p, root/m, values), items.path, items['mask']), 'checking masks', len(items)))
-    good = np.array([not w for w in why], bool)
-    bad += [(p, w) for p, w in zip(items.path, why) if w]
-    if not good.any(): raise DataError(f"none of the photos in {root} has a usable mask: {left_out(problem_table(bad), len(bad))}")
-    items = items[good].reset_index(drop=True)
-    _check_palettes([root/m for m in items['mask']], root)
-    if items.split.any() and not items.split.all():
-        outside = items.split == ''
-        bad += [(p, 'lies in no folder train, valid or test, as others do') for p in items.path[outside]]
-        items = items[~outside].reset_index(drop=True)
+    items, bad = _usable_items(root, items, bad, CMP_VALUES if is_cmp else range(len(FACADE_CLASSES)))
     items['split'] = _facade_splits(items, valid_frac, test_frac, seed)
-    notes = ('CMP base layout: twelve labels, mapped to the five classes.',) if is_cmp else ()
-    s = PhotoSet(items, FACADE_CLASSES, 'facades', source, root, kind='masks', problems=problem_table(bad), notes=notes, size=size or 256, fit=fit, mask_values=CMP_VALUES if is_cmp else None, published=True)
+    if is_cmp:
+        options['notes'] = ('CMP base layout: twelve labels, mapped to the five classes.',)
+        options['mask_values'] = CMP_VALUES
+    s = PhotoSet(items, FACADE_CLASSES, 'facades', source, root, problems=problem_table(bad), published=True, **options)
     return s.readable() if size else s

@@ -28,13 +28,18 @@ def parse_idx(
     dims:int=0, # how many dimensions the array must have; 0 accepts any number
 )->np.ndarray:  # uint8 and read-only: it shares memory with `data`
     "The array in an idx file (LeCun's format); a `DataError` says what is wrong with the file."
-    head = data[:4].hex() or 'nothing'
-    if len(data) < 4 or data[:3] != b'\0\0\x08' or not data[3] or dims not in (0, data[3]):
-        raise DataError(f"starts with the magic number 0x{head} instead of 0x0000080{dims or 'N'}, so it is not an idx file of bytes with {dims or 'N'} dimensions")
+    is_idx = len(data) >= 4 and data[:3] == b'\0\0\x08' and data[3]
+    if not is_idx or dims not in (0, data[3]):
+        head = data[:4].hex() or 'nothing'
+        wanted = dims or 'N'
+        raise DataError(f"starts with the magic number 0x{head} instead of 0x0000080{wanted}, so it is not an idx file "
+                        f"of bytes with {wanted} dimensions")
     start = 4 + 4 * data[3]
     shape = struct.unpack(f'>{data[3]}I', data[4:start]) if len(data) >= start else (0,)
-    if len(data) != (want := start + math.prod(shape)) or len(data) < start:
-        raise DataError(f"is {'truncated' if len(data) < max(want, start) else 'too long'}: it has {len(data):,} bytes, and its header promises {max(want, start):,}")
+    promised = start + math.prod(shape)
+    if len(data) != promised:
+        what = 'truncated' if len(data) < promised else 'too long'
+        raise DataError(f"is {what}: it has {len(data):,} bytes, and its header promises {promised:,}")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #ae8cf588
@@ -47,16 +52,18 @@ def _unpacked(path):
     except EOFError as e: raise DataError("is truncated: its gzip stream ends too early") from e
     except (OSError, zlib.error) as e: raise DataError(f"is corrupt: its gzip stream cannot be unpacked ({e})") from e
 
-# %% ../../nbs/data/23_fashion_mnist.ipynb #d2c7d7b3
 def _problem(data, spec, card):
     "What is wrong with a file's unpacked content, as the end of a sentence about the file; '' where all is well."
     digest = hashlib.sha256(data).hexdigest()
     if spec.sha256 in ('', digest): return ''
-    if other := [f.name for f in card.files if f.sha256 == digest]: return f"holds what belongs into {other[0]}: the files were swapped"
-    try: parse_idx(data, spec.dims) if spec.dims else None
+    for other in card.files:
+        if other.sha256 == digest: return f"holds what belongs into {other.name}: the files were swapped"
+    try:
+        if spec.dims: parse_idx(data, spec.dims)
     except DataError as e: return str(e)
     if len(data) < spec.size: return f"is truncated: it holds {len(data):,} bytes instead of {spec.size:,}"
-    return f"is not the published file: the SHA-256 of its content is {digest[:16]}... instead of {spec.sha256[:16]}..."
+    return (f"is not the published file: the SHA-256 of its content is {digest[:16]}... "
+            f"instead of {spec.sha256[:16]}...")
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #e42c80b6
 def _checked(path, spec, card):
@@ -65,10 +72,10 @@ def _checked(path, spec, card):
     except DataError as e: return b'', str(e)
     return data, _problem(data, spec, card)
 
-# %% ../../nbs/data/23_fashion_mnist.ipynb #1187422f
-def _found(folder, spec):
+def _file_in(folder, spec):
     "Where the file lies in the folder, unpacked or as published; `None` where it does not."
-    return next((p for p in (Path(folder)/n for n in spec.names) if p.is_file()), None)
+    for name in spec.names:
+        if (Path(folder)/name).is_file(): return Path(folder)/name
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #246a1425
 def verify(
@@ -76,33 +83,51 @@ def verify(
     folder:str|Path, # where the files are, as `find_files` returns it
 )->pd.DataFrame:     # a row per file: file, found (its name there), bytes (unpacked), origin, ok, problem
     "Compare the files in a folder with what the card promises; reads all of them, changes nothing."
-    card, rows = cards.card(card), []
+    card = cards.card(card)
+    rows = []
     for spec in card.files:
-        if (path := _found(folder, spec)) is None: data, problem, origin = b'', 'is missing', ''
-        else:
-            data, problem = _checked(path, spec, card)
-            packed = path.name == spec.packed and path.name != spec.name
-            origin = ('as published' if hashlib.md5(path.read_bytes()).hexdigest() == spec.packed_md5 else 'packed anew') if packed and not problem else '' if problem else 'unpacked'
-        rows.append(dict(file=spec.name, found=path.name if path else '', bytes=len(data), origin=origin, ok=not problem, problem=problem))
+        path = _file_in(folder, spec)
+        data, problem = _checked(path, spec, card) if path else (b'', 'is missing')
+        origin = '' if problem else _origin(path, spec)
+        rows.append(dict(file=spec.name, found=path.name if path else '', bytes=len(data), origin=origin,
+                         ok=not problem, problem=problem))
     return pd.DataFrame(rows, columns=['file', 'found', 'bytes', 'origin', 'ok', 'problem'])
+
+def _origin(path, spec):
+    "Whether a correct file is unpacked, packed as published, or packed by somebody else."
+    if path.name == spec.name or path.name != spec.packed: return 'unpacked'
+    is_published = hashlib.md5(path.read_bytes()).hexdigest() == spec.packed_md5
+    return 'as published' if is_published else 'packed anew'
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #8da1a922
 def _lacking(folder, card):
     "Why a folder will not do; '' where every file is there."
     if not os.path.isdir(folder): return 'is a file, not a folder' if os.path.exists(folder) else 'no such folder'
-    lacking = [f.name for f in card.files if _found(folder, f) is None]
+    lacking = [f.name for f in card.files if _file_in(folder, f) is None]
     return f"lacks {', '.join(lacking)}" if lacking else ''
+
+def _ways_to_get(card):
+    "What a user can do to get a data set, in sentences."
+    ways = []
+    if card.install: ways.append(f"install it: {card.install}")
+    if card.mirrors:
+        hosts = ', '.join(map(host_of, card.mirrors))
+        ways.append(f"download it: fetch({card.name!r}), with a connection to one of {hosts}")
+    files = ', '.join(f.packed or f.name for f in card.files)
+    ways.append(f"get {files} from {card.homepage}, and name their folder with path=... or in FASHION_LAB_DATA")
+    ways.append("use drawn stand-ins, which say that they are: source='synthetic'")
+    return ways
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #fc89dc7d
 def _missing(card, tried, path=None):
     "The error for data that is nowhere: every place tried, and the ways to get it."
-    ways = ["leave out the path, and the usual places are searched"] if path is not None else []
-    if card.install: ways.append(f"install it: {card.install}")
-    if card.mirrors: ways.append(f"download it: fetch({card.name!r}), with a connection to one of {', '.join(map(host_of, card.mirrors))}")
-    ways += [f"get {', '.join(f.packed or f.name for f in card.files)} from {card.homepage}, and name their folder with path=... or in FASHION_LAB_DATA",
-             "use drawn stand-ins, which say that they are: source='synthetic'"]
-    where = f"in {path}, the only place looked at because it was given" if path is not None else "in any of the places looked at"
-    return MissingData('\n  - '.join([f"{card.title} was not found {where}:", *tried]) + '\n' + '\n  - '.join(["Ways to get it:", *ways]))
+    ways = _ways_to_get(card)
+    where = 'in any of the places looked at'
+    if path is not None:
+        ways.insert(0, 'leave out the path, and the usual places are searched')
+        where = f'in {path}, the only place looked at because it was given'
+    places = '\n  - '.join([f"{card.title} was not found {where}:", *tried])
+    return MissingData(places + '\n' + '\n  - '.join(["Ways to get it:", *ways]))
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #52895be6
 def find_files(
@@ -110,37 +135,85 @@ def find_files(
     path:str|Path|None=None,  # a folder to look in, and in no other; default: everywhere
     download:bool=True,       # fetch the files if they are nowhere; never into `path`
 )->Path:                      # the folder with all the files, whose content is not verified yet
-    "Find the folder with a data set's files, or fetch them; `MissingData` lists every place tried and the ways to get the data."
-    card, tried = cards.card(card), []
+    "Find the folder with a data set's files, or fetch them; `MissingData` lists what was tried and how to get them."
+    card = cards.card(card)
+    tried = []
     for place, folder in places_of(card, path):
-        if not (why := _lacking(folder, card)): return folder
-        tried.append(f"{place}: {folder} ({why})")
+        problem = _lacking(folder, card)
+        if not problem: return folder
+        tried.append(f"{place}: {folder} ({problem})")
     if path is not None: raise _missing(card, tried, path)
     if not os.environ.get('FASHION_LAB_DATA'): tried.insert(0, 'FASHION_LAB_DATA: not set')
     if not download: raise _missing(card, tried + ['download: not tried, because of download=False'])
     try: return fetch(card)
     except MissingData as e: raise _missing(card, tried + [f'download: {e}']) from e
 
+# %% ../../nbs/data/23_fashion_mnist.ipynb #379df0ea
+def _size(path): return path.stat().st_size if path.exists() else 0
+
+def _fetch_from(url, part, check, retries, timeout, pause):
+    "Fetch a file into `part` from one mirror: (whether it is there, whether something wrong came, messages)."
+    is_wrong, messages = False, []
+    left = retries
+    while left > 0:
+        before = _size(part)
+        try: download_to(url, part, timeout)
+        except BrokenDownload as e:
+            messages.append(f'{host_of(url)}: {e}')
+            if not e.again:             left = 0
+            elif _size(part) > before: left = retries
+            else:                      left -= 1
+            if left: time.sleep(pause * 2 ** (retries - left))
+            continue
+        problem = check(part)
+        if not problem: return True, is_wrong, messages
+        is_wrong = True
+        part.unlink()
+        messages.append(f'{host_of(url)}: what arrived {problem}; it was removed')
+        left = left - 1 if before else 0
+    return False, is_wrong, messages
+
 # %% ../../nbs/data/23_fashion_mnist.ipynb #56dfac8e
 def _fetch_file(spec, card, folder, retries, timeout, pause):
     "Fetch one file from the first mirror that has it, verified, into `folder`."
-    target, told, wrong = folder/(spec.packed or spec.name), [], False
+    target = folder/(spec.packed or spec.name)
     part = target.with_name(target.name + '.part')
-    for url in (m + target.name for m in card.mirrors):
-        left = retries
-        while left > 0:
-            before = part.stat().st_size if part.exists() else 0
-            try: download_to(url, part, timeout)
-            except BrokenDownload as e:
-                told.append(f'{host_of(url)}: {e}'); grown = part.exists() and part.stat().st_size > before
-                left = retries if grown and e.again else left - 1 if e.again else 0           # a try that brought something does not count
-                if left: time.sleep(pause * 2 ** (retries - left))
-                continue
-            if not (problem := _checked(part, spec, card)[1]): os.replace(part, target); return target
-            part.unlink(); wrong = True; left = left - 1 if before else 0                      # perhaps only the part from before was wrong
-            told.append(f'{host_of(url)}: what arrived {problem}; it was removed')
-    kept = f" (the {part.stat().st_size:,} bytes that arrived are kept, and the next try goes on from there)" if part.exists() else ''
-    raise (DataError if wrong else MissingData)(f"{target.name} could not be fetched: {'; '.join(dict.fromkeys(told)) or 'its card names no mirror'}{kept}")
+    def check(path): return _checked(path, spec, card)[1]
+    is_wrong, messages = False, []
+    for mirror in card.mirrors:
+        is_there, wrong, more = _fetch_from(mirror + target.name, part, check, retries, timeout, pause)
+        if is_there:
+            os.replace(part, target)
+            return target
+        is_wrong = is_wrong or wrong
+        messages += more
+
+    reasons = '; '.join(dict.fromkeys(messages)) or 'its card names no mirror'
+    text = f"{target.name} could not be fetched: {reasons}"
+    if part.exists():
+        text += f" (the {_size(part):,} bytes that arrived are kept, and the next try goes on from there)"
+    raise DataError(text) if is_wrong else MissingData(text)
+
+# %% ../../nbs/data/23_fashion_mnist.ipynb #3eddc985
+def _fetch_all(card, folder, retries, timeout, pause):
+    "Fetch every file that is missing or wrong; the caller holds the folder's lock."
+    for spec in card.files:
+        old = _file_in(folder, spec)
+        if old:
+            problem = _checked(old, spec, card)[1]
+            if not problem: continue
+            warnings.warn(f"{old.name} in {folder} {problem}; it is fetched anew")
+        try: new = _fetch_file(spec, card, folder, retries, timeout, pause)
+        except MissingData: raise
+        except OSError:
+            _remove_parts(folder)
+            raise
+        if old and old != new: old.unlink()
+
+def _remove_parts(folder):
+    "Make room on a disk that cannot be written."
+    for part in folder.glob('*.part'):
+        with contextlib.suppress(OSError): part.unlink()
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #1e1bf9cd
 def fetch(
@@ -151,62 +224,65 @@ def fetch(
     pause:float=1,              # seconds before the second try; doubles with each further one
     wait:float=900,             # seconds to wait for another process that is fetching
 )->Path:                        # the folder, in which every file is verified
-    "Download what is missing of a data set, or wrong; raises `MissingData` without a network, `DataError` for wrong content or a folder that cannot be written."
+    """Download what is missing of a data set, or wrong.
+
+    Raises `MissingData` without a network, `DataError` for wrong content or a folder that cannot be written."""
     card = cards.card(card)
     folder = local_path(folder) if folder is not None else cache_dir()/card.name
-    if not verify(card, folder).ok.all():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with one_at_a_time(folder, wait): _fetch_all(card, folder, retries, timeout, pause)
-        except MissingData: raise
-        except OSError as e: raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or choose another folder with FASHION_LAB_CACHE") from e
+    if verify(card, folder).ok.all(): return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(folder, wait): _fetch_all(card, folder, retries, timeout, pause)
+    except MissingData: raise
+    except OSError as e:
+        raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or choose another folder "
+                        "with FASHION_LAB_CACHE") from e
     return folder
-
-# %% ../../nbs/data/23_fashion_mnist.ipynb #3eddc985
-def _fetch_all(card, folder, retries, timeout, pause):
-    "Fetch every file that is missing or wrong; the caller holds the folder's lock."
-    for spec in card.files:
-        old = _found(folder, spec)
-        if old and not (problem := _checked(old, spec, card)[1]): continue
-        if old: warnings.warn(f"{old.name} in {folder} {problem}; it is fetched anew")
-        try: new = _fetch_file(spec, card, folder, retries, timeout, pause)
-        except MissingData: raise
-        except OSError:
-            for part in folder.glob('*.part'):
-                with contextlib.suppress(OSError): part.unlink()
-            raise
-        if old and old != new: old.unlink()
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #8a1af284
 def _array(spec, card, folder):
     "The array in one file of a data set, verified."
-    path = _found(folder, spec)
+    path = _file_in(folder, spec)
     data, problem = _checked(path, spec, card) if path else (b'', 'is missing')
-    try: array = None if problem else parse_idx(data, spec.dims)
-    except DataError as e: problem = str(e)                                                   # an idx file whose card has no digest
-    if problem: raise DataError(f"{path.name if path else spec.name} in {folder} {problem}; put the published file in its place, or call fetch({card.name!r}, that folder)")
-    return array
+    if not problem:
+        try: return parse_idx(data, spec.dims)
+        except DataError as e: problem = str(e) # an idx file whose card has no digest
+    raise DataError(f"{path.name if path else spec.name} in {folder} {problem}; "
+                    f"put the published file in its place, or call fetch({card.name!r}, that folder)")
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #950855ec
-def _pairs(card, folder):
-    "Images and labels of the two published parts, (train images, train labels, test images, test labels), checked against each other and the card."
-    x_train, y_train, x_test, y_test = arrays = [_array(spec, card, folder) for spec in card.files]
-    for x, y, n, what in ((x_train, y_train, card.counts['train'], 'training'), (x_test, y_test, card.counts['test'], 'test')):
-        if len(x) != len(y): raise DataError(f"{folder} holds {len(x):,} {what} images, but {len(y):,} {what} labels; the files do not belong together")
-        if len(x) != n: raise DataError(f"{folder} holds {len(x):,} {what} images, and the card of {card.title} says {n:,}")
-        if len(y) and y.max() >= len(card.classes): raise DataError(f"{folder} holds the {what} label {y.max()}, and {card.title} has only the labels 0 to {len(card.classes) - 1}")
-    if x_train.shape[1:] != x_test.shape[1:]: raise DataError(f"{folder} holds training images of {x_train.shape[1:]} pixels and test images of {x_test.shape[1:]}")
-    return arrays
+def _published_arrays(card, folder):
+    "(Train images, train labels, test images, test labels), checked against each other and the card."
+    x_train, y_train, x_test, y_test = [_array(spec, card, folder) for spec in card.files]
+    _check_part(x_train, y_train, card.counts['train'], 'training', card, folder)
+    _check_part(x_test, y_test, card.counts['test'], 'test', card, folder)
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise DataError(f"{folder} holds training images of {x_train.shape[1:]} pixels and test images of "
+                        f"{x_test.shape[1:]}")
+    return x_train, y_train, x_test, y_test
+
+def _check_part(images, labels, n, what, card, folder):
+    "Raise a `DataError` where images, labels and card do not agree."
+    if len(images) != len(labels):
+        raise DataError(f"{folder} holds {len(images):,} {what} images, but {len(labels):,} {what} labels; "
+                        "the files do not belong together")
+    if len(images) != n:
+        raise DataError(f"{folder} holds {len(images):,} {what} images, and the card of {card.title} says {n:,}")
+    if len(labels) and labels.max() >= len(card.classes):
+        raise DataError(f"{folder} holds the {what} label {labels.max()}, and {card.title} has only the labels "
+                        f"0 to {len(card.classes) - 1}")
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #7ebbe292
 def _limited(table, limit, seed):
     "At most `limit` training images, and as large a share of the other splits; every class keeps its share."
-    share, keep = limit / max((table.items.split == 'train').sum(), 1), np.ones(len(table), bool)
+    share = limit / max((table.items.split == 'train').sum(), 1)
     if share >= 1: return table
+    keep = np.ones(len(table), bool)
     for split in table.splits:
-        mine = np.flatnonzero(table.items.split == split)
-        n = limit if split == 'train' else min(max(round(share * len(mine)), len(table.classes)), len(mine))
-        keep[mine] = stratified_choice(table.labels[mine], n, seed)
+        rows = np.flatnonzero(table.items.split == split)
+        n = min(max(round(share * len(rows)), len(table.classes)), len(rows))
+        if split == 'train': n = limit
+        keep[rows] = stratified_choice(table.labels[rows], n, seed)
     return replace(table, items=table.items[keep], images=table.images[keep])
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #81d00493
@@ -215,16 +291,32 @@ def load_fashion_mnist(
     source:str='real',       # 'real', or 'synthetic' for 2,400 + 500 drawn images
     valid_frac:float=1/6,    # share of the published training images to hold out as 'valid', in (0, 1)
     seed:int=0,              # for the validation split and `limit`
-    limit:int|None=None,     # at most this many training images (10 or more), valid and test in proportion; `None` for all
+    limit:int|None=None,     # at most this many training images (10 or more), the others in proportion; `None` for all
     download:bool=True,      # fetch the files if they are nowhere
 )->ImageTable:               # splits train, valid, test; images (N, 28, 28) uint8, light on black
-    "Fashion-MNIST (Xiao, Rasul, Vollgraf 2017), verified; raises `MissingData` where it is nowhere, `DataError` where it is not the published data."
-    c = card('fashion_mnist'); one_of(source, ('real', 'synthetic'), 'source'); check_fraction(valid_frac)
-    if limit is not None: whole_number(limit, 'limit', len(c.classes), ', one training image per class, or None for all')
-    if source == 'synthetic' and path is not None: raise ValueError(f"synthetic images are drawn, not read: leave out path={str(path)!r}, or ask for source='real'")
-    x_train, y_train, x_test, y_test = synthetic_fashion_mnist(2400, 500) if source == 'synthetic' else _pairs(c, find_files(c, path, download))
-    split = np.r_[np.where(stratified_split(y_train, valid_frac, seed), 'valid', 'train'), np.full(len(y_test), 'test')]
-    ids = [f'train-{i:05d}' for i in range(len(y_train))] + [f'test-{i:05d}' for i in range(len(y_test))]  # positions in the published files
-    items = pd.DataFrame(dict(id=ids, label=np.r_[y_train, y_test].astype(np.int64), split=split))
-    table = ImageTable(items, np.concatenate([x_train, x_test]), c.classes, c.name, source)
+    """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017), verified.
+
+    Raises `MissingData` where it is nowhere, `DataError` where it is not the published data."""
+    c = card('fashion_mnist')
+    one_of(source, ('real', 'synthetic'), 'source')
+    check_fraction(valid_frac)
+    n_classes = len(c.classes)
+    if limit is not None: whole_number(limit, 'limit', n_classes, ', one training image per class, or None for all')
+    if source == 'synthetic' and path is not None:
+        raise ValueError(f"synthetic images are drawn, not read: leave out path={str(path)!r}, "
+                         "or ask for source='real'")
+    if source == 'synthetic': arrays = synthetic_fashion_mnist(2400, 500)
+    else:                     arrays = _published_arrays(c, find_files(c, path, download))
+    table = _table_of(arrays, valid_frac, seed, c, source)
     return table if limit is None else _limited(table, limit, seed)
+
+# %% ../../nbs/data/23_fashion_mnist.ipynb #5181498f
+def _table_of(arrays, valid_frac, seed, card, source):
+    "Published arrays as an `ImageTable` with a validation split; ids are positions in the published files."
+    x_train, y_train, x_test, y_test = arrays
+    is_valid = stratified_split(y_train, valid_frac, seed)
+    split = np.r_[np.where(is_valid, 'valid', 'train'), np.full(len(y_test), 'test')]
+    ids = [f'train-{i:05d}' for i in range(len(y_train))]
+    ids += [f'test-{i:05d}' for i in range(len(y_test))]
+    items = pd.DataFrame(dict(id=ids, label=np.r_[y_train, y_test].astype(np.int64), split=split))
+    return ImageTable(items, np.concatenate([x_train, x_test]), card.classes, card.name, source)

@@ -22,55 +22,63 @@ from .photo_tables import load_csv
 
 # %% ../../nbs/data/21_folders.ipynb #15050267
 def _check_folders_of_folders(parts, name):
-    "Raise `DataError` for fold0/coat, fold1/coat, where either may be the classes; warn where all hold the same folders."
+    "Raise `DataError` for fold0/coat, fold1/coat, where either may be the classes; warn where all hold the same."
     below = {}
     for p in parts:
         if len(p) > 1: below.setdefault(p[0], set()).add(p[1] if len(p) > 2 else '')
     tops = sorted(below)
     shared = sorted(set.intersection(*below.values()) - {''}) if below else []
     if len(tops) < 2 or not shared: return
-    if len({re.sub(r'\d+', '', t) for t in tops}) == 1:
+    if len({re.sub(r'\d+', '', t) for t in tops}) == 1: # names that differ in a number only
         raise DataError(f"{name} holds the folders {listed(tops)} with the same folders in each, {listed(shared)}, so "
-                        f"that either may be the classes; move the photos to {name}/{shared[0]}/photo.jpg, or list them in "
-                        "a table with the columns file and label")
+                        f"that either may be the classes; move the photos to {name}/{shared[0]}/photo.jpg, or list "
+                        "them in a table with the columns file and label")
     if all(folders == set(shared) for folders in below.values()):
         warnings.warn(f"{name} is read with the classes {listed(tops)}; the folders {listed(shared)}, which each of "
                       "them holds, say nothing")
 
+# %% ../../nbs/data/21_folders.ipynb #a6627f49
 def _folders_above_classes(paths, name):
-    "How many folders stand above the class folders: 1 where these are splits, else 0; `DataError` where that cannot be told."
+    "How many folders stand above the class folders: 1 where these are splits, else 0; `DataError` where it is unclear."
     parts = [p.split('/') for p in paths]
     tops = sorted({p[0] for p in parts if len(p) > 1})
-    splits = [t for t in tops if split_name(t)]
-    others = [t for t in tops if t not in splits]
     with_folders = {p[0] for p in parts if len(p) > 2}
+    splits = [t for t in tops if split_name(t)]
     above = 1 if with_folders.intersection(splits) else 0
-    if splits and not others and not above:
+    if splits: _check_splits(splits, [t for t in tops if t not in splits], above, name)
+    for p in parts:
+        if any(folder.lower() in SPLIT_NAMES for folder in p[above + 1:-1]):
+            raise DataError(f"{name} holds a split below a class, {'/'.join(p[:-1])}; expected "
+                            f"{name}/train/class_name/photo.jpg")
+    if above: return above
+    if len(tops) == 1 and tops[0] in with_folders:
+        raise DataError(f"all photos of {name} lie in one folder, {tops[0]}, with folders in it; "
+                        f"give {name}/{tops[0]} if those are the classes or splits")
+    _check_folders_of_folders(parts, name)
+    return above
+
+# %% ../../nbs/data/21_folders.ipynb #5fbaa505
+def _check_splits(splits, others, above, name):
+    "Raise `DataError` for splits without class folders in them, and for splits beside other folders."
+    if not others and not above:
         raise DataError(f"{name} holds the splits {listed(splits)} without a folder per class in them; expected "
                         f"{name}/{splits[0]}/class_name/photo.jpg")
     if above and others:
-        raise DataError(f"{name} holds the splits {listed(splits)} and beside them {listed(others)}, which are no splits: "
-                        "move these out, or call them train, valid or test; "
+        raise DataError(f"{name} holds the splits {listed(splits)} and beside them {listed(others)}, which are no "
+                        "splits: move these out, or call them train, valid or test; "
                         f"a class called {splits[0]} needs another name")
-    if below := next((p for p in parts if any(f.lower() in SPLIT_NAMES for f in p[above + 1:-1])), None):
-        raise DataError(f"{name} holds a split below a class, {'/'.join(below[:-1])}; expected "
-                        f"{name}/train/class_name/photo.jpg")
-    if not above and len(tops) == 1 and tops[0] in with_folders:
-        raise DataError(f"all photos of {name} lie in one folder, {tops[0]}, with folders in it; "
-                        f"give {name}/{tops[0]} if those are the classes or splits")
-    if not above: _check_folders_of_folders(parts, name)
-    return above
 
 # %% ../../nbs/data/21_folders.ipynb #54acd454
 def _photos_named_twice(paths, folder):
-    "Problems of photos that stand in the folder twice: as links, or with names that only differ in how accents are stored."
+    "{path: problem} of photos that are there twice: as links, or with names that differ in stored accents only."
     names, problems = set(), {}
     for path in paths:
         if same_letters(path) in names:
             problems[path] = 'has the name of another photo, but for how its accents are stored'
         names.add(same_letters(path))
     linked = [p for p in paths if os.path.islink(folder/p)]
-    if linked: files = {os.path.realpath(folder/p) for p in paths if p not in linked}
+    if not linked: return problems
+    files = {os.path.realpath(folder/p) for p in paths if p not in linked}
     for path in linked:
         if os.path.realpath(folder/path) in files: problems[path] = 'is a link to another photo of this folder'
     return problems
@@ -81,50 +89,73 @@ def _class_folders(folder, splits):
     names = [e.name for base in bases for e in os.scandir(base) if e.is_dir(follow_symlinks=False)]
     return [n for n in dict.fromkeys(names) if not is_hidden(n)]
 
-# %% ../../nbs/data/21_folders.ipynb #a04dbf1b
-def load_folder(
-    folder:str|Path,       # class_name/*.jpg, or train/class_name/*.jpg and so on
-    valid_frac:float=.15,  # share of the photos to choose by, in [0, 1), where the folders do not say
-    test_frac:float=.15,   # share of the photos to judge by, in [0, 1)
-    group=None,            # a function: path below the folder -> whose photo it is; `None` where nobody knows
-    seed:int=0,            # for the split
-    size:int|None=224,     # working size in pixels: all photos are decoded to find those that cannot be read; `None` trusts them
-    fit:str='crop',        # 'crop', 'pad' or 'squash'
-    name:str='',           # default: the folder's name
-)->PhotoSet:               # items: id (the path), path, class, label, split, and owner if `group` is given
-    "Photos in a folder per class; raises `MissingData` for no folder, `DataError` for one without photos in class folders, or whose folders can be understood in two ways."
-    folder = local_path(folder)
+# %% ../../nbs/data/21_folders.ipynb #a839db50
+def _scan_classes(folder):
+    "(The files below a folder with their problems, their paths in parts, how many folders stand above the classes.)"
     found = scan(folder)
     fine = found.problem == ''
     above = _folders_above_classes(found.path[fine], folder.name)
     parts = found.path.str.split('/')
-    homeless = fine & (parts.str.len() < above + 2)
-    found.loc[homeless, 'problem'] = 'lies in no class folder, so it has no label: move it into a folder named after its class'
+    outside = fine & (parts.str.len() < above + 2)
+    problem = 'lies in no class folder, so it has no label: move it into a folder named after its class'
+    found.loc[outside, 'problem'] = problem
     twice = _photos_named_twice(found.path[found.problem == ''], folder)
-    found['problem'] = [twice.get(p, why) for p, why in zip(found.path, found.problem)]
-    items, bad = found[found.problem == ''], found[found.problem != '']
-    if not len(items): raise DataError(f"no photo in {folder} lies in a class folder; expected {folder.name}/class_name/photo.jpg")
+    found['problem'] = [twice.get(p, problem) for p, problem in zip(found.path, found.problem)]
+    return found, parts, above
 
-    housed = parts[parts.str.len() >= above + 2].str[above]
+def _class_of_files(folder, parts, items, above):
+    "(The class of each file that lies in a class folder, all classes) in one spelling, those without photos included."
+    named = parts[parts.str.len() >= above + 2].str[above]
     splits = parts[items.index].str[0].unique() if above else ()
-    empty = [n for n in _class_folders(folder, splits) if n not in set(housed)]
-    names = one_spelling([*housed, *empty], None, f'folders of {folder.name}')
-    classes = pd.Series(names[:len(housed)], housed.index)
-    items = pd.DataFrame({'id': items.path.map(same_letters), 'path': items.path, 'class': classes[items.index]})
+    empty = [n for n in _class_folders(folder, splits) if n not in set(named)]
+    names = one_spelling([*named, *empty], None, f'folders of {folder.name}')
+    return pd.Series(names[:len(named)], named.index), sorted(set(names))
+
+# %% ../../nbs/data/21_folders.ipynb #a04dbf1b
+def load_folder(
+    folder:str|Path,       # class_name/*.jpg, or train/class_name/*.jpg and so on
+    valid_frac:float=.15,  # share of the photos for validation, in [0, 1), where the folders do not say
+    test_frac:float=.15,   # share of the photos for the test, in [0, 1)
+    group=None,            # a function: path below the folder -> whose photo it is; `None` where nobody knows
+    seed:int=0,            # for the split
+    size:int|None=224,     # working size in pixels, at which all are decoded once; `None` trusts them
+    fit:str='crop',        # 'crop', 'pad' or 'squash'
+    name:str='',           # default: the folder's name
+)->PhotoSet:               # items: id (the path), path, class, label, split, and owner if `group` is given
+    """Photos in a folder per class.
+
+    Raises `MissingData` for no folder, `DataError` for one without photos in class folders, or whose folders can be
+    understood in two ways."""
+    folder = local_path(folder)
+    found, parts, above = _scan_classes(folder)
+    items, bad = found[found.problem == ''], found[found.problem != '']
+    if not len(items):
+        raise DataError(f"no photo in {folder} lies in a class folder; expected {folder.name}/class_name/photo.jpg")
+    class_of, classes = _class_of_files(folder, parts, items, above)
+    ids = items.path.map(same_letters)
+    items = pd.DataFrame({'id': ids, 'path': items.path, 'class': class_of[items.index]})
     if above: items['split'] = parts[items.index].str[0].map(split_name)
     if group: items['owner'] = [str(group(p)) for p in items.path]
     problems = problem_table(zip(bad.path, bad.problem))
-    name = name or folder.resolve().name
-    owner = 'owner' if group else None
-    split = valid_frac, test_frac, seed
-    return own_set(items, folder, name, owner, problems, split, size, fit, sorted(set(names)))
+    owner, split = 'owner' if group else None, (valid_frac, test_frac, seed)
+    return own_set(items, folder, name or folder.resolve().name, owner, problems, split, size, fit, classes)
 
 # %% ../../nbs/data/21_folders.ipynb #628f4377
-def load_own(path, recognised, **kwargs): # a set of the user's own photos, or None where `path` is a published layout (or not given)
+_TABLES = ('.csv', '.tsv', '.txt')
+
+def load_own(
+    path,       # a folder, a table or its file; or `None`
+    recognised, # folder -> whether it is a published layout, as from `data.locate.is_published`
+    **kwargs    # for `load_folder` or `load_csv`
+)->PhotoSet|None: # `None` where `path` is a published layout, or not given
+    "A set of the user's own photos."
     if path is None: return None
-    if isinstance(path, pd.DataFrame) or Path(path).suffix.lower() in ('.csv', '.tsv', '.txt') and not os.path.isdir(path): return load_csv(path, **kwargs)
+    is_table = isinstance(path, pd.DataFrame)
+    if not is_table: is_table = Path(path).suffix.lower() in _TABLES and not os.path.isdir(path)
+    if is_table: return load_csv(path, **kwargs)
     folder = local_path(path)
     if not os.path.isdir(folder) or recognised(folder): return None
     is_photo = name_matcher(PATTERNS)
-    has_photos = any(e.is_dir() or is_photo(e.name) for e in os.scandir(folder) if not is_hidden(e.name))
+    entries = [e for e in os.scandir(folder) if not is_hidden(e.name)]
+    has_photos = any(e.is_dir() or is_photo(e.name) for e in entries)
     return load_folder(folder, **kwargs) if has_photos else None

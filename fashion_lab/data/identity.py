@@ -16,47 +16,59 @@ from .digests import FILE_COLUMNS
 from .registry import load_photos
 
 # %% ../../nbs/data/29_identity.ipynb #c297d914
-_identified = {} # (name, path, FASHION_LAB_DATA, the cache) -> (files and folders, their states, data_id)
-
-def _state(path): # what a directory entry says about content; `None` where there is nothing
+def _state(path):
+    "What a directory entry says about content; `None` where there is nothing."
     try: s = os.stat(path)
     except OSError: return None
     return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino
 
-def _watched(s, path)->list: # the files and folders whose change may change a set
-    names = [n for c in FILE_COLUMNS if c in s.items for n in s.items[c]] + s.problems.file.tolist()
+def _watched(s, path)->list:
+    "The files and folders whose change may change a set."
+    columns = [c for c in FILE_COLUMNS if c in s.items]
+    names = [n for c in columns for n in s.items[c]] + s.problems.file.tolist()
     files = [os.path.join(s.root, n) for n in names]
     if path is not None and not os.path.isdir(path): return [path, *files]
-    walked = [os.path.join(folder, name) for folder, _, names in os.walk(s.root) for name in ('', *names)]
+    walked = []
+    for folder, _, names in os.walk(s.root): walked += [os.path.join(folder, name) for name in ('', *names)]
     # what a link leads to is not walked
     return list(dict.fromkeys([*walked, *files, *map(os.path.dirname, files)]))
 
-def _is_settled(states, start): # whether the last change came so long before that no further one can hide behind it
+def _is_settled(states, start):
+    "Whether the last change came so long before that no further one can hide behind it."
     return all(s is None or s[2] < (start - 2) * 1e9 for s in states)
+
+# %% ../../nbs/data/29_identity.ipynb #e0cefa57
+_identified = {} # (name, path, FASHION_LAB_DATA, the cache) -> (files and folders, their states, data_id)
 
 def data_id_of(
     name:str,                # as for `load_photos`, or a name for what `load` reads
     path:str|Path|None=None, # a folder or table; default: wherever `find_photos` finds the set
     load=None,               # path, size=None -> `PhotoSet`; default: the loader of the set
 )->str:                      # as from `PhotoSet.data_id`; '' where no path is given and the set is not on this machine
-    "Which data a loader would read now; nothing is decoded, and nothing is read again while no file or folder changes."
+    "Which data a loader would read now; nothing is decoded, and nothing read again while no file or folder changes."
     path = None if path is None else os.path.abspath(os.path.expanduser(path))
     key = name, path, os.environ.get('FASHION_LAB_DATA'), str(cache_dir())
     start = time.time()
     if key in _identified:
-        watched, states, answer = _identified[key]
-        if [_state(p) for p in watched] == states: return answer
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')                                                       # whoever uses the photos will hear them
-        try: s = load(path, size=None) if load else load_photos(name, path=path, size=None, download=path is not None)
-        except MissingData:
-            if path is None: return ''
-            raise
+        watched, states, data_id = _identified[key]
+        if [_state(p) for p in watched] == states: return data_id
+    try: s = _load_quietly(name, path, load)
+    except MissingData:
+        if path is None: return ''
+        raise
     watched = _watched(s, path)
-    states, answer = [_state(p) for p in watched], s.data_id()
+    states = [_state(p) for p in watched]
+    data_id = s.data_id()
     _identified.pop(key, None)
-    if _is_settled(states, start): _identified[key] = watched, states, answer
-    return answer
+    if _is_settled(states, start): _identified[key] = watched, states, data_id
+    return data_id
+
+def _load_quietly(name, path, load):
+    "The set, without its warnings: whoever uses the photos will get them."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        if load: return load(path, size=None)
+        return load_photos(name, path=path, size=None, download=path is not None)
 
 # %% ../../nbs/data/29_identity.ipynb #0153b8e2
 def identify(
@@ -64,12 +76,13 @@ def identify(
     name:str,  # as for `data_id_of`
     load=None, # as for `data_id_of`
 ):             # the same with its `data_id`
-    "A configuration that says which data it is about; a `DataError` where it said so before, and the data have changed since."
+    "A configuration that says which data it is about; a `DataError` where the data changed since it said so before."
     if cfg.source != 'real': return cfg
     found = data_id_of(name, cfg.data_path, load)
     if cfg.data_id and cfg.data_id != found:
         where = cfg.data_path or 'the usual places'
-        raise DataError(f"the data in {where} are {found or 'the published set'}, and this configuration is about {cfg.data_id}: restore them, or start a run of the new ones")
+        raise DataError(f"the data in {where} are {found or 'the published set'}, and this configuration is about "
+                        f"{cfg.data_id}: restore them, or start a run of the new ones")
     return replace(cfg, data_id=found)
 
 def config_of_same_data(
@@ -79,4 +92,5 @@ def config_of_same_data(
     "A run's configuration, once its data are known to be those that it was made with; a `DataError` otherwise."
     now = cfg.identified().data_id
     if now == run.data_id: return cfg
-    raise DataError(f"run {run.name} was made with {run.data}, and there {now or 'the published set'} lies now: restore the data, or run again")
+    raise DataError(f"run {run.name} was made with {run.data}, and there {now or 'the published set'} lies now: "
+                    "restore the data, or run again")

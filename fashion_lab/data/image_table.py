@@ -18,7 +18,7 @@ from ..core import one_of
 @dataclass(eq=False, repr=False)
 class ImageTable:
     "Items and their images, in the same order; a `ValueError` says what does not fit together."
-    items:pd.DataFrame       # one row per item: id (unique), label (index into `classes`), split, and what else is known
+    items:pd.DataFrame       # a row per item: id (unique), label (index into `classes`), split, and what else is known
     images:np.ndarray|None   # (N, H, W) or (N, H, W, C) uint8; None where the items name image files
     classes:list             # class names in the order of their labels
     name:str                 # the data set's name, as on its card
@@ -26,26 +26,59 @@ class ImageTable:
 
     def __post_init__(self):
         one_of(self.source, ('real', 'synthetic'), 'source')
-        self.classes, self.items, images = list(self.classes), self.items.reset_index(drop=True), self.images
-        if lacking := [c for c in ('id', 'label', 'split') if c not in self.items]: raise ValueError(f"the items need the columns id, label and split; missing: {', '.join(lacking)}")
-        if images is not None and (images.dtype != np.uint8 or images.ndim not in (3, 4)): raise ValueError(f"images must be uint8 of shape (N, H, W) or (N, H, W, C), got {images.dtype} of shape {images.shape}")
-        if images is not None and len(images) != len(self): raise ValueError(f"there are {len(images):,} images, but {len(self):,} items")
-        if not self.items.id.is_unique: raise ValueError(f"ids must be unique, but {self.items.id[self.items.id.duplicated()].iloc[0]!r} stands there more than once")
-        if len(self) and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)): raise ValueError(f"labels must lie between 0 and {len(self.classes) - 1}, one for each class, got {self.labels.min()} to {self.labels.max()}")
+        self.classes = list(self.classes)
+        self.items = self.items.reset_index(drop=True)
+        _check_columns(self.items)
+        if self.images is not None: _check_images(self.images, len(self))
+        _check_ids(self.items.id)
+        if len(self): _check_labels(self.labels, len(self.classes))
 
     def __len__(self): return len(self.items)
-    @property
-    def labels(self)->np.ndarray: return self.items.label.to_numpy(np.int64)
-    @property
-    def ids(self)->np.ndarray: return np.array(self.items.id.tolist())
-    @property
-    def splits(self)->list:
-        "The splits that have items: train, valid, test, then any others."
-        there = list(dict.fromkeys(self.items.split)); usual = ['train', 'valid', 'test']
-        return [s for s in usual if s in there] + [s for s in there if s not in usual]
-    def __repr__(self):
-        parts = ', '.join(f'{(self.items.split == s).sum():,} {s}' for s in self.splits) or 'no items'
-        return f"{self.name} ({self.source}): {parts}; {len(self.classes)} classes" + ('' if self.images is None else f"; images {' x '.join(map(str, self.images.shape[1:]))}")
+
+# %% ../../nbs/data/15_image_table.ipynb #3ecd2bb6
+def _check_columns(items):
+    lacking = [c for c in ('id', 'label', 'split') if c not in items]
+    if not lacking: return
+    raise ValueError(f"the items need the columns id, label and split; missing: {', '.join(lacking)}")
+
+def _check_images(images, n):
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise ValueError(f"images must be uint8 of shape (N, H, W) or (N, H, W, C), "
+                         f"got {images.dtype} of shape {images.shape}")
+    if len(images) != n: raise ValueError(f"there are {len(images):,} images, but {n:,} items")
+
+def _check_ids(ids):
+    if ids.is_unique: return
+    raise ValueError(f"ids must be unique, but {ids[ids.duplicated()].iloc[0]!r} stands there more than once")
+
+def _check_labels(labels, n_classes):
+    first, last = labels.min(), labels.max()
+    if 0 <= first and last < n_classes: return
+    raise ValueError(f"labels must lie between 0 and {n_classes - 1}, one for each class, got {first} to {last}")
+
+# %% ../../nbs/data/15_image_table.ipynb #fb11ce02
+@patch(as_prop=True)
+def labels(self:ImageTable)->np.ndarray: # (N,) int64, indices into `classes`
+    "The label of each item."
+    return self.items.label.to_numpy(np.int64)
+
+@patch(as_prop=True)
+def ids(self:ImageTable)->np.ndarray: # (N,)
+    "The id of each item."
+    return np.array(self.items.id.tolist())
+
+@patch(as_prop=True)
+def splits(self:ImageTable)->list:
+    "The splits that have items: train, valid, test, then any others."
+    present, usual = list(dict.fromkeys(self.items.split)), ['train', 'valid', 'test']
+    return [s for s in usual if s in present] + [s for s in present if s not in usual]
+
+@patch
+def __repr__(self:ImageTable):
+    parts = ', '.join(f'{(self.items.split == s).sum():,} {s}' for s in self.splits) or 'no items'
+    text = f"{self.name} ({self.source}): {parts}; {len(self.classes)} classes"
+    if self.images is None: return text
+    return f"{text}; images {' x '.join(map(str, self.images.shape[1:]))}"
 
 # %% ../../nbs/data/15_image_table.ipynb #c5eefcd6
 @patch
@@ -53,12 +86,15 @@ def part(self:ImageTable,
     split:str,   # train, valid, test, or another split that the items name
 )->ImageTable:   # a copy: changing it leaves the whole as it is; empty where a usual split has no items
     "The items of one split, in their order."
-    mine = (self.items.split == one_of(split, list(dict.fromkeys(['train', 'valid', 'test', *self.splits])), 'split')).to_numpy(bool)
-    return ImageTable(self.items[mine], None if self.images is None else self.images[mine], self.classes, self.name, self.source)
+    known = list(dict.fromkeys(['train', 'valid', 'test', *self.splits]))
+    rows = (self.items.split == one_of(split, known, 'split')).to_numpy(bool)
+    images = None if self.images is None else self.images[rows]
+    return ImageTable(self.items[rows], images, self.classes, self.name, self.source)
 
 @patch
 def counts(self:ImageTable
 )->pd.DataFrame: # a row per class, a column per split
     "How many items of each class are in each split."
-    table = pd.crosstab(self.labels, self.items.split.to_numpy()).reindex(index=range(len(self.classes)), columns=self.splits, fill_value=0)
+    table = pd.crosstab(self.labels, self.items.split.to_numpy())
+    table = table.reindex(index=range(len(self.classes)), columns=self.splits, fill_value=0)
     return table.set_axis(pd.Index(self.classes, name='class')).rename_axis(columns=None)

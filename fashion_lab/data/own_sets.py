@@ -17,37 +17,48 @@ from .dataset import PhotoSet, printables
 # %% ../../nbs/data/17_own_sets.ipynb #03d57187
 def _without_lost_classes(s, classes):
     "The set without classes of which no photo is left, and a warning that names them."
-    classes = printables(classes)
-    here = [c for c in s.classes if (s.items['class'] == c).any()]
-    if lost := [repr(c) for c in classes if c not in here]:
+    present = [c for c in s.classes if (s.items['class'] == c).any()]
+    lost = [repr(c) for c in printables(classes) if c not in present]
+    if lost:
         warnings.warn(f"{s.name}: the classes {listed(lost)} are left out, because none of their photos can be used")
-    if len(here) == 1: warnings.warn(f"{s.name} has one class only, {here[0]!r}; a classifier needs two at least")
-    if here == s.classes: return s
-    return replace(s, items=s.items.assign(label=label_codes(s.items['class'], here)), classes=here)
+    if len(present) == 1: warnings.warn(f"{s.name} has one class only, {present[0]!r}; a classifier needs two at least")
+    if present == s.classes: return s
+    return replace(s, items=s.items.assign(label=label_codes(s.items['class'], present)), classes=present)
 
 # %% ../../nbs/data/17_own_sets.ipynb #b7d0eaae
 def _warn_of_copies(s):
-    "Name the photos of a set that hold the same bytes: a split may tear them apart, and they may have two classes."
+    "Name the photos of a set that hold the same bytes: a split may separate them, and they may have two classes."
     copies = s.items.assign(digest=DecodedCache(s.size).digests(s.items.path.tolist(), s.root))
     copies = copies[(copies.digest != '') & copies.duplicated('digest', keep=False)]
     if not len(copies): return
-    said = []
+    groups = []
     for _, same in copies.groupby('digest', sort=False):
         text = ' = '.join(same.id[:3])
-        if same['class'].nunique() > 1:
-            said.insert(0, f"{text} (two labels: {', '.join(same['class'].unique())})")       # the worst are named first
+        if same['class'].nunique() > 1: # the worst are named first
+            groups.insert(0, f"{text} (two labels: {', '.join(same['class'].unique())})")
             continue
         if same.split.nunique() > 1: text += f" (in {', '.join(same.split.unique())})"
-        said.append(text)
-    warnings.warn(f"{s.name} holds the same photo under several names: {listed(said, 3)}; keep one of each")
+        groups.append(text)
+    warnings.warn(f"{s.name} holds the same photo under several names: {listed(groups, 3)}; keep one of each")
 
-def own_set(items, root, name, group, problems, split, size, fit, classes):
-    "What `load_folder` and `load_csv` share; `classes`: all that were named, with or without a photo that can be used."
+# %% ../../nbs/data/17_own_sets.ipynb #5e977fd0
+def own_set(
+    items,    # a table: id, path, class, perhaps split, and other columns
+    root,     # the folder that the paths start from
+    name,     # of the set
+    group,    # the column that names whose photo it is; `None` where there is none
+    problems, # a table: file, problem
+    split,    # (share for validation, share for the test, seed), where `items` do not say
+    size,     # working size in pixels, at which all photos are decoded once; `None` trusts them
+    fit,      # 'crop', 'pad' or 'squash'
+    classes,  # all that were named, with or without a photo that can be used
+)->PhotoSet:
+    "A set of a user's photos; a warning names classes without photos, and photos that are there twice."
     valid_frac, test_frac, seed = split
-    there = sorted(items['class'].unique())
-    items['label'] = label_codes(items['class'], there)
+    present = sorted(items['class'].unique())
+    items['label'] = label_codes(items['class'], present)
     if 'split' not in items: items['split'] = split_items(items, valid_frac, test_frac, group, 'class', seed)
-    s = PhotoSet(items, there, name, 'real', root, group=group, problems=problems, size=size or 224, fit=fit)
+    s = PhotoSet(items, present, name, 'real', root, group=group, problems=problems, size=size or 224, fit=fit)
     if size:
         s = s.readable()
         _warn_of_copies(s)

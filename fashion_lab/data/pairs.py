@@ -29,255 +29,394 @@ from .drawings import check_source
 from .clothing import listed_photos, shoe_annotations
 
 # %% ../../nbs/data/27_pairs.ipynb #fcb8c4bf
-def ring_partners(shoes, keys, rng, near):
-    "For each row another row of its group, each exactly once: a random ring, or one that goes on to the nearest that is left; -1 where the group has one row."
-    partner, at = np.full(len(shoes), -1), np.stack(shoes[near].to_list()) if near else None
+def ring_partners(
+    shoes:pd.DataFrame,       # a row per pair of shoes
+    keys:list,                # columns that partners have in common
+    rng:np.random.Generator,  # of the ring's order
+    near:str='',              # a column of vectors: the ring goes on to the nearest that is left; '' for a random ring
+)->np.ndarray:                # (N,) int: each row's partner, every row once; -1 where a group has one row
+    "For each row another row of its group: the groups' rows form rings."
+    partner = np.full(len(shoes), -1)
+    vectors = np.stack(shoes[near].to_list()) if near else None
     for rows in shoes.groupby(keys, sort=True, dropna=False).indices.values():
         ring = rng.permutation(rows)
-        for k in range(1, len(ring) - 1) if near else ():
-            nearest = k + np.square(at[ring[k:]] - at[ring[k - 1]]).sum(1).argmin()
-            ring[[k, nearest]] = ring[[nearest, k]]
+        if near: _sort_by_nearest(ring, vectors)
         if len(ring) > 1: partner[ring] = np.roll(ring, -1)
     return partner
 
-def _strangers(shoes, keys, rng):
+def _sort_by_nearest(ring, vectors):
+    "Order a ring in place: after each row follows the nearest of those that are left."
+    for k in range(1, len(ring) - 1):
+        distances = np.square(vectors[ring[k:]] - vectors[ring[k - 1]]).sum(1)
+        nearest = k + distances.argmin()
+        ring[[k, nearest]] = ring[[nearest, k]]
+
+# %% ../../nbs/data/27_pairs.ipynb #cb60c217
+def _partners_across_persons(shoes, keys, rng):
     "For each row a row of another person in its group, no row twice; -1 where there are not enough others."
     partner, person = np.full(len(shoes), -1), shoes.person.to_numpy()
     for rows in shoes.groupby(keys, sort=True, dropna=False).indices.values():
         names, codes = np.unique(person[rows], return_inverse=True)
-        order = rows[np.lexsort((rng.random(len(rows)), rng.permutation(len(names))[codes]))]  # persons side by side, in random order
-        other = np.roll(order, -np.bincount(codes).max())                                     # as far on as the largest person is long
-        fine = person[order] != person[other]
-        partner[order[fine]] = other[fine]
+        # persons in random order, and the rows of each in random order
+        row_order = rng.random(len(rows))
+        person_order = rng.permutation(len(names))
+        order = rows[np.lexsort((row_order, person_order[codes]))]
+        other = np.roll(order, -np.bincount(codes).max())
+        differs = person[order] != person[other]
+        partner[order[differs]] = other[differs]
     return partner
 
 # %% ../../nbs/data/27_pairs.ipynb #b655c3d1
 NEGATIVES = ('same_person', 'easy', 'both')
 
-def _joined(shoes, left, right): # rows: the left shoe of one pair with the right shoe of another
+def _partners(shoes, negatives, match, near, rng):
+    "(Position of each row's partner for a wrong pair or -1, whether it is one of the same person.)"
+    same = ring_partners(shoes, ['split', 'person', *match], rng, near)
+    others = _partners_across_persons(shoes, ['split', *match], rng)
+    if negatives == 'same_person': return same, np.ones(len(shoes), bool)
+    if negatives == 'easy':        return others, np.zeros(len(shoes), bool)
+    from_same = rng.random(len(shoes)) < .5
+    from_same[others < 0] = True
+    from_same[same < 0] = False
+    return np.where(from_same, same, others), from_same
+
+def _join(shoes, left, right):
+    "Items of the left shoes of some rows and the right shoes of others."
     items = shoes.iloc[left].reset_index(drop=True)
-    for c in [c for c in shoes if c.endswith('_right')]: items[c] = shoes[c].iloc[right].to_numpy()
+    for column in shoes:
+        if column.endswith('_right'): items[column] = shoes[column].iloc[right].to_numpy()
     return items.assign(pair_right=shoes.pair.iloc[right].to_numpy())
 
 # %% ../../nbs/data/27_pairs.ipynb #a3c80fb3
 def make_pairs(
-    shoes:pd.DataFrame,         # a row per pair of shoes: pair (unique), person, image_left, image_right, split; columns that end in _right go with the right shoe, all others with the left
+    shoes:pd.DataFrame,          # a row per pair of shoes: pair (unique), person, image_left, image_right, split, ...
     negatives:str='same_person', # wrong pairs: of one person; 'easy' across persons; 'both', about half of each
-    seed:int=0,                 # who goes with whom
-    match=(),                   # columns in which the two shoes of a wrong pair must agree
-    near:str='',                # a column of vectors: wrong pairs of one person are made of pairs whose vectors are close
-)->pd.DataFrame:                # two rows per pair: id, label and same (1 and True for the pair itself), pair, pair_right, negative ('', 'same_person' or 'easy'), and the columns of `shoes`
-    "Right and wrong pairs, as many of each in every split, and with 'same_person' for every person and shoe; pairs without a partner are left out. Raises `ValueError` if a person stands in two splits, `DataError` if nothing is left."
+    seed:int=0,                  # who goes with whom
+    match=(),                    # columns in which the two shoes of a wrong pair must agree
+    near:str='',                 # a column of vectors: wrong pairs of one person are made of close ones
+)->pd.DataFrame:                 # two rows per pair, with id, label, same, pair_right, negative
+    """Right and wrong pairs, as many of each in every split, and with 'same_person' for every person and shoe.
+
+    Columns of `shoes` that end in _right go with the right shoe, all others with the left. In the result `same` is
+    True and `label` 1 for a pair of shoes itself; `negative` is '', 'same_person' or 'easy'. Pairs without a partner
+    are left out. Raises `ValueError` if a person stands in two splits, `DataError` if nothing is left."""
     one_of(negatives, NEGATIVES, 'kind of wrong pairs')
-    shoes = shoes.sort_values('pair', kind='stable').reset_index(drop=True)                   # the table's order does not matter
-    if len(both := shoes.groupby('person').split.nunique()[lambda n: n > 1]): raise ValueError(f"{both.index[0]!r} stands in more than one split; split by person before making pairs")
-    rng = np.random.default_rng(seed)
-    mine, others = ring_partners(shoes, ['split', 'person', *match], rng, near), _strangers(shoes, ['split', *match], rng)
-    hard = dict(same_person=np.ones(len(shoes), bool), easy=np.zeros(len(shoes), bool), both=rng.random(len(shoes)) < .5)[negatives]
-    if negatives == 'both': hard = np.where(mine < 0, False, np.where(others < 0, True, hard))
-    partner = np.where(hard, mine, others)
-    left, right = np.flatnonzero(partner >= 0), partner[partner >= 0]
-    if not len(left): raise DataError(f"none of the {len(shoes):,} pairs has a partner for a wrong pair" + (": no person has two of them; ask for negatives='easy'" if negatives == 'same_person' else ''))
-    wrong = _joined(shoes, left, right).assign(same=False, negative=np.where(hard[left], 'same_person', 'easy'))
-    items = pd.concat([_joined(shoes, left, left).assign(same=True, negative=''), wrong]).sort_index(kind='stable')
-    return items.assign(id=items.pair.astype(str) + '+' + items.pair_right.astype(str), label=items.same.astype(np.int64)).reset_index(drop=True)
+    shoes = shoes.sort_values('pair', kind='stable').reset_index(drop=True) # the table's order does not matter
+    _check_one_split(shoes)
+    partner, from_same = _partners(shoes, negatives, match, near, np.random.default_rng(seed))
+    left = np.flatnonzero(partner >= 0)
+    if not len(left): raise DataError(_no_partner(shoes, negatives))
+
+    right_pairs = _join(shoes, left, left).assign(same=True, negative='')
+    wrong_pairs = _join(shoes, left, partner[left])
+    wrong_pairs = wrong_pairs.assign(same=False, negative=np.where(from_same[left], 'same_person', 'easy'))
+    items = pd.concat([right_pairs, wrong_pairs]).sort_index(kind='stable')
+    ids = items.pair.astype(str) + '+' + items.pair_right.astype(str)
+    return items.assign(id=ids, label=items.same.astype(np.int64)).reset_index(drop=True)
+
+# %% ../../nbs/data/27_pairs.ipynb #620b5c64
+def _check_one_split(shoes):
+    "Raise a `ValueError` if a person stands in two splits."
+    n_splits = shoes.groupby('person').split.nunique()
+    for person in n_splits.index[n_splits > 1]:
+        raise ValueError(f"{person!r} stands in more than one split; split by person before making pairs")
+
+def _no_partner(shoes, negatives):
+    "What to say where no pair has a partner."
+    text = f"none of the {len(shoes):,} pairs has a partner for a wrong pair"
+    if negatives != 'same_person': return text
+    return text + ": no person has two of them; ask for negatives='easy'"
 
 # %% ../../nbs/data/27_pairs.ipynb #e04c7e74
 def cut_boxes(
     split:str,  # 'v': the cut runs from top to bottom, the shoes stand side by side; 'h': one stands above the other
     cut:float,  # where, as a share of the width ('v') or height ('h'), in (0, 1)
-)->tuple:       # two boxes (left, top, right, bottom), shares of the photo: the left (upper) shoe's and the right (lower) shoe's
+)->tuple:       # boxes (left, top, right, bottom), shares of the photo: of the left (upper) and the right (lower) shoe
     "The two parts of a photo of two shoes."
     one_of(split, ('v', 'h'), 'direction of a cut')
     if not 0 < cut < 1: raise ValueError(f"a cut lies inside of the photo, between 0 and 1, got {cut!r}")
-    return ((0., 0., cut, 1.), (cut, 0., 1., 1.)) if split == 'v' else ((0., 0., 1., cut), (0., cut, 1., 1.))
+    if split == 'v': return (0., 0., cut, 1.), (cut, 0., 1., 1.)
+    return (0., 0., 1., cut), (0., cut, 1., 1.)
 
 # %% ../../nbs/data/27_pairs.ipynb #3cf2bd74
-def _floors(paths, root): # (N, 12): the mean colours of the four edges of each photo, in [0, 1]; zeros where it cannot be read
-    found, n = DecodedCache(48, 'squash').images(paths, root=root), 4
-    x, out = np.asarray(found) / 255, np.zeros((len(paths), 12))
-    out[found.kept] = np.concatenate([e.mean((1, 2)) for e in (x[:, :n], x[:, -n:], x[:, :, :n], x[:, :, -n:])], axis=1)
+def _edge_colours(paths, root):
+    "A list of (12,) vectors: the mean colours of each photo's four edges, in [0, 1]; zeros where it cannot be read."
+    found = DecodedCache(48, 'squash').images(paths, root=root)
+    x = np.asarray(found) / 255
+    edges = x[:, :4], x[:, -4:], x[:, :, :4], x[:, :, -4:]
+    out = np.zeros((len(paths), 12))
+    out[found.kept] = np.concatenate([e.mean((1, 2)) for e in edges], axis=1)
     return list(out)
 
 # %% ../../nbs/data/27_pairs.ipynb #eb909d83
 def _course_shoes(found):
-    "{(split, student, pair, side): (path, tag)} of the files in the course layout, and [(file, problem)] of the others."
-    shoes, bad = {}, [(p, why) for p, why in zip(found.path, found.problem) if why]
+    "({(split, student, pair, side): (path, tag)}, [(file, problem)]) of the files in the course layout."
+    shoes, bad = {}, [(p, problem) for p, problem in zip(found.path, found.problem) if problem]
     for path in found.path[found.problem == '']:
         split, name = course_split(path), course_name(PurePosixPath(path).name)
-        if not split and name: bad.append((path, f"lies in none of the folders {', '.join(COURSE_SPLITS)}"))
-        if not split: continue                                                                # not part of the layout
+        if not split:
+            if name: bad.append((path, f"lies in none of the folders {', '.join(COURSE_SPLITS)}"))
+            continue # else not part of the layout
         if name is None:
             bad.append((path, 'has a name of another kind than u001_1_left_w.jpg'))
             continue
-        other = shoes.setdefault((split, *name[:3]), (path, name[3]))[0]
-        if other != path: bad.append((path, f'shows a shoe that {other} shows already'))
+        student, pair, side, tag = name
+        first = shoes.setdefault((split, student, pair, side), (path, tag))[0]
+        if first != path: bad.append((path, f'shows a shoe that {first} shows already'))
     return shoes, bad
+
+# %% ../../nbs/data/27_pairs.ipynb #3e01ac07
+def _student_rows(shoes, split, student, pairs):
+    "(A row per pair of a student, [(file, problem)]) from the `shoes` of the course layout."
+    wanted = [(k, side) for k in range(1, pairs + 1) for side in ('left', 'right')]
+    lacking = [f'{k}_{side}' for k, side in wanted if (split, student, k, side) not in shoes]
+    if lacking:
+        problem = f"lacks {', '.join(lacking)}: a student needs {pairs} whole pairs"
+        return [], [(f'{split}/u{student:03d}', problem)]
+    rows, bad = [], []
+    person = f'{split}-u{student:03d}'
+    for k in range(1, pairs + 1):
+        left, gender = shoes[split, student, k, 'left']
+        right, other = shoes[split, student, k, 'right']
+        if gender != other:
+            bad.append((right, f'carries the tag {other}, and the left shoe of its pair the tag {gender}: '
+                               'the left one counts'))
+        rows.append(dict(pair=f'{person}-{k}', person=person, gender=gender, split=split,
+                         image_left=left, image_right=right))
+    return rows, bad
 
 # %% ../../nbs/data/27_pairs.ipynb #03ccc8f5
 def read_course(
     folder:str|Path, # with the folders train, test_m and test_w, and perhaps valid
     pairs:int=3,     # how many pairs a student has
-)->tuple:            # a row per pair (pair, person, gender, split, image_left, image_right), and a row per file or student that cannot be used (file, problem)
+)->tuple:            # (a table of pairs as `make_pairs` takes it, a table of problems: file, problem)
     "The pairs of shoes in the course layout; raises `DataError` if no student is complete."
     found = scan(folder)
     shoes, bad = _course_shoes(found)
+    for (_, _, k, _), (path, _) in shoes.items():
+        if not 1 <= k <= pairs:
+            bad.append((path, f'shows pair {k} of a student, and {pairs} count: it is left out'))
     rows = []
-    bad += [(path, f'shows pair {k} of a student, and {pairs} count: it is left out')
-            for (_, _, k, _), (path, _) in shoes.items() if not 1 <= k <= pairs]
-    for split, student in dict.fromkeys(k[:2] for k in shoes):
-        person = f'{split}-u{student:03d}'
-        wanted = [(k, side) for k in range(1, pairs + 1) for side in ('left', 'right')]
-        lacking = [f'{k}_{side}' for k, side in wanted if (split, student, k, side) not in shoes]
-        if lacking:
-            bad.append((f'{split}/u{student:03d}', f"lacks {', '.join(lacking)}: a student needs {pairs} whole pairs"))
-            continue
-        for k in range(1, pairs + 1):
-            left, gender = shoes[split, student, k, 'left']
-            right, other = shoes[split, student, k, 'right']
-            if gender != other:
-                bad.append((right, f'carries the tag {other}, and the left shoe of its pair the tag {gender}: the '
-                                   f'left one counts'))
-            rows.append(dict(pair=f'{person}-{k}', person=person, gender=gender, split=split, image_left=left,
-                             image_right=right))
-    if not rows: raise DataError(f"no student in {folder} is complete: {left_out(problem_table(bad), len(found), 'files')}")
+    for split, student in dict.fromkeys(key[:2] for key in shoes):
+        more, problems = _student_rows(shoes, split, student, pairs)
+        rows += more
+        bad += problems
+    if not rows:
+        problems = left_out(problem_table(bad), len(found), 'files')
+        raise DataError(f"no student in {folder} is complete: {problems}")
     return pd.DataFrame(rows), problem_table(bad)
 
 # %% ../../nbs/data/27_pairs.ipynb #cbca05fe
-def _photo_pairs(root):
-    "The photos of two shoes that are annotated with a cut, as pairs; and a table of those that cannot be used."
-    there, _ = listed_photos(root)
-    cuts = shoe_annotations().query('cut == cut').drop(columns='sender_id').merge(there[['id', 'path', 'sender_id', 'kids']], left_on='image', right_on='id', how='left')
-    problems = problem_table((f'images/{i}.jpg', 'is annotated but does not exist') for i in cuts.image[cuts.path.isna()])
+def _annotated_photos(root):
+    "(The photos of two shoes with a cut; a table of those that do not exist.)"
+    photos, _ = listed_photos(root)
+    cuts = shoe_annotations().query('cut == cut').drop(columns='sender_id')
+    cuts = cuts.merge(photos[['id', 'path', 'sender_id', 'kids']], left_on='image', right_on='id', how='left')
+    missing = cuts.image[cuts.path.isna()]
+    problems = problem_table((f'images/{i}.jpg', 'is annotated but does not exist') for i in missing)
     cuts = cuts[cuts.path.notna()].reset_index(drop=True)
-    if not len(cuts): raise DataError(f"none of the annotated photos of two shoes is in {root}: are these the photos of the clothing dataset?")
-    size = photo_stats(cuts.path.tolist(), root)
-    boxes = [cut_boxes(s, c) for s, c in zip(cuts.split, cuts.cut)]
+    if not len(cuts):
+        raise DataError(f"none of the annotated photos of two shoes is in {root}: "
+                        "are these the photos of the clothing dataset?")
+    return cuts, problems
+
+# %% ../../nbs/data/27_pairs.ipynb #8d6f1f5c
+def _photo_pairs(root):
+    "(A row per photo of two shoes with a cut, as a pair; a table of those that do not exist.)"
+    cuts, problems = _annotated_photos(root)
+    paths = cuts.path.tolist()
+    size = photo_stats(paths, root)
     shape = np.select([size.width > size.height, size.width < size.height], ['wide', 'upright'], 'square')
-    return pd.DataFrame(dict(pair=cuts.image, person=cuts.sender_id, image_left=cuts.path, image_right=cuts.path, closure=cuts.closure, kids=cuts.kids, turn=cuts.split, shape=shape,
-                             floor=_floors(cuts.path.tolist(), root), box_left=[b[0] for b in boxes], box_right=[b[1] for b in boxes])), problems
+    boxes = [cut_boxes(split, cut) for split, cut in zip(cuts.split, cuts.cut)]
+    shoes = pd.DataFrame(dict(
+        pair=cuts.image, person=cuts.sender_id, image_left=cuts.path, image_right=cuts.path,
+        closure=cuts.closure, kids=cuts.kids, turn=cuts.split, shape=shape,
+        floor=_edge_colours(paths, root), box_left=[left for left, _ in boxes], box_right=[right for _, right in boxes],
+    ))
+    return shoes, problems
 
 # %% ../../nbs/data/27_pairs.ipynb #0fbcff1d
 def _pair_split(text):
-    "The split that a cell of a table names: train, valid or test, or a part of the course layout; '' for anything else."
+    "The split that a cell names: train, valid or test, or a part of the course layout; '' for anything else."
     name = re.sub(r'[\s_-]+', '_', text.lower())
     name = COURSE_SPLIT_NAMES.get(name, name)
     return name if name in COURSE_SPLITS else split_name(text)
 
-# %% ../../nbs/data/27_pairs.ipynb #4747383b
-def _pair_table(table, root):
-    "A user's own table of pairs, and those whose files are not there."
+def _read_pair_table(table):
+    "A user's own table with its persons and splits checked."
     name = 'the table' if isinstance(table, pd.DataFrame) else Path(table).name
     shoes = read_items(table, required=['person', 'image_left', 'image_right'], id_col='pair', label_col=None)
     if shoes.person.isna().any():
         nobody = shoes.pair[shoes.person.isna()].tolist()
         raise DataError(f"{name} names no person for the pairs {listed(nobody)}; every pair needs one, because wrong "
                         "pairs are made by person")
-    shoes = with_splits(shoes, name, read=_pair_split, allowed=(*COURSE_SPLITS, 'test'))
+    return with_splits(shoes, name, read=_pair_split, allowed=(*COURSE_SPLITS, 'test'))
 
-    bad, keep = [], []
-    for k, pair in enumerate(zip(shoes.image_left, shoes.image_right)):
-        files = ['' if pd.isna(f) else linked_file(str(f), root) for f in pair]
-        if all(files): keep.append((k, *files))
-        elif any(pd.isna(f) for f in pair): bad.append((shoes.pair[k], 'names one image only, or none'))
-        else: bad += [(str(f), 'does not exist') for f, there in zip(pair, files) if not there][:1]
+# %% ../../nbs/data/27_pairs.ipynb #4747383b
+def _pair_problem(names, files):
+    "(file, problem) of a pair that cannot be used."
+    for name, file in zip(names, files):
+        if not file: return str(name), 'does not exist'
+
+def _pair_table(table, root):
+    "A user's own table of pairs, and those whose files are not there."
+    shoes = _read_pair_table(table)
+    bad, keep, left, right = [], [], [], []
+    for k, names in enumerate(zip(shoes.image_left, shoes.image_right)):
+        if any(pd.isna(f) for f in names):
+            bad.append((shoes.pair[k], 'names one image only, or none'))
+            continue
+        files = [linked_file(str(f), root) for f in names]
+        if not all(files):
+            bad.append(_pair_problem(names, files))
+            continue
+        keep.append(k)
+        left.append(files[0])
+        right.append(files[1])
     problems = problem_table(bad)
     if not keep: raise DataError(f"none of the pairs in the table can be used: {left_out(problems, len(shoes))}")
-    rows, left, right = zip(*keep)
-    shoes = shoes.iloc[list(rows)].reset_index(drop=True).assign(image_left=left, image_right=right)
+    shoes = shoes.iloc[keep].reset_index(drop=True).assign(image_left=left, image_right=right)
     return shoes, problems
+
+# %% ../../nbs/data/27_pairs.ipynb #139fd641
+class _DrawnShoes:
+    "The shoes of a drawer by their names, pair/left and pair/right, at any size."
+    def __init__(self, drawer):
+        self.drawer = drawer
+        self.position = {name: i for i, name in enumerate(drawer.items.id)}
+
+    def __call__(self, name, size):
+        pair, side = name.split('/')
+        return self.drawer.shoe(self.position[pair], side, size)
+
+def _drawn_pairs(n):
+    "(A row per pair of shoes of `n` persons who do not exist, what draws them.)"
+    drawer = PairDrawer(n)
+    items = drawer.items
+    shoes = pd.DataFrame(dict(
+        pair=items.id,
+        person=[f'person-{p:04d}' for p in items.person],
+        gender=items.gender,
+        view=[drawer.pair(i)[2] for i in range(len(items))],
+        image_left=items.id + '/left',
+        image_right=items.id + '/right',
+    ))
+    return shoes, _DrawnShoes(drawer)
 
 # %% ../../nbs/data/27_pairs.ipynb #f604b4b5
 _CUT_COLUMNS = ['turn', 'floor', 'box_left', 'box_right'] # of pairs that are cut out of one photo
 
 def _pair_source(path, download):
-    "(pairs of shoes, problems, the folder, columns to match, what it is) for a path, or for what the usual places hold."
+    "(pairs of shoes, problems, the folder, columns to match, a note) for a path or for the usual places."
     if isinstance(path, pd.DataFrame) or path is not None and Path(path).suffix.lower() in ('.csv', '.tsv'):
         root = Path('.') if isinstance(path, pd.DataFrame) else local_path(path).parent
         shoes, bad = _pair_table(path, root)
-        shoes = shoes.drop(columns=_CUT_COLUMNS, errors='ignore')                             # a user's words for something else
+        # a user's columns of these names mean something else
+        shoes = shoes.drop(columns=_CUT_COLUMNS, errors='ignore')
         return shoes, bad, root, (), 'Pairs from a table.'
     root = find_photos('shoe_pairs', path, download)
-    if (base := course_base(root)) is None: return *_photo_pairs(root), root, ('turn', 'shape'), 'Pairs cut out of photos: the two shoes of a true pair share one exposure.'
-    return *read_course(base), base, ('gender',), 'Course layout: each shoe has a photo of its own.'
+    base = course_base(root)
+    if base is not None:
+        return *read_course(base), base, ('gender',), 'Course layout: each shoe has a photo of its own.'
+    note = 'Pairs cut out of photos: the two shoes of a true pair share one exposure.'
+    return *_photo_pairs(root), root, ('turn', 'shape'), note
+
+def _set_name(path, root):
+    "What a set of pairs of one's own is called: as its table, or as its folder."
+    if isinstance(path, pd.DataFrame): return 'own'
+    if path is not None and not os.path.isdir(local_path(path)): return Path(path).stem
+    return root.resolve().name
 
 # %% ../../nbs/data/27_pairs.ipynb #ea2eda57
+def _cache_for(s, turn):
+    "The decoded images of a set: whole photos, or halves that are stretched to half a square."
+    if not turn: return DecodedCache(s.size, s.fit)
+    short = max(s.size // 2, 1)
+    return DecodedCache((s.size, short) if turn == 'v' else (short, s.size), 'squash')
+
 def _readable_pairs(s):
-    "(positions of the pairs of which both images can be read, problems); everything is decoded at the working size."
+    "(Positions of the pairs of which both images can be read, problems)."
+    is_cut = 'turn' in s.items
+    turns = s.items.turn.to_numpy() if is_cut else np.full(len(s), '')
     keep, bad = np.ones(len(s), bool), []
-    cuts = s.items.turn.to_numpy() if 'turn' in s.items else np.full(len(s), '')
-    for side in ('left',) if 'turn' in s.items else ('left', 'right'):                        # both halves of a photo are in one file
-        for turn in dict.fromkeys(cuts):
-            rows, short = np.flatnonzero(cuts == turn), max(s.size // 2, 1)
-            cache = DecodedCache(s.size, s.fit) if not turn else DecodedCache((s.size, short) if turn == 'v' else (short, s.size), 'squash')
-            found = cache.images(s.items[f'image_{side}'].iloc[rows].tolist(), root=s.root, boxes=s.items[f'box_{side}'].iloc[rows].tolist() if turn else None)
-            keep[np.delete(rows, found.kept)] = False; bad.append(found.problems)
+    for side in ('left',) if is_cut else ('left', 'right'):
+        for turn in dict.fromkeys(turns):
+            rows = np.flatnonzero(turns == turn)
+            paths = s.items[f'image_{side}'].iloc[rows].tolist()
+            boxes = s.items[f'box_{side}'].iloc[rows].tolist() if turn else None
+            found = _cache_for(s, turn).images(paths, root=s.root, boxes=boxes)
+            keep[np.delete(rows, found.kept)] = False
+            bad.append(found.problems)
     return np.flatnonzero(keep), pd.concat(bad)
 
-# %% ../../nbs/data/27_pairs.ipynb #139fd641
-class _DrawnShoes:
-    "The shoes of a drawer by their names, pair/left and pair/right, at any size."
-    def __init__(self, drawer): self.drawer, self.at = drawer, {n: i for i, n in enumerate(drawer.items.id)}
-    def __call__(self, name, size): pair, side = name.split('/'); return self.drawer.shoe(self.at[pair], side, size)
-
-def _drawn_pairs(n): # pairs of shoes of n persons who do not exist, and what draws them
-    drawer = PairDrawer(n); items = drawer.items
-    return pd.DataFrame(dict(pair=items.id, person=[f'person-{p:04d}' for p in items.person], gender=items.gender, view=[drawer.pair(i)[2] for i in range(len(items))],
-                             image_left=items.id + '/left', image_right=items.id + '/right')), _DrawnShoes(drawer)
-
-# %% ../../nbs/data/27_pairs.ipynb #9a7566d6
-def _without_partner(shoes, items, match):
-    "Sentences about the pairs that are left out because nothing can be wrong with them, and why: none or one."
-    alone = shoes[~shoes.pair.isin(items.pair[items.same])]
-    if not len(alone): return []
-    said = f'{len(alone):,} of {len(shoes):,} pairs are left out: they have no partner for a wrong pair'
-    varied = shoes.groupby('person')[list(match)].nunique().max(axis=1) > 1 if match else pd.Series(dtype=bool)
-    mixed = [p for p in sorted(set(alone.person)) if varied.get(p)]
-    if mixed:
-        said += f"; the two shoes of a wrong pair must agree in {' and '.join(match)}"
-        said += f", and the pairs of {listed(mixed)} do not"
-    return [said + '.']
-
-# %% ../../nbs/data/27_pairs.ipynb #6da52581
-def _own_name(path, root)->str: # what a set of pairs of one's own is called: as its table, or as its folder
-    if isinstance(path, pd.DataFrame): return 'own'
-    return Path(path).stem if path is not None and not os.path.isdir(local_path(path)) else root.resolve().name
-
-def load_shoe_pairs(
-    path=None,                   # a folder in the course layout, the clothing dataset's folder, or your own table with pair, person, image_left, image_right; default: the usual places
-    source:str='real',           # 'real', or 'synthetic' for drawn shoes
-    negatives:str='same_person', # wrong pairs: of one person; 'easy' across persons; 'both'
-    seed:int=0,                  # for the split into train and valid, and for who goes with whom
-    valid_frac:float=.15,        # share of the pairs to choose by, in [0, 1), where the layout does not say
-    test_frac:float=.15,         # share of the pairs to judge by, in [0, 1), where the layout does not say
-    size:int|None=224,           # working size in pixels: all photos are decoded to find those that cannot be read; `None` trusts them
-    fit:str='pad',               # 'crop', 'pad' or 'squash', for shoes that have a photo of their own
-    n:int=200,                   # how many persons to draw, with three pairs each, if synthetic
-    download:bool=True,          # fetch the photos if they are nowhere
-)->PhotoSet:                     # items: id, image_left, image_right, person, pair, pair_right, same, label (1: same), negative, split, and gender where it is known
-    "Right and wrong pairs of shoes, split by person; raises `MissingData` where there are none, `DataError` where they cannot be used."
-    check_source(source, path); one_of(negatives, NEGATIVES, 'kind of wrong pairs')
-    drawer, root, bad = None, None, None
-    if source == 'synthetic': (shoes, drawer), match, note = _drawn_pairs(n), ('gender', 'view'), 'Drawn shoes: each has a picture of its own.'
-    else: shoes, bad, root, match, note = _pair_source(path, download)
-    published, name = 'turn' in shoes, 'shoe_pairs'                                           # cut out of the published photos
-    if source == 'real' and not published: name = _own_name(path, root)
-    items = shoes.assign(id=shoes.pair, label=1, split=shoes.get('split', ''))
-    both = PhotoSet(items, SHOE_PAIRS.classes, name, source, root, drawer, 'person', 'pairs', size or 224, fit, bad, published=published)
-    if size and source == 'real':
-        keep, more = _readable_pairs(both)
-        both = replace(both.subset(keep), problems=pd.concat([both.problems, more],
-                                                             ignore_index=True).drop_duplicates())
-    shoes = both.items.drop(columns=['id', 'label', 'source'])
-    shoes['split'] = _pair_splits(shoes, valid_frac, test_frac, seed)
-    if source == 'synthetic': shoes['split'] = shoes.split.where(shoes.split != 'test', 'test_' + shoes.gender) # as in the course layout
-    items = make_pairs(shoes, negatives, seed, match, 'floor' if 'floor' in shoes else '').drop(columns='floor', errors='ignore')
-    return replace(both, items=items, notes=(note, *_without_partner(shoes, items, match)))
+def _drop_unreadable(s):
+    "A set without the pairs that cannot be read; they are named in its `problems`."
+    keep, more = _readable_pairs(s)
+    problems = pd.concat([s.problems, more], ignore_index=True).drop_duplicates()
+    return replace(s.subset(keep), problems=problems)
 
 # %% ../../nbs/data/27_pairs.ipynb #3fb6c2c9
-def _pair_splits(shoes, valid_frac, test_frac, seed): # train, valid, test; or the course's test_m and test_w, with valid taken from train
+def _pair_splits(shoes, valid_frac, test_frac, seed):
+    "train, valid, test; or the course's test_m and test_w, with valid taken from train."
     split = shoes.split.to_numpy(object)
     if (split == '').all(): return split_items(shoes, valid_frac, test_frac, 'person', None, seed)
     train = np.flatnonzero(split == 'train')
-    if valid_frac and 'valid' not in split and len(train): split[train] = split_items(shoes.iloc[train], valid_frac, 0, 'person', None, seed)
+    if valid_frac and 'valid' not in split and len(train):
+        split[train] = split_items(shoes.iloc[train], valid_frac, 0, 'person', None, seed)
     return split
+
+# %% ../../nbs/data/27_pairs.ipynb #9a7566d6
+def _note_left_out(shoes, items, match):
+    "Sentences about the pairs that are left out because they have no partner, and why: none or one."
+    alone = shoes[~shoes.pair.isin(items.pair[items.same])]
+    if not len(alone): return []
+    text = f'{len(alone):,} of {len(shoes):,} pairs are left out: they have no partner for a wrong pair'
+    mixed = []
+    if match:
+        n_values = shoes.groupby('person')[list(match)].nunique().max(axis=1)
+        mixed = [p for p in sorted(set(alone.person)) if n_values.get(p, 0) > 1]
+    if mixed:
+        text += f"; the two shoes of a wrong pair must agree in {' and '.join(match)}"
+        text += f", and the pairs of {listed(mixed)} do not"
+    return [text + '.']
+
+# %% ../../nbs/data/27_pairs.ipynb #b401da84
+def _shoe_set(path, source, n, size, fit, download):
+    "(A `PhotoSet` with an item per pair of shoes, columns to match, a note), before wrong pairs are made."
+    root, drawer, bad = None, None, None
+    if source == 'synthetic':
+        shoes, drawer = _drawn_pairs(n)
+        match, note = ('gender', 'view'), 'Drawn shoes: each has a picture of its own.'
+    else: shoes, bad, root, match, note = _pair_source(path, download)
+    published = 'turn' in shoes # cut out of the published photos
+    name = 'shoe_pairs' if source == 'synthetic' or published else _set_name(path, root)
+    items = shoes.assign(id=shoes.pair, label=1, split=shoes.get('split', ''))
+    s = PhotoSet(items, SHOE_PAIRS.classes, name, source, root, drawer, 'person', 'pairs', size or 224, fit, bad,
+                 published=published)
+    if size and source == 'real': s = _drop_unreadable(s)
+    return s, match, note
+
+# %% ../../nbs/data/27_pairs.ipynb #6da52581
+def load_shoe_pairs(
+    path=None,                   # a folder (course layout, clothing dataset) or your own table; default: usual places
+    source:str='real',           # 'real', or 'synthetic' for drawn shoes
+    negatives:str='same_person', # wrong pairs: of one person; 'easy' across persons; 'both'
+    seed:int=0,                  # for the split, and for who goes with whom
+    valid_frac:float=.15,        # share of pairs for validation, in [0, 1), where the layout does not say
+    test_frac:float=.15,         # share of pairs for the test, in [0, 1), where the layout does not say
+    size:int|None=224,           # working size in pixels, at which all are decoded once; `None` trusts them
+    fit:str='pad',               # 'crop', 'pad' or 'squash', for shoes that have a photo of their own
+    n:int=200,                   # how many persons to draw, with three pairs each, if synthetic
+    download:bool=True,          # fetch the photos if they are nowhere
+)->PhotoSet:                     # items as from `make_pairs`; label 1: same
+    "Right and wrong pairs of shoes, split by person; `MissingData` or `DataError` where there are none to use."
+    check_source(source, path)
+    one_of(negatives, NEGATIVES, 'kind of wrong pairs')
+    s, match, note = _shoe_set(path, source, n, size, fit, download)
+    shoes = s.items.drop(columns=['id', 'label', 'source'])
+    shoes['split'] = _pair_splits(shoes, valid_frac, test_frac, seed)
+    if source == 'synthetic': # tests by gender, as in the course layout
+        shoes['split'] = shoes.split.where(shoes.split != 'test', 'test_' + shoes.gender)
+    near = 'floor' if 'floor' in shoes else ''
+    items = make_pairs(shoes, negatives, seed, match, near).drop(columns='floor', errors='ignore')
+    return replace(s, items=items, notes=(note, *_note_left_out(shoes, items, match)))
