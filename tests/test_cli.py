@@ -113,7 +113,7 @@ def test_a_report_of_runs_that_do_not_belong_together(tmp_path, monkeypatch, cap
 
 def test_whoever_reads_may_stop_reading():
     import subprocess, sys
-    code = 'import sys; from fashion_lab import cli; cli.cmd_list = lambda args: [print("line") for _ in range(200_000)] and 0; sys.exit(cli.main(["list"]))'
+    code = 'import sys; from fashion_lab.studio import cli; cli.cmd_list = lambda args: [print("line") for _ in range(200_000)] and 0; sys.exit(cli.main(["list"]))'
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert p.stdout.readline() == 'line\n'
     p.stdout.close()
