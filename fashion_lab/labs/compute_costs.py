@@ -51,24 +51,52 @@ class Network:
     shape:tuple     # of one input: (channels, height, width)
     make:object     # function without arguments that builds it, with random weights
 
+# %% ../../nbs/labs/07_compute.ipynb #569b8717
 def _small(name, variant): # a network of the Fashion-MNIST lab, as one of its variants builds it
     changes = fashion_mnist.METHODS.card(variant).changes
-    return Network(name, 'fashion_mnist', (1, 28, 28), lambda: fashion_mnist.MODELS[changes.get('model', 'FashionCNN')](**dict(changes.get('options', ()))))
+    options = dict(changes.get('options', ()))
+    model = changes.get('model', 'FashionCNN')
+    def make(): return fashion_mnist.MODELS[model](**options)
+    return Network(name, 'fashion_mnist', (1, 28, 28), make)
 
-def _timms(name, lab, size=None): # a backbone of `models`, with its classifier
+def _backbone(name, lab, size=None): # from timm, with its classifier
     card = backbone_card(name)
-    return Network(name + (f'-{size}' if size else ''), lab, (3, size or card.size, size or card.size), lambda: named_model(card.arch))
+    side = size or card.size
+    if size: name += f'-{size}'
+    return Network(name, lab, (3, side, side), lambda: named_model(card.arch))
 
 def _custom(): return nn.Sequential(CustomCNN(), nn.Linear(512, 17)) # the clothing lab's network from scratch
 
-_CARDS = (_small('LogisticBaseline', 'LogisticBaseline'), _small('SmallCNN', 'SmallCNN'), _small('AlternativeCNN', 'AlternativeCNN'), _small('FashionCNN', 'FashionCNN'),
-          _small('FashionCNN-depth-2', 'depth-2'), _small('FashionCNN-depth-4', 'depth-4'), Network('custom_cnn', 'clothing', (3, 128, 128), _custom),
-          *(_timms(f'efficientnet_lite{i}', lab) for i, lab in enumerate(('clothing, closures', 'for comparison', 'clothing, closures'))), _timms('efficientnet_lite0', 'closures', 448),
-          _timms('mobilenet_v3', 'for comparison'), _timms('resnet50', 'clothing, closures'), _timms('convnext_tiny', 'clothing'),
-          Network('CNN', 'shoe_pairs', (6, 224, 224), CNN), Network('CNNChannel', 'shoe_pairs', (6, 224, 224), CNNChannel),
-          Network('PlainSegNet', 'segmentation', (3, 256, 256), lambda: PlainSegNet(5)), Network('UNet-lite2', 'segmentation', (3, 256, 256), lambda: UNet(5, 'efficientnet_lite2')))
-NETWORKS = {c.name: c for c in _CARDS}
-MODELS = {n: c.make for n, c in NETWORKS.items() if c.lab != 'fashion_mnist'} # what `fashion_lab compute` knows by name besides the networks of the other labs
+# %% ../../nbs/labs/07_compute.ipynb #e4e60098
+_FASHION = [
+    _small('LogisticBaseline', 'LogisticBaseline'),
+    _small('SmallCNN', 'SmallCNN'),
+    _small('AlternativeCNN', 'AlternativeCNN'),
+    _small('FashionCNN', 'FashionCNN'),
+    _small('FashionCNN-depth-2', 'depth-2'),
+    _small('FashionCNN-depth-4', 'depth-4'),
+]
+_CLASSIFIERS = [
+    Network('custom_cnn', 'clothing', (3, 128, 128), _custom),
+    _backbone('efficientnet_lite0', 'clothing, closures'),
+    _backbone('efficientnet_lite1', 'for comparison'),
+    _backbone('efficientnet_lite2', 'clothing, closures'),
+    _backbone('efficientnet_lite0', 'closures', 448),
+    _backbone('mobilenet_v3', 'for comparison'),
+    _backbone('resnet50', 'clothing, closures'),
+    _backbone('convnext_tiny', 'clothing'),
+]
+_OTHERS = [
+    Network('CNN', 'shoe_pairs', (6, 224, 224), CNN),
+    Network('CNNChannel', 'shoe_pairs', (6, 224, 224), CNNChannel),
+    Network('PlainSegNet', 'segmentation', (3, 256, 256), lambda: PlainSegNet(5)),
+    Network('UNet-lite2', 'segmentation', (3, 256, 256), lambda: UNet(5, 'efficientnet_lite2')),
+]
+
+# %% ../../nbs/labs/07_compute.ipynb #0ed118c4
+NETWORKS = {c.name: c for c in (*_FASHION, *_CLASSIFIERS, *_OTHERS)}
+# what `fashion_lab compute` knows by name besides the networks of the other labs
+MODELS = {name: c.make for name, c in NETWORKS.items() if c.lab != 'fashion_mnist'}
 
 def network(
     name:str, # a name in `NETWORKS`
@@ -77,29 +105,98 @@ def network(
     return NETWORKS[one_of(name, NETWORKS, 'network')]
 
 # %% ../../nbs/labs/07_compute.ipynb #d58a38d2
-@functools.lru_cache(maxsize=32)
-def _costs(name):
-    card = network(name)
-    return layers_with_fields(card.make().eval(), card.shape)
-
-def layers_with_fields(net, shape, seen=True): # with what each layer sees; `seen=False`: without it where it cannot be followed
+def layers_with_fields(
+    net:nn.Module,  # in evaluation mode
+    shape:tuple,    # of one input: (channels, height, width)
+    seen:bool=True, # raise `FollowError` where receptive fields cannot be followed; `False`: leave them out there
+)->pd.DataFrame:    # as from `cost.layers.layer_table`, with the receptive fields
+    "What every layer of a network computes and moves, with its receptive field."
     t = layer_table(net, shape)
     try: return with_fields(t, receptive_fields(net, shape))
     except FollowError:
         if seen: raise
         return t
 
+# %% ../../nbs/labs/07_compute.ipynb #e7badcdb
+@functools.lru_cache(maxsize=32)
+def _costs(name):
+    card = network(name)
+    return layers_with_fields(card.make().eval(), card.shape)
+
 def costs_of(
     name:str, # a name in `NETWORKS`
 )->pd.DataFrame: # as from `cost.layers.layer_table`, with the receptive fields
-    "What every layer of a network computes, moves and sees; counted, not timed."
+    "What every layer of a network computes, moves and depends on; counted, not timed."
     t = _costs(name)
-    out = t.copy(); out.attrs = dict(t.attrs)
+    out = t.copy()
+    out.attrs = dict(t.attrs)
     return out
 
 # %% ../../nbs/labs/07_compute.ipynb #a9288821
-SHARES = dict(params='parameters', macs='MACs', operations='operations', activations='activations', moved_bytes='bytes moved', median_ms='time')
+SHARES = dict(params='parameters', macs='MACs', operations='operations', activations='activations',
+              moved_bytes='bytes moved', median_ms='time')
 
+def _crossed(v): return 'x'.join(map(str, v)) if isinstance(v, (tuple, list)) else str(v)
+
+def _pair_of(v): # (height, width), or None where a layer has no field
+    if not isinstance(v, (tuple, list)) or len(v) != 2: return None
+    if any(x is None or not np.isfinite(x) for x in v): return None
+    return tuple(v)
+
+def _share_of(costs, column, value): return value/max(1e-12, costs[column].sum())
+
+# %% ../../nbs/labs/07_compute.ipynb #7ca971c6
+def _draw_shares(ax, costs, row): # bars, one for each measure
+    from fashion_lab.plot.theme import BLUE, percent_axis, VERMILLION
+    shares = {text: _share_of(costs, column, row[column]) for column, text in SHARES.items() if column in costs}
+    colours = [VERMILLION if text == 'time' else BLUE for text in shares]
+    bars = ax.barh(list(shares), list(shares.values()), color=colours, height=.62)
+    ax.bar_label(bars, [f'{v:.1%}' for v in shares.values()], padding=4, fontsize=8.5)
+    ax.invert_yaxis()
+    ax.set_xlim(0, max(.02, 1.18*max(shares.values())))
+    percent_axis(ax.xaxis)
+
+# %% ../../nbs/labs/07_compute.ipynb #5d0d0fa1
+def _draw_all(ax, costs, layer, column, title): # every layer by one measure, from the input to the output
+    from fashion_lab.plot.theme import dress, percent_axis, SKY, VERMILLION
+    shares = _share_of(costs, column, costs[column].to_numpy(float))
+    chosen = (costs.layer == layer).to_numpy()
+    ax.bar(np.arange(len(shares)), shares, width=.85, color=np.where(chosen, VERMILLION, SKY))
+    ax.plot(np.flatnonzero(chosen), shares[chosen], 'v', color=VERMILLION, ms=7, mec='white', clip_on=False)
+    percent_axis(ax.yaxis)
+    ax.set_xlim(-.8, len(shares) - .2)
+    note = f'{SHARES[column]} of {len(shares)} layers; marked: the chosen one'
+    dress(ax, title, note, 'Layer, from the input to the output', 'Share', grid='y', span=2)
+
+# %% ../../nbs/labs/07_compute.ipynb #f8cc5b72
+def _draw_field(ax, row, shape): # centred in the image, cut at its borders
+    from matplotlib.patches import Rectangle
+    from fashion_lab.plot.theme import dress, PALE, VERMILLION
+    h, w = shape[-2:]
+    size, stride = _pair_of(row.get('size')), _pair_of(row.get('stride'))
+    ax.add_patch(Rectangle((0, 0), w, h, fc=PALE, ec='none'))
+    ax.set(xlim=(-.04*w, 1.04*w), ylim=(1.04*h, -.04*h), aspect='equal')
+    note = 'the layer has no places'
+    if size:
+        sh, sw = min(size[0], h), min(size[1], w)
+        corner = ((w - sw)/2, (h - sh)/2)
+        ax.add_patch(Rectangle(corner, sw, sh, fc=VERMILLION, alpha=.35, ec=VERMILLION, lw=1.5))
+        note = f'{size[0]} x {size[1]} pixels of {h} x {w}'
+        if stride: note += f', stride {stride[0]:g}'
+    dress(ax, 'What it sees', note, 'Column', 'Row', grid='none')
+
+# %% ../../nbs/labs/07_compute.ipynb #9b7f3d0c
+def _layer_axes(with_all): # figure, axes of all layers (or None), of shares, of the field
+    from fashion_lab.plot.theme import canvas
+    if not with_all:
+        fig, axs = canvas(size=(8.6, 3.3), nrows=1, ncols=2, squeeze=False, width_ratios=(1.35, 1), height_ratios=(1,))
+        return fig, None, *axs[0]
+    fig, axs = canvas(size=(8.6, 5.2), nrows=2, ncols=2, squeeze=False, width_ratios=(1.35, 1), height_ratios=(.62, 1))
+    grid = axs[-1, 0].get_gridspec()
+    for ax in axs[0]: ax.remove()
+    return fig, fig.add_subplot(grid[0, :]), *axs[1]
+
+# %% ../../nbs/labs/07_compute.ipynb #8cb835ac
 def plot_layer(
     costs:pd.DataFrame, # as from `costs_of`, or with times
     layer:str,          # a name in its column `layer`
@@ -107,82 +204,107 @@ def plot_layer(
     title:str='',       # above the figure; default: the layer's name
     among:str|None=None,# a column in `SHARES` that is drawn for all layers, above the rest; default: none
 ):                      # the figure
-    "One layer: its share of the network's totals, and its receptive field in the picture."
-    from matplotlib.patches import Rectangle
-    from fashion_lab.plot.theme import canvas, dress, PALE, short, style
-    row, column = costs.set_index('layer').loc[one_of(layer, list(costs.layer), 'layer')], among and one_of(among, [c for c in SHARES if c in costs], 'measure')
+    "One layer: its share of the network's totals, and its receptive field in the image."
+    from fashion_lab.plot.theme import dress, short, style
+    row = costs.set_index('layer').loc[one_of(layer, list(costs.layer), 'layer')]
+    if among: one_of(among, [c for c in SHARES if c in costs], 'measure')
+    name = short(layer, 30)
     with style():
-        fig, axs = canvas(size=(8.6, 3.3 if not among else 5.2), nrows=1 + bool(among), ncols=2, squeeze=False, width_ratios=(1.35, 1), height_ratios=(1,) if not among else (.62, 1))
-        left, right = axs[-1]
-        if among: grid = left.get_gridspec(); [a.remove() for a in axs[0]]; _draw_all(fig.add_subplot(grid[0, :]), costs, layer, column, title or short(layer, 30))
-        _draw_shares(left, costs, row); about = f'{row.kind}, output {_crossed(row.output)}: {row.macs/1e6:,.2f} MMACs = {row.flops/1e6:,.2f} MFLOPs'
-        dress(left, short(layer, 30) if among else title or short(layer, 30), about, "Share of the network's total", '', grid='x')
-        (h, w), size = shape[-2:], _pair_of(row.get('size'))
-        right.add_patch(Rectangle((0, 0), w, h, fc=PALE, ec='none')); right.set(xlim=(-.04*w, 1.04*w), ylim=(1.04*h, -.04*h), aspect='equal')
-        if size: _draw_field(right, size, h, w)
-        where = f'{size[0]} x {size[1]} pixels of {h} x {w}' if size else 'the layer has no places'
-        dress(right, 'What it sees', where + (f', stride {_pair_of(row.stride)[0]:g}' if size and _pair_of(row.stride) else ''), 'Column', 'Row', grid='none')
+        fig, above, left, right = _layer_axes(bool(among))
+        if among: _draw_all(above, costs, layer, among, title or name)
+        _draw_shares(left, costs, row)
+        note = f'{row.kind}, output {_crossed(row.output)}: {row.macs/1e6:,.2f} MMACs = {row.flops/1e6:,.2f} MFLOPs'
+        dress(left, name if among else title or name, note, "Share of the network's total", '', grid='x')
+        _draw_field(right, row, shape)
     return fig
 
-def _draw_shares(ax, costs, row): # bars, one for each measure
-    from fashion_lab.plot.theme import BLUE, percent_axis, VERMILLION
-    said = {what: row[c]/max(1e-12, costs[c].sum()) for c, what in SHARES.items() if c in costs}
-    bars = ax.barh(list(said), list(said.values()), color=[VERMILLION if what == 'time' else BLUE for what in said], height=.62)
-    ax.bar_label(bars, [f'{v:.1%}' for v in said.values()], padding=4, fontsize=8.5); ax.invert_yaxis(); ax.set_xlim(0, max(.02, 1.18*max(said.values()))); percent_axis(ax.xaxis)
-
-def _draw_all(ax, costs, layer, column, title): # every layer by one measure, from the input to the output
-    from fashion_lab.plot.theme import dress, percent_axis, SKY, VERMILLION
-    v = costs[column].to_numpy(float)/max(1e-12, costs[column].sum()); mine = (costs.layer == layer).to_numpy()
-    ax.bar(np.arange(len(v)), v, width=.85, color=np.where(mine, VERMILLION, SKY)); ax.plot(np.flatnonzero(mine), v[mine], 'v', color=VERMILLION, ms=7, mec='white', clip_on=False); percent_axis(ax.yaxis); ax.set_xlim(-.8, len(v) - .2)
-    dress(ax, title, f'{SHARES[column]} of {len(v)} layers; marked: the chosen one', 'Layer, from the input to the output', 'Share', grid='y', span=2)
-
-def _crossed(v): return 'x'.join(map(str, v)) if isinstance(v, (tuple, list)) else str(v)
-def _pair_of(v): # (height, width), or None where a layer has no field
-    ok = isinstance(v, (tuple, list)) and len(v) == 2 and all(x is not None and np.isfinite(x) for x in v)
-    return tuple(v) if ok else None
-def _draw_field(ax, size, h, w): # centred in the picture, cut at its borders
-    from matplotlib.patches import Rectangle
-    from fashion_lab.plot.theme import VERMILLION
-    sh, sw = min(size[0], h), min(size[1], w)
-    ax.add_patch(Rectangle(((w - sw)/2, (h - sh)/2), sw, sh, fc=VERMILLION, alpha=.35, ec=VERMILLION, lw=1.5))
-
 # %% ../../nbs/labs/07_compute.ipynb #f52111d3
-def costliest_layer(costs, by='operations'): return costs.layer[costs[by].idxmax()]
+def costliest_layer(
+    costs:pd.DataFrame,  # as from `costs_of`, or with times
+    by:str='operations', # a column in `SHARES`
+)->str:
+    "The name of the layer with the most of something."
+    return costs.layer[costs[by].idxmax()]
 
 # %% ../../nbs/labs/07_compute.ipynb #285ee9a8
-DIFFERENCES = dict(max_pool2d='comparisons, which no counter calls operations', relu='a comparison per value; fvcore says nothing of it unless asked', hardtanh='two comparisons per value', clamp='two comparisons per value; of sizes, where padding is computed',
-                   batch_norm='fvcore alone would add 2 per value (5 in training mode); torch has no formula', layer_norm='fvcore alone would add 5 per value; torch has no formula', gelu='neither has a formula: 5 operations per value',
-                   adaptive_avg_pool2d='fvcore alone would add 1 per input value', mean='additions and a division; neither has a formula', add='residual additions; neither has a formula', mul='values times values, as in a gate; neither has a formula',
-                   upsample_nearest2d='copies, which no counter calls operations', upsample_bilinear2d='four products and three sums per value; neither has a formula', feature_dropout='nothing outside of training',
-                   hardswish='neither has a formula', hardsigmoid='neither has a formula', **dict.fromkeys(('ceil', 'div', 'sub', 'pad'), 'arithmetic on sizes, from which padding is computed; none on values'))
-_ALIASES = dict(max_pool2d_with_indices='max_pool2d', native_layer_norm='layer_norm', _unsafe_index='upsample_nearest2d', _adaptive_avg_pool2d='adaptive_avg_pool2d', _native_batch_norm_legit_no_training='batch_norm', native_batch_norm='batch_norm') # torch's inner names
+DIFFERENCES = dict(
+    max_pool2d='comparisons, which no counter calls operations',
+    relu='a comparison per value; fvcore says nothing of it unless asked',
+    hardtanh='two comparisons per value',
+    clamp='two comparisons per value; of sizes, where padding is computed',
+    batch_norm='fvcore alone would add 2 per value (5 in training mode); torch has no formula',
+    layer_norm='fvcore alone would add 5 per value; torch has no formula',
+    gelu='neither has a formula: 5 operations per value',
+    adaptive_avg_pool2d='fvcore alone would add 1 per input value',
+    mean='additions and a division; neither has a formula',
+    add='residual additions; neither has a formula',
+    mul='values times values, as in a gate; neither has a formula',
+    upsample_nearest2d='copies, which no counter calls operations',
+    upsample_bilinear2d='four products and three sums per value; neither has a formula',
+    feature_dropout='nothing outside of training',
+    hardswish='neither has a formula',
+    hardsigmoid='neither has a formula',
+)
+for _name in ('ceil', 'div', 'sub', 'pad'):
+    DIFFERENCES[_name] = 'arithmetic on sizes, from which padding is computed; none on values'
 
+# %% ../../nbs/labs/07_compute.ipynb #fdc9e338
+_ALIASES = dict( # torch's inner names
+    max_pool2d_with_indices='max_pool2d',
+    native_layer_norm='layer_norm',
+    _unsafe_index='upsample_nearest2d',
+    _adaptive_avg_pool2d='adaptive_avg_pool2d',
+    _native_batch_norm_legit_no_training='batch_norm',
+    native_batch_norm='batch_norm',
+)
+
+# %% ../../nbs/labs/07_compute.ipynb #4b91ae5a
+def _count_three_ways(name): # a row of `agreement`
+    card, t = network(name), costs_of(name)
+    check = cross_check(card.make().eval(), card.shape)
+    total, uncounted = check.loc['total'], check.attrs['uncounted']
+    macs, fvcore_macs, torch_flops = int(total.hand_macs), int(total.fvcore_macs), int(total.torch_flops)
+    table_macs, table_flops = int(t.macs.sum()), int(t.flops.sum())
+    agree = bool(check.agree.all()) and fvcore_macs == macs == table_macs and torch_flops == 2*macs == table_flops
+    row = dict(network=name, formula_macs=macs, fvcore_macs=fvcore_macs, torch_flops=torch_flops,
+               table_macs=table_macs, table_flops=table_flops, agree=bool(agree))
+    for tool in ('fvcore', 'torch'): row[tool] = ', '.join(f'{op} x{n}' for op, n in uncounted[tool].items())
+    return row
+
+# %% ../../nbs/labs/07_compute.ipynb #d6aea0d4
 def agreement(
     names=None, # names in `NETWORKS`; default: all
-)->pd.DataFrame: # network, formula_macs, fvcore_macs, torch_flops, table_macs, table_flops, agree; what `fvcore` and `torch` leave out
+)->pd.DataFrame: # network, MACs and FLOPs by each counter, agree, and what `fvcore` and `torch` leave out
     "MACs by formula, by fvcore and by the table, FLOPs by torch and by the table, for one input."
-    rows = []
-    for name in NETWORKS if names is None else names:
-        card = network(name); check, t = cross_check(card.make().eval(), card.shape), costs_of(name)
-        n, left = check.loc['total'], check.attrs['uncounted']
-        macs = int(n.hand_macs)
-        agree = bool(check.agree.all()) and n.fvcore_macs == macs == t.macs.sum() and n.torch_flops == 2*macs == t.flops.sum()
-        rows.append(dict(network=name, formula_macs=macs, fvcore_macs=int(n.fvcore_macs), torch_flops=int(n.torch_flops), table_macs=int(t.macs.sum()), table_flops=int(t.flops.sum()), agree=bool(agree),
-                         **{k: ', '.join(f'{o} x{c}' for o, c in left[k].items()) for k in ('fvcore', 'torch')}))
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_count_three_ways(name) for name in (NETWORKS if names is None else names)])
+
+# %% ../../nbs/labs/07_compute.ipynb #ac582cbe
+def _operations_in(texts): # such as 'relu x4, mean x1'
+    names = set()
+    for text in texts:
+        names |= {part.rpartition(' x')[0] for part in text.split(', ') if part}
+    return names
 
 def differences(
     agreed:pd.DataFrame, # as from `agreement`
 )->pd.DataFrame: # operation, left_out_by, why
     "What fvcore and torch do not count, and why the totals differ where people use them as they come."
-    left = {k: {w.rpartition(' x')[0] for said in agreed[k] for w in said.split(', ') if w} for k in ('fvcore', 'torch')}
-    return pd.DataFrame([dict(operation=o, left_out_by=' and '.join(k for k in left if o in left[k]), why=DIFFERENCES.get(_ALIASES.get(o, o.removesuffix('_')), 'no formula there')) for o in sorted(left['fvcore'] | left['torch'])])
+    uncounted = {tool: _operations_in(agreed[tool]) for tool in ('fvcore', 'torch')}
+    rows = []
+    for op in sorted(uncounted['fvcore'] | uncounted['torch']):
+        tools = ' and '.join(tool for tool in uncounted if op in uncounted[tool])
+        plain = _ALIASES.get(op, op.removesuffix('_'))
+        rows.append(dict(operation=op, left_out_by=tools, why=DIFFERENCES.get(plain, 'no formula there')))
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/labs/07_compute.ipynb #b75fac00
 PUBLISHED = [ # network, layer, 10^6 FLOPs, 10^6 MACs
-    ('custom CNN', 'conv2', 9912.32, 4956.16), ('custom CNN', 'total', 29891.94, 14945.97), ('ResNet-50', 'conv1', 248.84, 124.42),
-    ('ResNet-50', 'total', 7735.46, 3867.73), ('ConvNeXt-T', 'total', 4500.46, 2250.23)]
-pd.DataFrame(PUBLISHED, columns=['network', 'layer', 'MFLOPs', 'MMACs'])
+    ('custom CNN', 'conv2', 9912.32, 4956.16),
+    ('custom CNN', 'total', 29891.94, 14945.97),
+    ('ResNet-50', 'conv1', 248.84, 124.42),
+    ('ResNet-50', 'total', 7735.46, 3867.73),
+    ('ConvNeXt-T', 'total', 4500.46, 2250.23),
+]
 
 # %% ../../nbs/labs/07_compute.ipynb #8d70ae90
 @dataclass(frozen=True)
@@ -196,36 +318,62 @@ class Step:
     kernel:int = 1  # of a convolution or pooling
     stride:int = 1
 
+# %% ../../nbs/labs/07_compute.ipynb #0b6a5a41
 def exact_macs(
-    step:Step,
-)->int: # multiply-accumulates
+    step:Step, # a layer
+)->int:        # multiply-accumulates
     "MACs by definition: a convolution computes each value of its *output* once."
-    return dict(conv=conv_macs(step.c_in, step.c_out, (step.kernel,)*2, (step.out,)*2), dense=linear_macs(step.c_in, step.c_out)).get(step.kind, 0)
+    if step.kind == 'conv': return conv_macs(step.c_in, step.c_out, (step.kernel,)*2, (step.out,)*2)
+    if step.kind == 'dense': return linear_macs(step.c_in, step.c_out)
+    return 0
 
+# %% ../../nbs/labs/07_compute.ipynb #cdce75ba
 def estimated_flops(
-    step:Step,
-)->float: # FLOPs; not always a whole number
+    step:Step, # a layer
+)->float:      # FLOPs; not always an integer
     "FLOPs as the estimator counts them: from the size of the input."
     places = (step.side/step.stride)**2
-    return dict(conv=2*step.kernel**2*step.c_in*step.c_out*places, pool=step.kernel**2*step.c_in*places, mean=step.c_in*step.side**2, add=step.c_in*step.side**2, dense=2*step.c_in*step.c_out)[step.kind]
+    if step.kind == 'conv': return 2*step.kernel**2*step.c_in*step.c_out*places
+    if step.kind == 'pool': return step.kernel**2*step.c_in*places
+    if step.kind == 'dense': return 2*step.c_in*step.c_out
+    return step.c_in*step.side**2 # mean and add
 
 # %% ../../nbs/labs/07_compute.ipynb #4e3f31e0
+def _block_steps(c, width, side, stride): # a bottleneck block of ResNet-50
+    out = side//stride
+    steps = [
+        Step('conv', c, width, side, out, 1, stride),
+        Step('conv', width, width, out, out, 3),
+        Step('conv', width, 4*width, out, out),
+    ]
+    if c != 4*width: steps.append(Step('conv', c, 4*width, side, out, 1, stride))
+    return steps + [Step('add', 4*width, 4*width, out, out)]
+
+# %% ../../nbs/labs/07_compute.ipynb #7240c3ca
+def _head_steps(kind, units, c, side): # dense layers on the last map, flattened or averaged
+    one_of(kind, ('flatten', 'mean'), 'head')
+    steps = [Step('mean', c, c, side)] if kind == 'mean' else []
+    inputs = c if kind == 'mean' else c*side*side
+    return steps + [Step('dense', i, o) for i, o in itertools.pairwise([inputs, *units])]
+
+# %% ../../nbs/labs/07_compute.ipynb #6636f64a
 def resnet50_steps(
     head:tuple=('flatten', 17), # 'flatten' or 'mean' of the last map, then the units of the dense layers
     size:int=224,               # side of the input, a multiple of 32
-)->list: # of `Step`
-    "ResNet-50 as Keras builds it: stride in the first convolution of a block, explicit padding around the first convolution and pooling."
+)->list:                        # of `Step`
+    "ResNet-50 as Keras builds it: stride in a block's first convolution, explicit padding around the stem."
     side, c = size//4, 64
-    steps = [Step('conv', 3, 64, size + 6, size//2, 7, 2), Step('pool', 64, 64, size//2 + 2, side, 3, 2)]
+    steps = [
+        Step('conv', 3, 64, size + 6, size//2, 7, 2),
+        Step('pool', 64, 64, size//2 + 2, side, 3, 2),
+    ]
     for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
         for s in (stride, *[1]*(blocks - 1)):
-            out = side//s
-            steps += [Step('conv', c, width, side, out, 1, s), Step('conv', width, width, out, out, 3), Step('conv', width, 4*width, out, out)]
-            if c != 4*width: steps.append(Step('conv', c, 4*width, side, out, 1, s))
-            steps.append(Step('add', 4*width, 4*width, out, out)); c, side = 4*width, out
-    units = [c*side*side if one_of(head[0], ('flatten', 'mean'), 'head') == 'flatten' else c, *head[1:]]
-    return steps + [Step('mean', c, c, side)]*(head[0] == 'mean') + [Step('dense', i, o) for i, o in zip(units, units[1:])]
+            steps += _block_steps(c, width, side, s)
+            side, c = side//s, 4*width
+    return steps + _head_steps(head[0], head[1:], c, side)
 
+# %% ../../nbs/labs/07_compute.ipynb #1753f8a7
 def estimates(
     steps:list, # of `Step`
 )->dict: # estimated_mflops, estimated_mmacs (half of them), mmacs and mflops by definition
@@ -238,17 +386,59 @@ WIDTHS, HIDDEN = (32, 64, 128, 256, 512, 1024), (64, 128, 256, 512, 1024, 2048, 
 
 @functools.lru_cache(maxsize=None)
 def _dense(inputs, classes): # [(FLOPs, units)] of all stacks of dense layers that do not grow, by FLOPs
-    stacks = [(*hidden, classes) for n in range(3) for hidden in itertools.product(HIDDEN, repeat=n) if all(a >= b for a, b in zip(hidden, hidden[1:]))]
-    return sorted((sum(2*i*o for i, o in zip((inputs, *units), units)), units) for units in stacks)
+    out = []
+    for n in range(3):
+        for hidden in itertools.product(HIDDEN, repeat=n):
+            if any(a < b for a, b in itertools.pairwise(hidden)): continue
+            units = (*hidden, classes)
+            flops = sum(2*i*o for i, o in itertools.pairwise((inputs, *units)))
+            out.append((flops, units))
+    return sorted(out)
 
-def _further(side, c, kernels, more, free): # all chains of up to `more` further convolutions: ([(kernel, width, pooled)], FLOPs, side, channels)
+# %% ../../nbs/labs/07_compute.ipynb #0064e269
+def _further(side, c, kernels, more, free):
+    "All chains of up to `more` further convolutions: ([(kernel, width, pooled)], FLOPs, side, channels)."
     yield (), 0., side, c
-    for k, w in itertools.product([k for k in kernels if more and side >= k + 2], [w for w in WIDTHS if free or w >= c]):
+    if not more: return
+    kernels_here = [k for k in kernels if side >= k + 2]
+    widths_here = [w for w in WIDTHS if free or w >= c]
+    for k, w, pooled in itertools.product(kernels_here, widths_here, (False, True)):
         out = side - k + 1
-        for pooled in (False, True):
-            own = 2.*k*k*c*w*side*side + pooled*w*out*out # as `estimated_flops` of the convolution, and of a pooling over 2 x 2
-            for rest, flops, s, c_last in _further(out//2 if pooled else out, w, kernels, more - 1, free): yield ((k, w, pooled), *rest), own + flops, s, c_last
+        # as `estimated_flops` of the convolution, and of a pooling over 2 x 2
+        flops = 2.*k*k*c*w*side*side + pooled*w*out*out
+        for rest, further, last_side, last_c in _further(out//2 if pooled else out, w, kernels, more - 1, free):
+            yield ((k, w, pooled), *rest), flops + further, last_side, last_c
 
+# %% ../../nbs/labs/07_compute.ipynb #300989d2
+def _pooled(flops, c, side): # FLOPs and side after a pooling over 2 x 2
+    return flops + estimated_flops(Step('pool', c, c, side, side//2, 2, 2)), side//2
+
+def _beginnings(conv2, size, free):
+    "Two 5 x 5 convolutions, the second with the published FLOPs: ([(kernel, width, pooled)], FLOPs, side)."
+    for first, pooled_1, second, pooled_2 in itertools.product(WIDTHS, (False, True), WIDTHS, (False, True)):
+        side = size - 4
+        flops = estimated_flops(Step('conv', 3, first, size, side, 5))
+        if pooled_1: flops, side = _pooled(flops, first, side)
+        second_flops = estimated_flops(Step('conv', first, second, side, side - 4, 5))
+        if abs(second_flops/1e6 - conv2) > .005: continue
+        if second < first and not free: continue
+        flops, side = flops + second_flops, side - 4
+        if pooled_2: flops, side = _pooled(flops, second, side)
+        yield [(5, first, pooled_1), (5, second, pooled_2)], flops, side
+
+# %% ../../nbs/labs/07_compute.ipynb #fd81f5b7
+def _layers_text(convs, head, units): # such as '5x5 32 pool, 5x5 512, mean, 17'
+    parts = [f'{k}x{k} {width} pool' if pooled else f'{k}x{k} {width}' for k, width, pooled in convs]
+    return ', '.join([*parts, head, *map(str, units)])
+
+# %% ../../nbs/labs/07_compute.ipynb #4c37b721
+def _bodies(conv2, size, more, free): # all chains of convolutions: (convolutions, FLOPs, side, channels)
+    for kernels in [(3, 5)] if free else [(3,), (5,)]:
+        for begin, flops, side in _beginnings(conv2, size, free):
+            for rest, further, last_side, c in _further(side, begin[-1][1], kernels, more, free):
+                yield [*begin, *rest], flops + further, last_side, c
+
+# %% ../../nbs/labs/07_compute.ipynb #a580ee49
 def search_custom_cnn(
     total=(29_891.935, 29_891.95), # from and below, 10^6 FLOPs: rounded or cut off
     conv2=9_912.32,                # 10^6 FLOPs
@@ -256,44 +446,55 @@ def search_custom_cnn(
     classes:int=17,                # outputs
     size:int=224,                  # side of the input
     free:bool=False,               # also widths that shrink, and kernels that differ from layer to layer
-)->pd.DataFrame: # layers, mflops; `attrs`: tried, and by_chance: how many matches the density of candidates within 1 % lets expect
+)->pd.DataFrame: # layers, mflops; `attrs`: tried, and by_chance: matches expected from the candidates within 1 %
     "All networks of a small family whose total the estimator would give as published."
     low, high = (1e6*v for v in total)
     rows, tried, near = [], 0, 0
-    for kernels, first, pooled_1, second, pooled_2 in itertools.product([(3, 5)] if free else [(3,), (5,)], WIDTHS, (False, True), WIDTHS, (False, True)):
-        side, sums = size - 4, estimated_flops(Step('conv', 3, first, size, size - 4, 5))
-        if pooled_1: sums, side = sums + estimated_flops(Step('pool', first, first, side, side//2, 2, 2)), side//2
-        flops = estimated_flops(Step('conv', first, second, side, side - 4, 5))
-        if abs(flops/1e6 - conv2) > .005 or second < first and not free: continue
-        sums, side = sums + flops, side - 4
-        if pooled_2: sums, side = sums + estimated_flops(Step('pool', second, second, side, side//2, 2, 2)), side//2
-        for rest, flops, s, c in _further(side, second, kernels, more, free):
-            for head, inputs, own in (('flatten', c*s*s, 0), ('mean', c, c*s*s)):
-                stacks, base = _dense(inputs, classes), sums + flops + own
-                tried += len(stacks); at = lambda v: bisect.bisect_left(stacks, (v - base,))
-                near += at(high*1.01) - at(low*.99)
-                for cost, units in stacks[at(low):at(high)]:
-                    convs = [(5, first, pooled_1), (5, second, pooled_2), *rest]
-                    rows.append(dict(layers=', '.join([f'{k}x{k} {w}' + ' pool'*p for k, w, p in convs] + [head, *map(str, units)]), mflops=(base + cost)/1e6))
+    for convs, flops, side, c in _bodies(conv2, size, more, free):
+        for head in ('flatten', 'mean'):
+            inputs, own = (c*side*side, 0) if head == 'flatten' else (c, c*side*side)
+            base, stacks = flops + own, _dense(inputs, classes)
+            def at(total): return bisect.bisect_left(stacks, (total - base,))
+            tried += len(stacks)
+            near += at(high*1.01) - at(low*.99)
+            for cost, units in stacks[at(low):at(high)]:
+                rows.append(dict(layers=_layers_text(convs, head, units), mflops=(base + cost)/1e6))
     out = pd.DataFrame(rows, columns=['layers', 'mflops'])
     out.attrs = dict(tried=tried, by_chance=near*(high - low)/(high*1.01 - low*.99))
     return out
 
 # %% ../../nbs/labs/07_compute.ipynb #875e393b
-def published_check()->pd.DataFrame: # network, layer, published_mflops, published_mmacs, rule_mflops (the estimator's, where the layers are known), mmacs and mflops by definition, remark
-    "The published figures, what the estimator's rule gives, and what is true."
-    resnet, conv1, convnext = estimates(resnet50_steps()), resnet50_steps()[0], int(costs_of('convnext_tiny').macs.sum())/1e6
-    second = [exact_macs(Step('conv', 1, c, side, side - 4, 5))/1e6 for c, side in ((16_384, 110), (4_096, 220))]
-    known = { # the estimator's MFLOPs, MMACs by definition, remark
-             ('ResNet-50', 'total'): (resnet['estimated_mflops'], resnet['mmacs'], 'found: last map flattened, 17 classes; sizes of inputs instead of outputs, poolings and additions counted'),
-             ('ResNet-50', 'conv1'): (estimated_flops(conv1)/1e6, exact_macs(conv1)/1e6, 'counted at 115 x 115 places, has 112 x 112'),
-             ('custom CNN', 'conv2'): (estimated_flops(Step('conv', 1, 16_384, 110, kernel=5))/1e6, np.nan, f'counted at the size of its input; without padding {second[0]:,.2f} MMACs if that is 110 x 110, {second[1]:,.2f} if it is 220 x 220'),
-             ('custom CNN', 'total'): (np.nan, np.nan, 'not determined: no plausible network of the family tried has this total, and others by chance only'),
-             ('ConvNeXt-T', 'total'): (np.nan, convnext, 'not counted but quoted, and the benchmark\'s "FLOPs" are MACs: both figures are about half the truth')}
-    rows = []
+def _known_figures(): # (network, layer) -> the estimator's MFLOPs, MMACs by definition, remark
+    resnet, conv1 = estimates(resnet50_steps()), resnet50_steps()[0]
+    convnext = int(costs_of('convnext_tiny').macs.sum())/1e6
+    conv2 = estimated_flops(Step('conv', 1, 16_384, 110, kernel=5))/1e6
+    at_110 = exact_macs(Step('conv', 1, 16_384, 110, 106, 5))/1e6
+    at_220 = exact_macs(Step('conv', 1, 4_096, 220, 216, 5))/1e6
+    return {
+        ('ResNet-50', 'total'): (resnet['estimated_mflops'], resnet['mmacs'],
+            'found: last map flattened, 17 classes; '
+            'sizes of inputs instead of outputs, poolings and additions counted'),
+        ('ResNet-50', 'conv1'): (estimated_flops(conv1)/1e6, exact_macs(conv1)/1e6,
+            'counted at 115 x 115 places, has 112 x 112'),
+        ('custom CNN', 'conv2'): (conv2, np.nan,
+            f'counted at the size of its input; without padding {at_110:,.2f} MMACs if that is 110 x 110, '
+            f'{at_220:,.2f} if it is 220 x 220'),
+        ('custom CNN', 'total'): (np.nan, np.nan,
+            'not determined: no plausible network of the family tried has this total, and others by chance only'),
+        ('ConvNeXt-T', 'total'): (np.nan, convnext,
+            'not counted but quoted, and the benchmark\'s "FLOPs" are MACs: both figures are about half the truth'),
+    }
+
+# %% ../../nbs/labs/07_compute.ipynb #feef7bcd
+def published_check()->pd.DataFrame: # see the table below; mmacs and mflops are those by definition
+    "The published figures, what the estimator's rule gives where the layers are known, and what is true."
+    known, rows = _known_figures(), []
     for net, layer, flops, macs in PUBLISHED:
         rule, true, remark = known[net, layer]
-        rows.append(dict(network=net, layer=layer, published_mflops=flops, published_mmacs=macs, rule_mflops=rule, mmacs=true, mflops=2*true, published_share=flops/(2*true), remark=remark))
+        rows.append(dict(
+            network=net, layer=layer, published_mflops=flops, published_mmacs=macs,
+            rule_mflops=rule, mmacs=true, mflops=2*true, published_share=flops/(2*true), remark=remark,
+        ))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/labs/07_compute.ipynb #f3310d83
@@ -307,21 +508,27 @@ class Config:
     seed:int = 0                   # of the weights, which change no count
     profile:str = 'quick'          # smoke, quick or full
     protocol:str = 'eager'         # eager torch, float32, evaluation mode
-    data:str = 'none'              # no pictures are looked at
+    data:str = 'none'              # no images are used
     source:str = 'real'            # networks at their real size
     batches:tuple = ((1, 20), (32, 5)) # (inputs per call, measured calls) pairs
     device:str = 'auto'            # as in `pick_device`
     data_path:str|None = None      # not used
 
     def __post_init__(self):
-        for name, allowed in dict(variant=NETWORKS, profile=PROFILES, protocol=PROTOCOLS).items(): one_of(getattr(self, name), allowed, name)
-        if self.source != 'real': raise ValueError(f"costs do not depend on data: source must be real, got {self.source!r}; leave it out")
-        if not self.batches or self.batches[0][0] != 1: raise ValueError(f"batches must begin with batch 1, which layers are timed at, got {self.batches!r}")
-        for b, n in self.batches: whole_number(b, 'batch'); whole_number(n, 'measured calls')
+        one_of(self.variant, NETWORKS, 'variant')
+        one_of(self.profile, PROFILES, 'profile')
+        one_of(self.protocol, PROTOCOLS, 'protocol')
+        if self.source != 'real':
+            raise ValueError(f"costs do not depend on data: source must be real, got {self.source!r}; leave it out")
+        if not self.batches or self.batches[0][0] != 1:
+            raise ValueError(f"batches must begin with batch 1, which layers are timed at, got {self.batches!r}")
+        for batch, calls in self.batches:
+            whole_number(batch, 'batch')
+            whole_number(calls, 'measured calls')
 
 # %% ../../nbs/labs/07_compute.ipynb #e1d9809e
 SMALL = ('LogisticBaseline', 'SmallCNN', 'AlternativeCNN', 'FashionCNN', 'custom_cnn')
-_MEASURE = dict(smoke=dict(batches=((1, 5),)), quick=dict(batches=((1, 7), (32, 2))), full=dict(batches=((1, 30), (32, 5))))
+_MEASURE = dict(smoke=((1, 5),), quick=((1, 7), (32, 2)), full=((1, 30), (32, 5))) # (inputs per call, calls)
 
 def configs(
     profile:str='quick',   # smoke (seconds, small networks), quick (minutes) or full
@@ -333,31 +540,68 @@ def configs(
     "The runs that make up a profile."
     one_of(profile, PROFILES, 'profile')
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
-    chosen = [variants] if isinstance(variants, str) else variants or (SMALL if profile == 'smoke' else NETWORKS)
-    return [Config(**{**dict(variant=network(v).name, seed=s, profile=profile), **_MEASURE[profile], **changes}) for s in range(number_of_seeds(seeds)) for v in chosen]
+    if isinstance(variants, str): variants = [variants]
+    names = variants or (SMALL if profile == 'smoke' else NETWORKS)
+    settings = dict(profile=profile, batches=_MEASURE[profile])
+    out = []
+    for seed in range(number_of_seeds(seeds)):
+        for name in names: out.append(Config(**dict(variant=network(name).name, seed=seed) | settings | changes))
+    return out
 
-def prepare(cfg:Config):
+# %% ../../nbs/labs/07_compute.ipynb #7cdae449
+def prepare(
+    cfg:Config, # of a run that is planned
+):
     "Find the device and build the network before anything is measured."
-    pick_device(cfg.device); network(cfg.variant).make()
+    pick_device(cfg.device)
+    network(cfg.variant).make()
 
 # %% ../../nbs/labs/07_compute.ipynb #583c701b
 @functools.lru_cache(maxsize=4)
 def machine_at_hand(
-    device:str, # as in `pick_device`
+    device:str,    # as in `pick_device`
     n_threads:int, # torch threads
 )->Machine:
     "Peak and bandwidth of this machine, measured once per process."
     return measure_machine(device, n_threads)
 
+# %% ../../nbs/labs/07_compute.ipynb #0fa4b101
 def counts_of(
     costs:pd.DataFrame, # as from `costs_of`
 )->dict: # params, macs, flops, operations, activations, weight_mb, moved_mb, intensity, field_px
     "The totals of a network; `field_px` is the height of the receptive field of its last layer that has places."
     t = totals(costs)
-    seen = [_pair_of(s) for s, at in zip(costs['size'], costs['stride']) if _pair_of(at)]
-    return {**{k: t[k] for k in ('params', 'macs', 'flops', 'operations', 'activations', 'intensity')}, 'weight_mb': t['weight_bytes']/1e6, 'moved_mb': t['moved_bytes']/1e6, 'field_px': seen[-1][0] if seen else None}
+    counts = {k: t[k] for k in ('params', 'macs', 'flops', 'operations', 'activations', 'intensity')}
+    fields = [_pair_of(size) for size, stride in zip(costs['size'], costs['stride']) if _pair_of(stride)]
+    return counts | dict(
+        weight_mb=t['weight_bytes']/1e6,
+        moved_mb=t['moved_bytes']/1e6,
+        field_px=fields[-1][0] if fields else None,
+    )
 
 # %% ../../nbs/labs/07_compute.ipynb #daf270e2
+def _measure(net, shape, batches, device, bar): # layers with their times, and a dict of times per batch size
+    costs = layer_table(net, shape, repeats=batches[0][1], device=device)
+    bar.update()
+    costs = with_fields(costs, receptive_fields(net, shape))
+    bar.update()
+    times = []
+    for batch, calls in batches:
+        times.append(latency(net, shape, device, batch, calls, warmup=3 if batch == 1 else 1))
+        bar.update()
+    return costs, times
+
+# %% ../../nbs/labs/07_compute.ipynb #46a30a18
+def _numbers(costs, times): # metrics of a run
+    counts, n = counts_of(costs), dict(counts=1)
+    numbers = dict(counts=counts)
+    for t in times:
+        latency_ms = dict(value=t['median_ms'], low=t['p10_ms'], high=t['p90_ms'])
+        numbers[f"batch_{t['batch']}"] = dict(latency_ms=latency_ms, per_second=t['per_second'])
+        n[f"batch_{t['batch']}"] = t['repeats']
+    return numbers | dict(n=n, params=counts['params'], macs=counts['macs'], infer_ms=times[0]['median_ms'])
+
+# %% ../../nbs/labs/07_compute.ipynb #731f526c
 def run(
     cfg:Config,           # what to run
     root=None,            # folder of all runs; default: `core.runs_dir()`
@@ -367,27 +611,29 @@ def run(
     device, card = pick_device(cfg.device), network(cfg.variant)
     with start_run(LAB, cfg, root) as draft:
         set_seed(cfg.seed)
-        net, times, machine = card.make().eval(), [], machine_at_hand(str(device), torch.get_num_threads())
+        net = card.make().eval()
+        machine = machine_at_hand(str(device), torch.get_num_threads())
         with progress(desc=cfg.variant, total=2 + len(cfg.batches), show=show) as bar:
-            costs = layer_table(net, card.shape, repeats=cfg.batches[0][1], device=device); bar.update()
-            costs = with_fields(costs, receptive_fields(net, card.shape)); bar.update()
-            for b, n in cfg.batches: times.append(latency(net, card.shape, device, b, n, warmup=3 if b == 1 else 1)); bar.update()
-        counts = counts_of(costs)
-        numbers = dict(counts=counts, **{f"batch_{t['batch']}": dict(latency_ms=dict(value=t['median_ms'], low=t['p10_ms'], high=t['p90_ms']), per_second=t['per_second']) for t in times},
-                       n=dict(counts=1) | {f"batch_{t['batch']}": t['repeats'] for t in times}, params=counts['params'], macs=counts['macs'], infer_ms=times[0]['median_ms'])
-        return draft.finish(numbers, environment=environment(device), extra=dict(shape=card.shape, layers=costs.to_dict('records'), attrs=costs.attrs, machine=asdict(machine), times=times))
+            costs, times = _measure(net, card.shape, cfg.batches, device, bar)
+        layers = costs.to_dict('records')
+        extra = dict(shape=card.shape, layers=layers, attrs=costs.attrs, machine=asdict(machine), times=times)
+        return draft.finish(_numbers(costs, times), environment=environment(device), extra=extra)
 
 # %% ../../nbs/labs/07_compute.ipynb #feb37afa
+def _as_tuple(v): # a list of numbers as it comes out of JSON, where `null` stands for NaN
+    if not isinstance(v, list): return v
+    return tuple(np.nan if x is None else x for x in v)
+
 def layers_of(
-    run:Run, # a finished run
+    run:Run,     # a finished run
 )->pd.DataFrame: # as from `cost.layers.layer_table` with times and receptive fields
     "The layers that a run measured."
-    e = run.extra
-    t = pd.DataFrame(e['layers'])
-    for c in ('input', 'output', 'size', 'stride', 'centre'): t[c] = [tuple(np.nan if x is None else x for x in v) if isinstance(v, list) else v for v in t[c]]
-    t.attrs = e['attrs']
+    t = pd.DataFrame(run.extra['layers'])
+    for c in ('input', 'output', 'size', 'stride', 'centre'): t[c] = [_as_tuple(v) for v in t[c]]
+    t.attrs = run.extra['attrs']
     return t
 
+# %% ../../nbs/labs/07_compute.ipynb #85c851d9
 def machine_of(
     run:Run, # a finished run
 )->Machine:
@@ -395,128 +641,214 @@ def machine_of(
     return Machine(**run.extra['machine'])
 
 # %% ../../nbs/labs/07_compute.ipynb #b00fac0c
+def _network_row(rows): # of `comparison`, from the results of one network
+    def mean(split, metric, column='value'):
+        return rows.loc[(rows.split == split) & (rows.metric == metric), column].mean()
+    first = rows.iloc[0]
+    batches = [int(s.removeprefix('batch_')) for s in set(rows.split) if s.startswith('batch_')]
+    batch = max(batches, default=1)
+    card = NETWORKS.get(first.variant)
+    return dict(
+        variant=first.variant,
+        input=_crossed(card.shape) if card else '',
+        params=mean('counts', 'params'),
+        mmacs=mean('counts', 'macs')/1e6,
+        mflops=mean('counts', 'flops')/1e6,
+        moperations=mean('counts', 'operations')/1e6,
+        **{k: mean('counts', k) for k in ('activations', 'weight_mb', 'moved_mb', 'intensity', 'field_px')},
+        ms=mean('batch_1', 'latency_ms'),
+        p10=mean('batch_1', 'latency_ms', 'ci_low'),
+        p90=mean('batch_1', 'latency_ms', 'ci_high'),
+        batch=batch,
+        ms_per_input=mean(f'batch_{batch}', 'latency_ms')/batch,
+        threads=first.threads,
+        device=first.device,
+    )
+
+# %% ../../nbs/labs/07_compute.ipynb #6c2986d1
 def comparison(
-    runs, # a list of `Run`, or a table of them
-)->pd.DataFrame: # a row per network, cheapest first: counts in their units, latency per call with its percentiles, milliseconds per input in the largest batch
-    "The networks beside each other."
-    t, rows = table(runs), []
-    for v, g in t.groupby('variant', sort=False):
-        get = lambda split, metric, column='value': g.loc[(g.split == split) & (g.metric == metric), column].mean()
-        big = max((int(s.removeprefix('batch_')) for s in set(g.split) if s.startswith('batch_')), default=1)
-        card = NETWORKS.get(v)
-        rows.append(dict(variant=v, input=_crossed(card.shape) if card else '', params=get('counts', 'params'), mmacs=get('counts', 'macs')/1e6, mflops=get('counts', 'flops')/1e6, moperations=get('counts', 'operations')/1e6,
-                         activations=get('counts', 'activations'), weight_mb=get('counts', 'weight_mb'), moved_mb=get('counts', 'moved_mb'), intensity=get('counts', 'intensity'), field_px=get('counts', 'field_px'),
-                         ms=get('batch_1', 'latency_ms'), p10=get('batch_1', 'latency_ms', 'ci_low'), p90=get('batch_1', 'latency_ms', 'ci_high'), batch=big, ms_per_input=get(f'batch_{big}', 'latency_ms')/big,
-                         threads=g.threads.iloc[0], device=g.device.iloc[0]))
+    runs,        # a list of `Run`, or a table of them
+)->pd.DataFrame: # counts, latency per call with its percentiles, milliseconds per input in the largest batch
+    "The networks beside each other, a row per network, cheapest first."
+    rows = [_network_row(t) for _, t in table(runs).groupby('variant', sort=False)]
     return pd.DataFrame(rows).sort_values('mmacs', ignore_index=True)
 
 # %% ../../nbs/labs/07_compute.ipynb #696e1d40
-def plot_latency(
-    runs, # as for `comparison`
-    title:str='Counted and timed', # above the axes
-): # the figure
-    "Latency at batch 1 against MACs, with the 10th and 90th percentile; dashed: equal speeds."
-    from fashion_lab.plot.theme import BLUE, canvas, dress, GREY, INK, short, style
-    c = comparison(runs)
-    with style():
-        fig, ax = canvas(size=(7.4, 4.4))
-        x, y = c.mmacs.to_numpy(), c.ms.to_numpy()
-        ax.errorbar(x, y, [np.clip(y - c.p10, 0, None), np.clip(c.p90 - y, 0, None)], fmt='o', color=BLUE, ms=6, lw=1.2, capsize=2, zorder=3)
-        ax.set(xscale='log', yscale='log'); low, high = x.min()/2, x.max()*6; ends = ax.get_ylim(); ax.set_xlim(low, high)
-        for speed in (1, 10, 100):
-            ax.plot([low, high], [low/speed, high/speed], color=GREY, lw=.8, ls=(0, (4, 3)), zorder=1); at = min(high/1.3, ends[1]*speed/1.3)
-            ax.annotate(f'{speed} GMAC/s', (at, at/speed), (-4, 4), textcoords='offset points', ha='right', fontsize=7.5, color=GREY)
-        ax.set_ylim(ends)
-        _name_points(ax, x, y, [short(v, 24) for v in c.variant], INK)
-        dress(ax, title, f'{c.device.iloc[0]}, {c.threads.iloc[0]} thread{"" if c.threads.iloc[0] == 1 else "s"}, batch 1; median, 10th to 90th percentile; dashed: equal speeds', 'Millions of MACs (logarithmic)', 'Milliseconds (logarithmic)')
-    return fig
+def _draw_speeds(ax, low, high, top): # dashed lines of equal speed, their names below `top`
+    from fashion_lab.plot.theme import GREY
+    for speed in (1, 10, 100):
+        ax.plot([low, high], [low/speed, high/speed], color=GREY, lw=.8, ls=(0, (4, 3)), zorder=1)
+        at = min(high/1.3, top*speed/1.3)
+        ax.annotate(f'{speed} GMAC/s', (at, at/speed), (-4, 4), textcoords='offset points',
+                    ha='right', fontsize=7.5, color=GREY)
 
+# %% ../../nbs/labs/07_compute.ipynb #f08c8521
+_SIDES = ((1, -9), (-1, 3), (1, 2), (-1, -9), (-1, 10), (1, -17)) # right or left of a point, points above it
+
+def _overlap(a, b): # of boxes: left, bottom, right, top
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+# %% ../../nbs/labs/07_compute.ipynb #5ebf9ca8
 def _name_points(ax, x, y, names, colour): # each name on the first side of its point where nothing lies yet
     ax.figure.draw_without_rendering()
     at = ax.transData.transform(np.stack([x, y], 1))*72/ax.figure.dpi
     taken = [(px - 4, py - 4, px + 4, py + 4) for px, py in at]
     for k in np.argsort(x):
-        px, py, w = *at[k], 4.3*len(names[k])
-        for side, up in ((1, -9), (-1, 3), (1, 2), (-1, -9), (-1, 10), (1, -17)):
-            left, low = px + 6 if side > 0 else px - 6 - w, py + up
-            if not any(a < left + w and left < c and b < low + 7 and low < d for a, b, c, d in taken): break
-        taken.append((left, low, left + w, low + 7))
-        ax.annotate(names[k], (x[k], y[k]), (6*side, up), textcoords='offset points', ha='left' if side > 0 else 'right', fontsize=8, color=colour)
+        px, py = at[k]
+        width = 4.3*len(names[k])
+        for side, up in _SIDES:
+            left = px + 6 if side > 0 else px - 6 - width
+            box = (left, py + up, left + width, py + up + 7)
+            if not any(_overlap(box, other) for other in taken): break
+        taken.append(box)
+        ax.annotate(names[k], (x[k], y[k]), (6*side, up), textcoords='offset points',
+                    ha='left' if side > 0 else 'right', fontsize=8, color=colour)
+
+# %% ../../nbs/labs/07_compute.ipynb #d614f306
+def plot_latency(
+    runs,                          # as for `comparison`
+    title:str='Counted and timed', # above the axes
+):                                 # the figure
+    "Latency at batch 1 against MACs, with the 10th and 90th percentile; dashed: equal speeds."
+    from fashion_lab.plot.theme import BLUE, canvas, dress, INK, short, style
+    c = comparison(runs)
+    x, y = c.mmacs.to_numpy(), c.ms.to_numpy()
+    bars = [np.clip(y - c.p10, 0, None), np.clip(c.p90 - y, 0, None)]
+    with style():
+        fig, ax = canvas(size=(7.4, 4.4))
+        ax.errorbar(x, y, bars, fmt='o', color=BLUE, ms=6, lw=1.2, capsize=2, zorder=3)
+        ax.set(xscale='log', yscale='log')
+        low, high, ends = x.min()/2, x.max()*6, ax.get_ylim()
+        ax.set_xlim(low, high)
+        _draw_speeds(ax, low, high, ends[1])
+        ax.set_ylim(ends)
+        _name_points(ax, x, y, [short(v, 24) for v in c.variant], INK)
+        n = c.threads.iloc[0]
+        note = (f'{c.device.iloc[0]}, {n} {"thread" if n == 1 else "threads"}, batch 1; '
+                'median, 10th to 90th percentile; dashed: equal speeds')
+        dress(ax, title, note, 'Millions of MACs (logarithmic)', 'Milliseconds (logarithmic)')
+    return fig
 
 # %% ../../nbs/labs/07_compute.ipynb #4144239f
+def _speed(row): return row.operations/max(row.median_ms, 1e-9)/1e6 # GFLOP/s
+
+def _why(most, slowest, machine):
+    "Why the layer with the most operations is not the one that takes the most time, in words."
+    if most.layer == slowest.layer:
+        return f'the same layer: {most.operations_share:.0%} of the operations, {most.time_share:.0%} of the time'
+    if slowest.operations == 0:
+        return 'it computes nothing: the time goes into moving values and calling the layer'
+    if slowest.intensity < min(machine.ridge, most.intensity):
+        return (f'{slowest.intensity:.1f} operations per byte, where the machine needs {machine.ridge:.1f} to be busy '
+                f'and the other layer has {most.intensity:.1f}: it waits for memory')
+    return (f'enough operations per byte ({slowest.intensity:.1f}; the machine needs {machine.ridge:.1f}), '
+            f'but slower ones: {_speed(slowest):.1f} against {_speed(most):.1f} GFLOP/s; '
+            'small or odd shapes fill the processor badly')
+
+# %% ../../nbs/labs/07_compute.ipynb #a4c520c9
+def _dearest(run): # one row
+    t, machine = layers_of(run), machine_of(run)
+    most, slowest = t.loc[t.operations.idxmax()], t.loc[t.median_ms.idxmax()]
+    return dict(
+        variant=run.variant,
+        by_operations=most.layer, kind=most.kind,
+        operations_share=most.operations_share, its_time_share=most.time_share, intensity=most.intensity,
+        by_time=slowest.layer, kind_by_time=slowest.kind,
+        time_share=slowest.time_share, its_operations_share=slowest.operations_share,
+        intensity_by_time=slowest.intensity,
+        ridge=machine.ridge,
+        why=_why(most, slowest, machine),
+    )
+
+# %% ../../nbs/labs/07_compute.ipynb #af82bb88
 def dearest_layers(
-    runs, # a `Run` or a list of them
-)->pd.DataFrame: # a row per network: the layer with the most operations and the one with the most time, with their shares and intensities, and why they differ
-    "The most expensive layer by operations against by measured time."
+    runs,        # a `Run` or a list of them
+)->pd.DataFrame: # both layers with their shares and intensities, and why they differ
+    "The most expensive layer by operations against by measured time, a row per network."
     return pd.DataFrame([_dearest(r) for r in as_runs(runs)])
 
-def _dearest(run): # one row
-    t, m = layers_of(run), machine_of(run)
-    o, s = t.loc[t.operations.idxmax()], t.loc[t.median_ms.idxmax()]
-    return dict(variant=run.variant, by_operations=o.layer, kind=o.kind, operations_share=o.operations_share, its_time_share=o.time_share, intensity=o.intensity,
-                by_time=s.layer, kind_by_time=s.kind, time_share=s.time_share, its_operations_share=s.operations_share, intensity_by_time=s.intensity, ridge=m.ridge, why=_why(o, s, m))
-
-def _speed(row): return row.operations/max(row.median_ms, 1e-9)/1e6 # GFLOP/s
-def _why(o, s, m): # in words
-    if o.layer == s.layer: return f'the same layer: {o.operations_share:.0%} of the operations, {o.time_share:.0%} of the time'
-    if s.operations == 0: return 'it computes nothing: the time goes into moving values and calling the layer'
-    if s.intensity < min(m.ridge, o.intensity): return f'{s.intensity:.1f} operations per byte, where the machine needs {m.ridge:.1f} to be busy and the other layer has {o.intensity:.1f}: it waits for memory'
-    return f'enough operations per byte ({s.intensity:.1f}; the machine needs {m.ridge:.1f}), but slower ones: {_speed(s):.1f} against {_speed(o):.1f} GFLOP/s; small or odd shapes fill the processor badly'
-
 # %% ../../nbs/labs/07_compute.ipynb #8f1e3414
-SCORES = dict(fashion_mnist=('fast', 'accuracy'), clothing=('sender-folds', 'weighted_f1'), closures=('sender-folds', 'accuracy'),
-              shoe_pairs=('persons', 'balanced_accuracy'), segmentation=('full-size', 'mean_ap')) # lab -> protocol and metric
+SCORES = dict( # lab -> protocol and metric
+    fashion_mnist=('fast', 'accuracy'),
+    clothing=('sender-folds', 'weighted_f1'),
+    closures=('sender-folds', 'accuracy'),
+    shoe_pairs=('persons', 'balanced_accuracy'),
+    segmentation=('full-size', 'mean_ap'),
+)
 
 def looks_of(
     lab:str,     # a name in `SCORES`
     variant:str, # one of its variants; others count as one look
 )->int:          # 1 or 2
-    "How often a variant looks at a picture before it answers: twice where it also sees the mirror image."
-    if one_of(lab, SCORES, 'lab') not in ('fashion_mnist', 'clothing', 'closures'): return 1              # their costs are those of a whole answer
-    module = dict(fashion_mnist=fashion_mnist, clothing=clothing, closures=closures)[lab]
-    if variant not in {m.name for m in module.METHODS}: return 1
+    "How often a variant evaluates an image before it answers: twice where it also evaluates the mirror image."
+    one_of(lab, SCORES, 'lab')
+    modules = dict(fashion_mnist=fashion_mnist, clothing=clothing, closures=closures)
+    if lab not in modules: return 1 # the costs of the others are those of a whole answer
+    module = modules[lab]
+    if variant not in module.METHODS.names: return 1
     cfg = module.configs('full', variants=variant)[0]
-    return 1 + bool(cfg.mirror if hasattr(cfg, 'mirror') else cfg.recipe.mirror)
+    mirror = cfg.mirror if hasattr(cfg, 'mirror') else cfg.recipe.mirror
+    return 2 if mirror else 1
 
 # %% ../../nbs/labs/07_compute.ipynb #5b323f8c
+_SCORE_COLUMNS = ['lab', 'source', 'variant', 'metric', 'score', 'sd', 'n', 'looks', 'macs', 'params', 'front']
+
+def _scores_of(lab, t): # a row per variant of one lab
+    from fashion_lab.plot.results import pareto_front
+    protocol, metric = SCORES[lab]
+    t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == metric) & t.macs.notna()]
+    g = t.groupby('variant', sort=False).agg(
+        score=('value', 'mean'), sd=('value', 'std'), n=('value', 'size'),
+        macs=('macs', 'first'), params=('params', 'first'),
+    ).reset_index()
+    g['looks'] = [looks_of(lab, v) for v in g.variant]
+    g['macs'] = g.macs*g.looks
+    front = pareto_front(g.macs.to_numpy(float), g.score.to_numpy())
+    return g.assign(lab=lab, metric=metric, front=g.index.isin(front))
+
+# %% ../../nbs/labs/07_compute.ipynb #c0040241
 def accuracy_cost(
     source:str='real',  # real or synthetic
     profile:str='full', # of the recorded runs
-)->pd.DataFrame: # lab, source, variant, metric, score (mean), sd, n (runs), looks, macs (of all looks at one picture), params, front: whether nothing cheaper is better
-    "What the labs recorded: score against cost."
-    from fashion_lab.plot.results import pareto_front
+)->pd.DataFrame: # score (mean), sd, n (runs), looks, macs (of all looks), params, front: nothing cheaper is better
+    "What the labs recorded: score against cost, a row per lab and variant."
     one_of(source, ('real', 'synthetic'), 'source')
-    rows = []
-    for lab, (protocol, metric) in SCORES.items():
-        t = recorded(lab, profile, source)
-        if t is None: continue
-        t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == metric) & t.macs.notna()]
-        g = t.groupby('variant', sort=False).agg(score=('value', 'mean'), sd=('value', 'std'), n=('value', 'size'), macs=('macs', 'first'), params=('params', 'first')).reset_index()
-        g = g.assign(looks=[looks_of(lab, v) for v in g.variant]).assign(macs=lambda g: g.macs*g.looks)
-        front = pareto_front(g.macs.to_numpy(float), g.score.to_numpy())
-        rows.append(g.assign(lab=lab, metric=metric, source=source, front=g.index.isin(front)))
-    columns = 'lab source variant metric score sd n looks macs params front'.split()
-    return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+    tables = {lab: recorded(lab, profile, source) for lab in SCORES}
+    parts = [_scores_of(lab, t).assign(source=source) for lab, t in tables.items() if t is not None]
+    if not parts: return pd.DataFrame(columns=_SCORE_COLUMNS)
+    return pd.concat(parts, ignore_index=True)[_SCORE_COLUMNS]
 
+# %% ../../nbs/labs/07_compute.ipynb #3a944b83
+def _draw_scores(ax, g): # of one lab
+    from fashion_lab.plot.theme import BLUE, dress, GREY, INK, percent_axis, pretty, short, VERMILLION
+    front = g[g.front.astype(bool)].sort_values('macs')
+    ax.step(front.macs/1e6, front.score, where='post', color=GREY, lw=1.1, zorder=1)
+    ax.scatter(g.macs/1e6, g.score, s=26, color=BLUE, alpha=.65, lw=0, zorder=2)
+    ax.scatter(front.macs/1e6, front.score, s=40, color=VERMILLION, zorder=3)
+    for r in front.itertuples():
+        ax.annotate(short(r.variant, 22), (r.macs/1e6, r.score), (5, -10), textcoords='offset points',
+                    fontsize=7.5, color=INK)
+    ax.set_xscale('log')
+    percent_axis(ax.yaxis)
+    ax.margins(x=.25)
+    first, note = g.iloc[0], 'means over recorded runs; red: no cheaper one is better'
+    dress(ax, first.lab, note, 'Millions of MACs (logarithmic)', pretty(first.metric), first.source)
+
+# %% ../../nbs/labs/07_compute.ipynb #1529e532
 def plot_accuracy_cost(
     scores:pd.DataFrame, # as from `accuracy_cost`
-): # a figure with a panel per lab
+):                       # a figure with a panel per lab
     "Score against MACs, with the front of what no cheaper variant beats."
-    from fashion_lab.plot.theme import BLUE, canvas, dress, GREY, INK, percent_axis, pretty, short, style, VERMILLION
+    from fashion_lab.plot.theme import canvas, style
     if not len(scores): raise ValueError("nothing is recorded: run a lab's full profile and publish it first")
-    if scores.source.nunique() > 1: raise ValueError("real and synthetic results in one table: keep the rows of one source")
+    if scores.source.nunique() > 1:
+        raise ValueError("real and synthetic results in one table: keep the rows of one source")
     labs = list(scores.lab.unique())
+    columns, rows = min(3, len(labs)), -(-len(labs)//3)
     with style():
-        columns, rows = min(3, len(labs)), -(-len(labs)//3)
         fig, axs = canvas(size=(4.4*columns, 3.9*rows), nrows=rows, ncols=columns, squeeze=False)
         for ax in axs.flat[len(labs):]: ax.remove()
-        for ax, lab in zip(axs.flat, labs):
-            g = scores[scores.lab == lab]; f = g[g.front.astype(bool)].sort_values('macs')
-            ax.step(f.macs/1e6, f.score, where='post', color=GREY, lw=1.1, zorder=1)
-            ax.scatter(g.macs/1e6, g.score, s=26, color=BLUE, alpha=.65, lw=0, zorder=2); ax.scatter(f.macs/1e6, f.score, s=40, color=VERMILLION, zorder=3)
-            for r in f.itertuples(): ax.annotate(short(r.variant, 22), (r.macs/1e6, r.score), (5, -10), textcoords='offset points', fontsize=7.5, color=INK)
-            ax.set_xscale('log'); percent_axis(ax.yaxis); ax.margins(x=.25)
-            dress(ax, lab, 'means over recorded runs; red: no cheaper one is better', 'Millions of MACs (logarithmic)', pretty(g.metric.iloc[0]), g.source.iloc[0])
+        for ax, lab in zip(axs.flat, labs): _draw_scores(ax, scores[scores.lab == lab])
     return fig
 
 # %% ../../nbs/labs/07_compute.ipynb #fec66ba2
@@ -525,29 +857,58 @@ def figures(
 )->dict:     # name -> matplotlib figure
     "Bars per layer, the roofline, and the layer with the most operations."
     t, name = layers_of(run), run.variant
-    out = dict(layers=plot_layers(t, 10, title=f'{name}: operations and milliseconds'), roofline=plot_roofline(t, machine_of(run), title=f'{name} under the roof'))
-    return out | dict(largest=plot_layer(t, costliest_layer(t), run.extra['shape'], f'{name}: {costliest_layer(t)}'))
+    largest = costliest_layer(t)
+    return dict(
+        layers=plot_layers(t, 10, title=f'{name}: operations and milliseconds'),
+        roofline=plot_roofline(t, machine_of(run), title=f'{name} under the roof'),
+        largest=plot_layer(t, largest, run.extra['shape'], f'{name}: {largest}'),
+    )
 
+# %% ../../nbs/labs/07_compute.ipynb #9b59d9d6
+def _conditions(run): # a line
+    times = run.extra['times']
+    calls = ', '.join('batch {batch}, {repeats} calls after {warmup}'.format(**t) for t in times)
+    return f"{run.variant}: {calls}, {times[0]['dtype']}"
+
+# %% ../../nbs/labs/07_compute.ipynb #efa1ae3f
 def _page(runs, tables, files): # HTML
-    r, conditions = runs[-1], [f"{n.variant}: {', '.join('batch {batch}, {repeats} calls after {warmup}'.format(**t) for t in n.extra['times'])}, {n.extra['times'][0]['dtype']}" for n in runs]
-    body = [made_with(r.environment, 'counts are exact; times are those of this machine and of what else it did'), '## Networks', table_html(tables['comparison']), figure_html(files['latency'], 'Counted and timed'),
-            '## Dear by operations, dear by the clock', table_html(tables['dearest'])]
-    body += [figure_html(files[k], k.replace('_', ' ')) for k in files if k.startswith(('layers_', 'roofline_', 'largest_'))]
-    if 'accuracy' in files: body += ['## What accuracy costs', figure_html(files['accuracy'], 'Score against MACs, from the recorded results on real data')]
-    return html_page(f'Costs of {len(runs)} networks', [*body, '## The published table', table_html(tables['published']), '## Conditions', list_html([str(machine_of(r)), *conditions])])
+    last, note = runs[-1], 'counts are exact; times are those of this machine and of what else it did'
+    body = [
+        made_with(last.environment, note),
+        '## Networks', table_html(tables['comparison']), figure_html(files['latency'], 'Counted and timed'),
+        '## Dear by operations, dear by the clock', table_html(tables['dearest']),
+    ]
+    for name, file in files.items():
+        if name.startswith(('layers_', 'roofline_', 'largest_')): body.append(figure_html(file, name.replace('_', ' ')))
+    if 'accuracy' in files:
+        caption = 'Score against MACs, from the recorded results on real data'
+        body += ['## What accuracy costs', figure_html(files['accuracy'], caption)]
+    body += ['## The published table', table_html(tables['published'])]
+    body += ['## Conditions', list_html([str(machine_of(last)), *map(_conditions, runs)])]
+    return html_page(f'Costs of {len(runs)} networks', body)
 
+# %% ../../nbs/labs/07_compute.ipynb #6d86b98d
+def _report_figures(runs, shown): # name -> figure
+    out = dict(latency=plot_latency(runs))
+    largest_first = sorted(runs, key=lambda r: -r.metrics['macs'])
+    for r in largest_first[:whole_number(shown, 'shown', 0)]:
+        out |= {f'{name}_{r.variant}': figure for name, figure in figures(r).items()}
+    scores = accuracy_cost()
+    if len(scores): out['accuracy'] = plot_accuracy_cost(scores)
+    return out
+
+# %% ../../nbs/labs/07_compute.ipynb #eb586f0b
 def report(
     runs,                  # a `Run` or a list of them
     folder=None,           # where to write; default: `report-<profile>` beside the runs
     shown:int=3,           # how many networks are shown layer by layer: those with the most MACs
 )->Path:                   # the page, `index.html`
-    "Write a page with the networks side by side, their dearest layers, and the published table corrected."
+    "Write a page with the networks side by side, their most expensive layers, and the published table corrected."
     from fashion_lab.plot.theme import save_figures
     runs = as_runs(runs)
     folder = Path(folder) if folder else report_folder(runs[-1])
-    drawn, scores = dict(latency=plot_latency(runs)), accuracy_cost()
-    for r in sorted(runs, key=lambda r: -r.metrics['macs'])[:whole_number(shown, 'shown', 0)]: drawn |= {f'{k}_{r.variant}': f for k, f in figures(r).items()}
-    if len(scores): drawn['accuracy'] = plot_accuracy_cost(scores)
-    tables = dict(comparison=comparison(runs), dearest=dearest_layers(runs), published=published_check()) | {f'layers_{r.variant}': layers_of(r) for r in runs}
-    files = {k: p.name for k, p in zip(drawn, save_figures(drawn, folder))}
+    drawn = _report_figures(runs, shown)
+    tables = dict(comparison=comparison(runs), dearest=dearest_layers(runs), published=published_check())
+    tables |= {f'layers_{r.variant}': layers_of(r) for r in runs}
+    files = {name: path.name for name, path in zip(drawn, save_figures(drawn, folder))}
     return write_page(folder, _page(runs, tables, files), tables)

@@ -6,7 +6,7 @@
 __all__ = ['LAB', 'PROTOCOLS', 'HEADLINE', 'FLAGSHIP', 'CROPS', 'FULL', 'REDUCED', 'METHODS', 'SMALL', 'QUICK', 'PUBLISHED',
            'PUBLISHED_MEAN_AP', 'CAPTIONS', 'Config', 'photos', 'is_facades', 'photos_of', 'pixels', 'likeness',
            'houses', 'by_house', 'parts_of', 'prepare', 'configs', 'run', 'price', 'judged_on', 'comparison',
-           'verdicts', 'best_run', 'chosen_run', 'network_of', 'config_of', 'shown', 'figures', 'report', 'predict']
+           'verdicts', 'best_run', 'chosen_run', 'config_of', 'network_of', 'shown', 'figures', 'report', 'predict']
 
 # %% ../../nbs/labs/06_segmentation.ipynb #9b2afa07
 import functools
@@ -41,47 +41,71 @@ from .cross_validation import PROFILES
 import numpy as np
 import pandas as pd
 
-# %% ../../nbs/labs/06_segmentation.ipynb #853fad04
+# %% ../../nbs/labs/06_segmentation.ipynb #ec5506a7
 LAB, PROTOCOLS, HEADLINE, FLAGSHIP = 'segmentation', ('full-size', 'reduced'), 'mean_ap', 'unet'
 
+def _check_config(cfg):
+    one_of(cfg.data, ('facades', 'own'), 'data')
+    one_of(cfg.profile, PROFILES, 'profile')
+    one_of(cfg.protocol, PROTOCOLS, 'protocol')
+    one_of(cfg.source, ('real', 'synthetic'), 'source')
+    whole_number(cfg.size, 'size', 32, ' pixels')
+    if cfg.data == 'own' and not cfg.data_path:
+        raise ValueError("your own photographs need data_path, the folder that holds them and their masks")
+    for name, _ in cfg.options: one_of(name, [f.name for f in fields(SegmentRecipe)], 'field of a recipe')
+    cfg.recipe # checks its values
+
+# %% ../../nbs/labs/06_segmentation.ipynb #853fad04
 @dataclass(frozen=True)
 class Config:
     "One run of the lab: one network, trained once."
-    variant:str = 'unet'           # name in tables
-    seed:int = 0                   # of new layers, order and augmentation
-    profile:str = 'quick'          # smoke, quick or full
-    protocol:str = 'reduced'       # full-size or reduced
-    data:str = 'facades'           # facades, or own: any photographs with masks in `data_path`
-    source:str = 'real'            # real or synthetic
-    limit:int|None = None          # at most this many photographs; synthetic: how many are drawn
-    size:int = 128                 # height and width that photographs are read at, pixels
-    test:bool = False              # judge on the test images too
-    options:tuple = ()             # (field, value) pairs that differ from `segment.train.SegmentRecipe`
-    device:str = 'auto'            # as in `pick_device`
-    data_path:str|None = None      # your own photographs with masks; default: the look-up order of `data`
-    data_id:str = ''               # which photographs: empty for the published set, else name@digest; `identified` fills it
+    variant:str = 'unet'        # name in tables
+    seed:int = 0                # of new layers, order and augmentation
+    profile:str = 'quick'       # smoke, quick or full
+    protocol:str = 'reduced'    # full-size or reduced
+    data:str = 'facades'        # facades, or own: any photos with masks in `data_path`
+    source:str = 'real'         # real or synthetic
+    limit:int|None = None       # at most this many photos; synthetic: how many are drawn
+    size:int = 128              # height and width that photos are read at, pixels
+    test:bool = False           # evaluate on the test images too
+    options:tuple = ()          # (field, value) pairs that differ from `segment.train.SegmentRecipe`
+    device:str = 'auto'         # as in `pick_device`
+    data_path:str|None = None   # your own photos with masks; default: the look-up order of `data`
+    data_id:str = ''            # of own photos: name@digest, filled by `identified`; of the published set: empty
 
-    def __post_init__(self):
-        for name, allowed in dict(data=('facades', 'own'), profile=PROFILES, protocol=PROTOCOLS, source=('real', 'synthetic')).items(): one_of(getattr(self, name), allowed, name)
-        whole_number(self.size, 'size', 32, ' pixels')
-        if self.data == 'own' and not self.data_path: raise ValueError("your own photographs need data_path, the folder that holds them and their masks")
-        for name, _ in self.options: one_of(name, [f.name for f in fields(SegmentRecipe)], 'field of a recipe')
-        self.recipe
-    def identified(self)->'Config': return identify(self, self.data, load_masked if self.data == 'own' else None)
+    def __post_init__(self): _check_config(self)
+
+    def identified(self)->'Config':
+        "The configuration with `data_id`."
+        return identify(self, self.data, load_masked if self.data == 'own' else None)
+
     @property
-    def recipe(self)->SegmentRecipe: # the standard one with this run's options
+    def recipe(self)->SegmentRecipe:
+        "The standard recipe with this run's options."
         return SegmentRecipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.options})
 
 # %% ../../nbs/labs/06_segmentation.ipynb #b065d7ff
 @functools.lru_cache(maxsize=4)
-def photos(data, source, limit, size, data_path, data_id='')->PhotoSet:
-    "The photographs and masks of a configuration; `data_id` only tells whether they have changed."
-    if source == 'synthetic': return noted(load_photos, 'facades', source=source, size=size, **dict(n=limit) if limit else {})
-    s = noted(load_masked, data_path, size=size) if data == 'own' else noted(load_photos, data, path=data_path, size=size)
+def photos(
+    data:str,           # as in `Config`, and all that follow
+    source:str,
+    limit:int|None,
+    size:int,
+    data_path:str|None,
+    data_id:str='',     # only a key of the cache: photos may have changed
+)->PhotoSet:
+    "The photos and masks of a configuration."
+    if source == 'synthetic':
+        number = dict(n=limit) if limit else {}
+        return noted(load_photos, 'facades', source=source, size=size, **number)
+    if data == 'own': s = noted(load_masked, data_path, size=size)
+    else: s = noted(load_photos, data, path=data_path, size=size)
     if limit is None or limit >= len(s): return s
-    note = f"{limit:,} of {len(s):,} photos are used, drawn at random from every part: the profile takes at most {limit:,}; full takes all."
+    note = (f"{limit:,} of {len(s):,} photos are used, drawn at random from every part: "
+            f"the profile takes at most {limit:,}; full takes all.")
     return replace(s.sample(limit), notes=(*s.notes, note))
 
+# %% ../../nbs/labs/06_segmentation.ipynb #c3e0b0cd
 def is_facades(
     path, # a folder, or `None` for the usual places
 )->bool:
@@ -90,91 +114,173 @@ def is_facades(
     p = Path(path).expanduser()
     return any((d/'test_dev').is_dir() for d in (p, p/'facades')) or any(p.rglob('cmp_*.png'))
 
-def photos_of(cfg:Config)->PhotoSet:
-    "The photographs and masks of a configuration, loaded once per process."
+# %% ../../nbs/labs/06_segmentation.ipynb #42677b86
+def photos_of(
+    cfg:Config, # of a run
+)->PhotoSet:
+    "The photos and masks of a configuration, loaded once per process."
     data_id = cfg.identified().data_id
     return photos(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, data_id)
 
+# %% ../../nbs/labs/06_segmentation.ipynb #5e0dad42
 @functools.lru_cache(maxsize=4)
-def pixels(data, source, limit, size, data_path, data_id='')->tuple: # uint8 photographs (N, size, size, 3), masks (N, size, size)
+def pixels(
+    data:str,           # as for `photos`, and all that follow
+    source:str,
+    limit:int|None,
+    size:int,
+    data_path:str|None,
+    data_id:str='',
+)->tuple:               # uint8 photos (N, size, size, 3), masks (N, size, size)
     "Everything decoded, in memory as uint8."
     s = photos(data, source, limit, size, data_path, data_id)
     return np.asarray(s.images(size)), np.asarray(s.masks(size))
 
 # %% ../../nbs/labs/06_segmentation.ipynb #b4ed0462
+def _colour_histogram(image): # 512 counts: 8 x 8 x 8 bins
+    codes = (np.asarray(image).reshape(-1, 3) >> 5).astype(np.int64) @ [64, 8, 1]
+    return np.bincount(codes, minlength=512)
+
 def likeness(
-    images, # uint8 photographs (N, H, W, 3)
+    images,    # uint8 photos (N, H, W, 3)
 )->np.ndarray: # (N, N) float32 in [0, 1]; 1: the same colours in the same amounts
-    "How alike the colours of photographs are: Bhattacharyya's coefficient of histograms with 8 x 8 x 8 bins."
-    codes = ((np.asarray(i).reshape(-1, 3) >> 5).astype(np.int64) @ [64, 8, 1] for i in images)
-    h = np.stack([np.bincount(c, minlength=512) for c in codes]).astype(np.float32)
+    "How alike the colours of photos are: Bhattacharyya's coefficient of histograms with 8 x 8 x 8 bins."
+    h = np.stack([_colour_histogram(image) for image in images]).astype(np.float32)
     h = np.sqrt(h/h.sum(1, keepdims=True))
     return h @ h.T
 
-CROPS = 302 # the published training part: photographs n, n + 302 and n + 604 show one house
+# %% ../../nbs/labs/06_segmentation.ipynb #63b31991
+CROPS = 302 # the published training part: photos n, n + 302 and n + 604 show one house
 
 def houses(
-    s:PhotoSet,      # photographs
-    alike:float=.97, # photographs at least so alike show one house, where names do not tell
-)->np.ndarray:       # (N,) strings; photographs of one house have the same
-    "Which photographs show the same house: by number in the published training part, else by their colours."
+    s:PhotoSet,      # photos
+    alike:float=.97, # photos at least so alike show one house, where names do not tell
+)->np.ndarray:       # (N,) strings; photos of one house have the same
+    "Which photos show the same house: by number in the published training part, else by their colours."
     from scipy.sparse.csgraph import connected_components
     if s.source == 'synthetic': return s.ids
     number = s.items.id.str.extract(r'^train/eecs442_(\d{4})$')[0]
     out = ('train ' + (number.astype(float) % CROPS).astype('string')).to_numpy(object)
     rest = np.flatnonzero(number.isna())
-    if len(rest): out[rest] = [f'alike {k}' for k in connected_components(likeness(s.subset(rest).images(128)) > alike)[1]]
+    if len(rest):
+        same = likeness(s.subset(rest).images(128)) > alike
+        out[rest] = [f'alike {k}' for k in connected_components(same)[1]]
     return out.astype(str)
 
+# %% ../../nbs/labs/06_segmentation.ipynb #5b15fde3
+def _house_order(name): # 'train 12.0' -> ('train', 12.)
+    kind, _, number = name.rpartition(' ')
+    return kind, float(number)
+
+# %% ../../nbs/labs/06_segmentation.ipynb #0c474010
 def by_house(
-    s:PhotoSet,         # photographs
+    s:PhotoSet,         # photos
     share:float=35/302, # of the houses, to choose by
 )->np.ndarray:          # (N,) train, valid or test
-    "The set's own split, but no house both trained on and chosen by; test photographs stay what they are."
+    "The set's own split, but no house both trained on and chosen by; test photos stay what they are."
     split, house = s.items.split.to_numpy(object).copy(), houses(s)
-    seen = split != 'test'
-    if len(np.unique(house[seen])) == seen.sum(): return split                          # every photograph shows a house of its own
-    names = sorted(np.unique(house[seen]), key=lambda h: (h.rpartition(' ')[0], float(h.rpartition(' ')[2])))
+    others = split != 'test'
+    names = np.unique(house[others])
+    if len(names) == others.sum(): return split # every photo shows a house of its own
+    names = sorted(names, key=_house_order)
     held = names[len(names) - max(1, round(share*len(names))):]
-    split[seen] = np.where(np.isin(house[seen], held), 'valid', 'train')
+    split[others] = np.where(np.isin(house[others], held), 'valid', 'train')
     return split
 
 # %% ../../nbs/labs/06_segmentation.ipynb #66d4eb35
-def parts_of(cfg:Config)->dict: # split -> positions
-    "Which photographs are trained on, chosen by and judged by; a `DataError` where a part is missing."
+def parts_of(
+    cfg:Config, # of a run
+)->dict:        # train, valid, test -> positions
+    "Which photos are trained on, chosen by and evaluated on; a `DataError` where a part is missing."
     s = photos_of(cfg)
     split = by_house(s) if cfg.protocol == 'reduced' else s.items.split.to_numpy()
     parts = {name: np.flatnonzero(split == name) for name in ('train', 'valid', 'test')}
-    for name in ('train', 'valid', *(['test'] if cfg.test else [])):
-        if len(parts[name]) < 2: raise DataError(f"{s.name} has {len(parts[name])} photographs in its {name} part, and two are the least; give more photographs")
+    needed = ('train', 'valid', 'test') if cfg.test else ('train', 'valid')
+    for name in needed:
+        if len(parts[name]) < 2:
+            raise DataError(f"{s.name} has {len(parts[name])} photographs in its {name} part, and two are the least; "
+                            'give more photographs')
     return parts
 
-def prepare(cfg:Config):
-    "Find device, photographs, masks and weights before anything is trained; raises what is missing or cannot be learned."
-    pick_device(cfg.device); s, parts = photos_of(cfg), parts_of(cfg)
+# %% ../../nbs/labs/06_segmentation.ipynb #542ffe6b
+def prepare(
+    cfg:Config, # of a run that is planned
+):
+    "Find device, photos, masks and weights before anything is trained; raises what is missing or cannot be learned."
+    pick_device(cfg.device)
+    s, parts = photos_of(cfg), parts_of(cfg)
     check_masks(s.masks(cfg.size), s.classes, parts['train'])
     if cfg.recipe.net == 'unet' and cfg.recipe.weights == 'packaged': packaged_file(cfg.recipe.backbone)
 
 # %% ../../nbs/labs/06_segmentation.ipynb #5887cc8c
-FULL, REDUCED = dict(epochs=16, size=192, augment='crop', power=.25, lr=(1e-3, 4e-3), average=.99), dict(epochs=4, average=.95)
-_BIG = dict(protocol='full-size', size=256, test=True)
+FULL = dict(epochs=16, size=192, augment='crop', power=.25, lr=(1e-3, 4e-3), average=.99)
+REDUCED = dict(epochs=4, average=.95)
+
+# %% ../../nbs/labs/06_segmentation.ipynb #75859b01
+def _variant(name, hypothesis, cost, source, config=None, **changes): # a change of `base`
+    settings = {} if config is None else config
+    return Method(name, REDUCED | changes, hypothesis, cost, source, 'base', settings)
+
+# %% ../../nbs/labs/06_segmentation.ipynb #657ff58f
+_ABLATION = [
+    _variant('base', 'the baseline of the ablation: the same U-Net at 128 pixels, four epochs',
+        cost='3 minutes', source='this lab'),
+    _variant('plain', 'the published network: local, and expensive',
+        cost='ten times the multiplications', source='public student project',
+        config=dict(test=False), net='plain', lr=1e-3, average=None),
+    _variant('scratch', 'without pretraining, four epochs teach colours, not windows',
+        cost='none', source='He et al. 2019, Rethinking ImageNet pre-training', weights=None),
+    _variant('lite0', 'a smaller encoder is a little worse',
+        cost='saves a quarter', source='Tan and Le 2019', backbone='efficientnet_lite0'),
+    _variant('weights', 'rare classes count more: pillars gain, the mean hardly',
+        cost='none', source='King and Zeng 2001', power=.5),
+    _variant('dice', 'overlap alone makes probabilities extreme, and average precision ranks probabilities',
+        cost='none', source='Milletari et al. 2016', loss='dice'),
+    _variant('focal', 'pixels that are sure already count less',
+        cost='none', source='Lin et al. 2017', loss='focal'),
+    _variant('ce-dice', 'the sum keeps the ranking and minds the rare classes',
+        cost='none', source='Isensee et al. 2021', loss='ce+dice'),
+    _variant('flip-only', 'four epochs are too few to overfit: crops bring little yet',
+        cost='none', source='Shorten and Khoshgoftaar 2019', augment='flip'),
+]
+
+# %% ../../nbs/labs/06_segmentation.ipynb #a41d4a24
 METHODS = Cards(LAB, [
-    Method('unet', FULL, 'a network that has seen a million photographs needs few masks: mean average precision of at least 0.80, pillars of at least 0.50', '40 minutes', 'Ronneberger et al. 2015; Tan and Le 2019', '', _BIG),
-    Method('base', REDUCED, 'the baseline of the questions: the same U-Net at 128 pixels, four epochs', '3 minutes', 'this lab', 'base'),
-    Method('plain', REDUCED | dict(net='plain', lr=1e-3, average=None), 'the published network: local, and dear', 'ten times the multiplications', 'public student project', 'base', dict(test=False)),
-    Method('scratch', REDUCED | dict(weights=None), 'without pretraining, four epochs teach colours, not windows', 'none', 'He et al. 2019, Rethinking ImageNet pre-training', 'base'),
-    Method('lite0', REDUCED | dict(backbone='efficientnet_lite0'), 'a smaller encoder is a little worse', 'saves a quarter', 'Tan and Le 2019', 'base'),
-    Method('weights', REDUCED | dict(power=.5), 'rare classes count more: pillars gain, the mean hardly', 'none', 'King and Zeng 2001', 'base'),
-    Method('dice', REDUCED | dict(loss='dice'), 'overlap alone makes probabilities extreme, and average precision ranks probabilities', 'none', 'Milletari et al. 2016', 'base'),
-    Method('focal', REDUCED | dict(loss='focal'), 'pixels that are sure already count less', 'none', 'Lin et al. 2017', 'base'),
-    Method('ce-dice', REDUCED | dict(loss='ce+dice'), 'the sum keeps the ranking and minds the rare classes', 'none', 'Isensee et al. 2021', 'base'),
-    Method('flip-only', REDUCED | dict(augment='flip'), 'four epochs are too few to learn by heart: crops bring little yet', 'none', 'Shorten and Khoshgoftaar 2019', 'base'),
+    Method('unet', FULL,
+        'a network pretrained on a million photos needs few masks: '
+        'mean average precision of at least 0.80, pillars of at least 0.50',
+        '40 minutes', 'Ronneberger et al. 2015; Tan and Le 2019', '', dict(protocol='full-size', size=256, test=True)),
+    *_ABLATION,
 ])
-SMALL = dict(backbone='test_resnet', weights=None, widths=(16, 8), width=4, epochs=1, batch_size=4, lr=1e-2)    # what smoke makes of every recipe
+
+# %% ../../nbs/labs/06_segmentation.ipynb #34dcfdd4
+SMALL = dict(backbone='test_resnet', weights=None, widths=(16, 8), width=4, epochs=1, batch_size=4, lr=1e-2)
 QUICK = dict(unet=dict(backbone='efficientnet_lite0', epochs=4))
 
+def _recipe_options(method, profile):
+    if profile == 'smoke': return method.changes | SMALL
+    if profile == 'quick': return method.changes | QUICK.get(method.name, REDUCED)
+    return method.changes
+
+def _settings(method, profile, source): # fields of `Config`
+    if profile == 'full': return method.config
+    if profile == 'smoke': return dict(size=32, limit=30, test=True, protocol='reduced')
+    return dict(size=128, limit=240 if source == 'synthetic' else 450, test=True, protocol='reduced')
+
+# %% ../../nbs/labs/06_segmentation.ipynb #7dbbd86b
+def _usual_variants(profile, protocol):
+    if profile == 'smoke': return ['unet', 'plain']
+    if profile == 'quick': return ['unet']
+    return [m.name for m in METHODS if protocol in (None, m.config.get('protocol', 'reduced'))]
+
+def _usual_source(profile, path):
+    if profile == 'smoke' and not path: return 'synthetic'
+    if profile == 'full' or not is_facades(path) or at_hand('facades', path): return 'real'
+    return 'synthetic'
+
+# %% ../../nbs/labs/06_segmentation.ipynb #3434d111
 def configs(
-    profile:str='quick',   # smoke (seconds, drawn), quick (minutes) or full (hours)
+    profile:str='quick',   # smoke (seconds, synthetic), quick (minutes) or full (hours)
     seeds:int|None=None,   # runs per variant, from seed 0 on; default: 1
     variants=None,         # names of variants; default: those of the profile
     protocol:str|None=None,# a name in `PROTOCOLS`; default: for `full` both
@@ -185,174 +291,296 @@ def configs(
     one_of(profile, PROFILES, 'profile')
     n = number_of_seeds(seeds)
     if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
-    usual = dict(smoke=['unet', 'plain'], quick=['unet'], full=[m.name for m in METHODS if protocol in (None, m.config.get('protocol', 'reduced'))])[profile]
-    own = not is_facades(path := changes.get('data_path'))
-    taken = source or ('synthetic' if profile == 'smoke' and not path else 'real' if profile == 'full' or own or at_hand('facades', path) else 'synthetic')
-    if own and taken == 'real': changes['data'] = 'own'
-    def one(m, seed):
-        own = dict(smoke=dict(size=32, limit=30, test=True, protocol='reduced'), quick=dict(size=128, test=True, protocol='reduced') | dict(limit=240 if taken == 'synthetic' else 450), full=m.config)[profile]
-        options = m.changes | dict(smoke=SMALL | dict(lr=1e-2), quick=QUICK.get(m.name, REDUCED), full={})[profile]
-        return Config(**{**dict(variant=m.name, seed=seed, profile=profile, source=taken, options=tuple(options.items())), **own, **changes})
-    return [one(m, s) for s in range(n) for m in METHODS.chosen(variants, usual)]
+    path = changes.get('data_path')
+    source = source or _usual_source(profile, path)
+    if source == 'real' and not is_facades(path): changes['data'] = 'own'
+    methods = METHODS.chosen(variants, _usual_variants(profile, protocol))
+    out = []
+    for seed in range(n):
+        for m in methods:
+            options = tuple(_recipe_options(m, profile).items())
+            settings = dict(variant=m.name, seed=seed, profile=profile, source=source, options=options)
+            out.append(Config(**settings | _settings(m, profile, source) | changes))
+    return out
 
 # %% ../../nbs/labs/06_segmentation.ipynb #05aed9be
+def _pixels_of(cfg):
+    return pixels(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, cfg.identified().data_id)
+
+def _evaluate(net, cfg, s, rows): # `SegmentScores` of some photos
+    x, m = _pixels_of(cfg)
+    recipe = cfg.recipe
+    return segment_scores(
+        net, x[rows], m[rows], s.ids[rows].tolist(), s.classes,
+        mirror=recipe.mirror, device=cfg.device, bf16=recipe.bf16,
+    )
+
+# %% ../../nbs/labs/06_segmentation.ipynb #cda14edd
 def run(
     cfg:Config,           # what to run
     root=None,            # folder of all runs; default: `core.runs_dir()`
     show:bool|None=None,  # progress bar; `None` shows it to a person only
-)->Run:                   # finished, with metrics, history, counts of every judged image, and weights
-    "Train one network, judge it on the validation images and, where the configuration says so, on the test images; an interrupted run goes on where it stopped."
+)->Run:                   # finished, with metrics, history, counts of every evaluated image, and weights
+    "Train one network and evaluate it; an interrupted run goes on where it stopped."
     prepare(cfg)
     with start_run(LAB, cfg, root) as draft:
         s, parts = photos_of(cfg), parts_of(cfg)
-        x, m = pixels(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, cfg.identified().data_id)
-        done = fit_segmenter(x, m, s.classes, cfg.recipe, parts['train'], parts['valid'], cfg.seed, cfg.device, draft.checkpoint, show)
-        judged = {name: segment_scores(done.model, x[parts[name]], m[parts[name]], s.ids[parts[name]].tolist(), s.classes, mirror=cfg.recipe.mirror, device=cfg.device, bf16=cfg.recipe.bf16)
-                  for name in ('valid', *(['test'] if cfg.test else []))}
-        house = houses(s)
-        numbers = {name: segment_metrics(k, groups=house[parts[name]]) for name, k in judged.items()} | price(done.model.to('cpu'), cfg) | dict(train_s=done.seconds)
-        return draft.finish(numbers, done.history, judged, done.model.state_dict(), environment(pick_device(cfg.device)), extra=dict(classes=list(s.classes), batch_size=done.batch_size, fit=s.fit, colours=s.colours, houses={name: house[parts[name]].tolist() for name in judged}))
+        x, m = _pixels_of(cfg)
+        fitted = fit_segmenter(
+            x, m, s.classes, cfg.recipe, parts['train'], parts['valid'], cfg.seed, cfg.device, draft.checkpoint, show,
+        )
+        names = ('valid', 'test') if cfg.test else ('valid',)
+        scores = {name: _evaluate(fitted.model, cfg, s, parts[name]) for name in names}
+        all_houses = houses(s)
+        house = {name: all_houses[parts[name]] for name in names}
+        numbers = {name: segment_metrics(scores[name], groups=house[name]) for name in names}
+        numbers |= price(fitted.model.to('cpu'), cfg) | dict(train_s=fitted.seconds)
+        extra = dict(classes=list(s.classes), batch_size=fitted.batch_size, fit=s.fit, colours=s.colours)
+        extra['houses'] = {name: h.tolist() for name, h in house.items()}
+        used = environment(pick_device(cfg.device))
+        return draft.finish(numbers, fitted.history, scores, fitted.model.state_dict(), used, extra=extra)
 
-def price(net, cfg)->dict: # params, macs, infer_ms; per image, without the mirror image
-    "What a prediction costs."
+# %% ../../nbs/labs/06_segmentation.ipynb #0244629f
+def price(
+    net,        # on the CPU
+    cfg:Config, # says the size
+)->dict:        # params, macs, infer_ms; per image, without the mirror image
+    "The inference cost."
     from fashion_lab.cost.timing import cost, latency
     shape = (3, cfg.size, cfg.size)
     c = cost(net, shape)
     return dict(params=int(c['params']), macs=int(c['macs']), infer_ms=float(latency(net, shape)['median_ms']))
 
-def judged_on(run:Run, split='test')->SegmentScores:
-    "The counts of every judged image of a run."
-    return load_scores(run.file(f"predictions-{one_of(split, run.splits, 'split with scores')}.npz"))
+# %% ../../nbs/labs/06_segmentation.ipynb #44f10a1e
+def judged_on(
+    run:Run,      # a finished run
+    split='test', # test or valid
+)->SegmentScores:
+    "The counts of every evaluated image of a run."
+    one_of(split, run.splits, 'split with scores')
+    return load_scores(run.file(f'predictions-{split}.npz'))
 
 # %% ../../nbs/labs/06_segmentation.ipynb #2e05e8dc
-PUBLISHED = dict(others=.607, facade=.768, pillar=.122, window=.780, balcony=.417, mean=.539) # average precision, as the public student project states it
+# average precision, as the public student project states it
+PUBLISHED = dict(others=.607, facade=.768, pillar=.122, window=.780, balcony=.417, mean=.539)
 PUBLISHED_MEAN_AP = dict(plain=PUBLISHED['mean'])
+_GROUP = ['data', 'source', 'protocol', 'split', 'variant']
 
+def _variant_row(rows): # of `comparison`, from the results of one variant
+    ap = rows[rows.metric == 'mean_ap']
+    def mean(metric): return rows[rows.metric == metric].value.mean()
+    names = [metric for metric in rows.metric.unique() if metric.startswith('ap_')]
+    return dict(
+        images=ap.n.iloc[0], seeds=len(ap),
+        mean_ap=ap.value.mean(), sd=ap.value.std(), low=ap.ci_low.mean(), high=ap.ci_high.mean(),
+        **{name: mean(name) for name in names},
+        mean_iou=mean('mean_iou'), accuracy=mean('accuracy'), boundary_f=mean('mean_boundary_f'),
+        params=ap.params.iloc[0], gmacs=ap.macs.iloc[0]/1e9,
+        train_s=ap.train_s.mean(), infer_ms=ap.infer_ms.median(),
+    )
+
+# %% ../../nbs/labs/06_segmentation.ipynb #e6dad74e
 def comparison(
-    runs, # a list of `Run`, or a table of them
+    runs,        # a list of `Run`, or a table of them
 )->pd.DataFrame: # a row per data set, source, protocol, split and variant
     "Average precision over seeds, with the interval over images; what each class got; the cost."
-    t, rows = table(runs), []
-    for (data, source, protocol, split, variant), g in t.groupby(['data', 'source', 'protocol', 'split', 'variant'], sort=False):
-        pick = lambda m: g[g.metric == m]
-        ap, classes = pick('mean_ap'), [m[3:] for m in g.metric.unique() if m.startswith('ap_')]
-        rows.append(dict(data=data, source=source, protocol=protocol, split=split, variant=variant, images=ap.n.iloc[0], seeds=len(ap), mean_ap=ap.value.mean(), sd=ap.value.std(), low=ap.ci_low.mean(), high=ap.ci_high.mean(),
-                         **{f'ap_{c}': pick(f'ap_{c}').value.mean() for c in classes}, mean_iou=pick('mean_iou').value.mean(), accuracy=pick('accuracy').value.mean(), boundary_f=pick('mean_boundary_f').value.mean(),
-                         params=ap.params.iloc[0], gmacs=ap.macs.iloc[0]/1e9, train_s=ap.train_s.mean(), infer_ms=ap.infer_ms.median()))
-    return pd.DataFrame(rows).sort_values(['data', 'source', 'protocol', 'split', 'mean_ap'], ascending=[True, True, True, True, False], kind='stable', ignore_index=True)
+    groups = table(runs).groupby(_GROUP, sort=False)
+    t = pd.DataFrame([dict(zip(_GROUP, key)) | _variant_row(rows) for key, rows in groups])
+    by, ascending = [*_GROUP[:-1], 'mean_ap'], [True]*4 + [False]
+    return t.sort_values(by, ascending=ascending, kind='stable', ignore_index=True)
 
+# %% ../../nbs/labs/06_segmentation.ipynb #078d5303
+def _conditions(run): # two runs are a pair where these agree
+    c = run.config
+    return run.data, c['source'], c['profile'], c['size'], c['seed']
+
+# %% ../../nbs/labs/06_segmentation.ipynb #3214aec8
 def verdicts(
     runs,            # a list of `Run`
     measure='mean_ap', # as in `segment.metrics.measured`
-)->pd.DataFrame:     # a row per card: variant, against, hypothesis, cost, n, difference, low, high, p_holm, verdict
-    "Every method card with what the validation images say of it: bootstrap over houses, Holm's correction."
-    key = lambda r: (r.data, r.config['source'], r.config['profile'], r.config['size'], r.config['seed'])
+)->pd.DataFrame:     # a row per variant: variant, against, hypothesis, cost, n, difference, low, high, p_holm, verdict
+    "Every hypothesis with what the validation images say of it: bootstrap over houses, Holm's correction."
     def compare(m):
-        mine, others = ({key(r): r for r in runs if r.variant == v} for v in (m.name, m.against))
-        both = [k for k in mine if k in others]
-        if not both: return []
-        judged = [[judged_on(side[k], 'valid') for k in both] for side in (others, mine)]
-        return dict(n=len(both), **segment_difference(*judged, measure, groups=mine[both[0]].extra['houses']['valid']))
+        ours = {_conditions(r): r for r in runs if r.variant == m.name}
+        others = {_conditions(r): r for r in runs if r.variant == m.against}
+        pairs = [(ours[k], others[k]) for k in ours if k in others]
+        if not pairs: return []
+        our_scores = [judged_on(a, 'valid') for a, _ in pairs]
+        other_scores = [judged_on(b, 'valid') for _, b in pairs]
+        groups = pairs[0][0].extra['houses']['valid']
+        return dict(n=len(pairs), **segment_difference(other_scores, our_scores, measure, groups=groups))
     return verdict_table(METHODS, {r.variant for r in runs}, compare)
 
+# %% ../../nbs/labs/06_segmentation.ipynb #0c02d761
 def best_run(
     runs, # a list of `Run`
 )->Run:
     "The run that the validation images would choose."
     return max(runs, key=lambda r: (r.config['size'], r.metrics['valid']['mean_ap']['value']))
 
+# %% ../../nbs/labs/06_segmentation.ipynb #ac4f0355
 def chosen_run(
     root=None,    # folder of all runs; default: `core.runs_dir()`
     data_id=None, # which data set, as in `Run.data_id`; default: the only one that there are runs of
-)->Run:           # on real photographs
+)->Run:           # on real photos
     "The run that predictions are made with; a `FileNotFoundError` says how to get one."
     return best_run(of_one_data_set(runs_for_answers(LAB, root, data_id)))
 
-
 # %% ../../nbs/labs/06_segmentation.ipynb #37cb7b13
-def network_of(run:Run): # in evaluation mode
-    "The trained network of a run."
-    return load_weights(segment_net(config_of(run).recipe, len(run.extra['classes']), weights=False), run.weights(), what=f'the weights of run {run.name}').eval()
-
-def config_of(run:Run)->Config:
-    "The configuration of a finished run."
+def config_of(
+    run:Run, # finished
+)->Config:
+    "The configuration of a finished run; a `RunError` where it cannot be used."
     known = {f.name: run.config[f.name] for f in fields(Config) if f.name in run.config}
-    try: return Config(**known | dict(options=tuple(tuple(o) for o in run.config['options'])))
-    except (KeyError, TypeError, ValueError) as e: raise RunError(f"the configuration of run {run.name} cannot be used: {e}; run it again") from None
+    try:
+        known['options'] = tuple(tuple(o) for o in run.config['options'])
+        return Config(**known)
+    except (KeyError, TypeError, ValueError) as e:
+        raise RunError(f"the configuration of run {run.name} cannot be used: {e}; run it again") from None
 
+# %% ../../nbs/labs/06_segmentation.ipynb #0b3f1538
+def network_of(
+    run:Run, # finished
+):           # in evaluation mode
+    "The trained network of a run."
+    net = segment_net(config_of(run).recipe, len(run.extra['classes']), weights=False)
+    return load_weights(net, run.weights(), what=f'the weights of run {run.name}').eval()
+
+# %% ../../nbs/labs/06_segmentation.ipynb #ebcd9c86
 def shown(
     run:Run,       # a finished run
-    ids,           # names of judged images
-)->tuple:          # uint8 photographs, masks, answers
-    "Some photographs with their true classes and the network's."
+    ids,           # names of evaluated images
+)->tuple:          # uint8 photos, masks, answers
+    "Some photos with their true classes and the network's."
     cfg = config_of_same_data(run, config_of(run))
     s = photos_of(cfg)
     rows = pd.Series(np.arange(len(s)), s.ids)[list(ids)].to_numpy()
     x, m = s.images(cfg.size)[rows], s.masks(cfg.size)[rows]
-    return x, m, np.concatenate([p.argmax(1).byte().numpy() for _, p in mask_probs(network_of(run), x, cfg.recipe.mirror, cfg.device, cfg.recipe.bf16)])
+    batches = mask_probs(network_of(run), x, cfg.recipe.mirror, cfg.device, cfg.recipe.bf16)
+    answers = [p.argmax(1).byte().numpy() for _, p in batches]
+    return x, m, np.concatenate(answers)
 
+# %% ../../nbs/labs/06_segmentation.ipynb #d02361d8
+def _image_figures(run, scores, how): # of typical and of the worst images
+    from fashion_lab.segment.plots import plot_overlay, plot_segments
+    rows = image_table(scores).sort_values('accuracy', kind='stable')
+    accuracy = rows.set_index('id').accuracy
+    places = np.unique((np.linspace(.35, .95, 4)*len(rows)).astype(int))
+    worst, typical = rows.id[:4].tolist(), rows.id.iloc[places].tolist()
+    def panel(ids, title):
+        x, m, answers = shown(run, ids)
+        names = [f"{i.rpartition('/')[2]}: {accuracy[i]:.0%}" for i in ids]
+        return plot_segments(x, answers, truth=m, names=names, title=title, **how)
+    x, _, answers = shown(run, typical[:1])
+    return dict(
+        typical=panel(typical, 'From difficult to easy'),
+        worst=panel(worst, 'The worst images'),
+        overlay=plot_overlay(x[0], answers[0], title='The answer over the photograph', **how),
+    )
+
+# %% ../../nbs/labs/06_segmentation.ipynb #94e29843
 def figures(
     run:Run, # a finished run
 )->dict:     # name -> matplotlib figure
     "Training, every class, precision and recall, calibration, typical and worst images of one run."
     from fashion_lab.plot.results import plot_history
-    from fashion_lab.segment import plots as sp
+    from fashion_lab.segment.plots import plot_segment_classes, plot_segment_pr, plot_segment_reliability
     cfg, split = config_of(run), 'test' if 'test' in run.splits else 'valid'
-    s, note, rows = judged_on(run, split), dict(source=cfg.source), image_table(judged_on(run, split)).sort_values('accuracy', kind='stable')
-    how, published = dict(classes=s.classes, colours=run.extra.get('colours'), **note), PUBLISHED if cfg.data == 'facades' and cfg.source == 'real' else None
-    worst, typical = rows.id[:4].tolist(), rows.id.iloc[np.unique((np.linspace(.35, .95, 4)*len(rows)).astype(int))].tolist()
-    def panel(ids, title): x, m, a = shown(run, ids); acc = rows.set_index('id').accuracy; return sp.plot_segments(x, a, truth=m, names=[f"{i.rpartition('/')[2]}: {acc[i]:.0%}" for i in ids], title=title, **how)
+    scores, note = judged_on(run, split), dict(source=cfg.source)
+    published = PUBLISHED if cfg.data == 'facades' and cfg.source == 'real' else None
     out = dict(
         training=plot_history(run.history, 'mean_ap', title=f'{run.variant}: training', **note),
-        classes=sp.plot_segment_classes(s, published, groups=run.extra['houses'][split], **note),
-        precision=sp.plot_segment_pr(s, **note),
-        reliability=sp.plot_segment_reliability(s, **note),
+        classes=plot_segment_classes(scores, published, groups=run.extra['houses'][split], **note),
+        precision=plot_segment_pr(scores, **note),
+        reliability=plot_segment_reliability(scores, **note),
     )
-    try: x, _, a = shown(run, typical[:1])
-    except (DataError, MissingData): return out                   # the photographs have changed, or are gone: no picture of others
-    return out | dict(
-        typical=panel(typical, 'From difficult to easy'),
-        worst=panel(worst, 'The worst images'),
-        overlay=sp.plot_overlay(x[0], a[0], title='The answer over the photograph', **how),
-    )
+    how = dict(classes=scores.classes, colours=run.extra.get('colours'), **note)
+    # without its photos, or where they have changed, a run shows no others
+    try: return out | _image_figures(run, scores, how)
+    except (DataError, MissingData): return out
 
 # %% ../../nbs/labs/06_segmentation.ipynb #1218fde7
-CAPTIONS = dict(training='Training', classes='Average precision of each class', precision='Precision and recall', reliability='Do the probabilities mean what they say?', typical='Images from difficult to easy',
-                worst='The worst images', overlay='The answer over the photograph')
+CAPTIONS = dict(
+    training='Training',
+    classes='Average precision of each class',
+    precision='Precision and recall',
+    reliability='Do the probabilities mean what they say?',
+    typical='Images from difficult to easy',
+    worst='The worst images',
+    overlay='The answer over the photograph',
+)
 
+# %% ../../nbs/labs/06_segmentation.ipynb #28f94458
+def _report_tables(runs, scores, groups):
+    tables = dict(
+        comparison=comparison(runs),
+        per_class=class_table(scores, ci=True, groups=groups),
+        images=image_table(scores).sort_values('accuracy', ignore_index=True),
+    )
+    try: tables['verdicts'] = verdicts(runs)
+    except ValueError: pass # a single variant has nothing to be compared with
+    return tables
+
+# %% ../../nbs/labs/06_segmentation.ipynb #3f990927
+def _report_body(best, split, tables, files): # parts of the page
+    c = best.config
+    made = made_with(best.environment, f"{c['source']} photographs", f"{best.metrics['n'][split]} {split} images")
+    body = [made, '## Variants', table_html(tables['comparison'])]
+    if 'verdicts' in tables: body += ['## What the validation images say of each card', table_html(tables['verdicts'])]
+    body += [f"## {best.variant}, {c['protocol']}, seed {c['seed']}", table_html(tables['per_class'])]
+    body += [figure_html(files[name], caption) for name, caption in CAPTIONS.items() if name in files]
+    return body + ['## The twenty worst images', table_html(tables['images'].head(20))]
+
+# %% ../../nbs/labs/06_segmentation.ipynb #97909b6c
+def _report_title(best, n):
+    title = f'Segmentation: {best.data}' if best.data_id else 'Facade segmentation'
+    if best.config['source'] == 'synthetic': title += ' (synthetic)'
+    return f'{title}: {n} runs'
+
+# %% ../../nbs/labs/06_segmentation.ipynb #39fbbdb3
 def report(
     runs,        # a `Run` or a list of them
     folder=None, # where to write; default: `report-<profile>` beside the runs
 )->Path:         # the page, `index.html`
-    "Write a page with the comparison, the cards, and tables and figures of the best run."
+    "Write a page with the comparison, the tests of all hypotheses, and tables and figures of the best run."
     from fashion_lab.plot.theme import save_figures
     runs = of_one_data_set(as_runs(runs))
     best = best_run(runs)
-    split, c = 'test' if 'test' in best.splits else 'valid', best.config
+    split = 'test' if 'test' in best.splits else 'valid'
     folder = Path(folder) if folder else report_folder(best)
-    s = judged_on(best, split)
-    tables = dict(comparison=comparison(runs), per_class=class_table(s, ci=True, groups=best.extra['houses'][split]), images=image_table(s).sort_values('accuracy', ignore_index=True))
-    try: tables['verdicts'] = verdicts(runs)
-    except ValueError: pass                                       # a single variant has nothing to be compared with
+    tables = _report_tables(runs, judged_on(best, split), best.extra['houses'][split])
     files = {Path(f).stem: Path(f).name for f in save_figures(figures(best), folder)}
-    body = [made_with(best.environment, f"{c['source']} photographs", f"{best.metrics['n'][split]} {split} images"), '## Variants', table_html(tables['comparison'])]
-    if 'verdicts' in tables: body += ['## What the validation images say of each card', table_html(tables['verdicts'])]
-    body += [f"## {best.variant}, {c['protocol']}, seed {c['seed']}", table_html(tables['per_class']), *(figure_html(files[k], t) for k, t in CAPTIONS.items() if k in files), '## The twenty worst images', table_html(tables['images'].head(20))]
-    return write_page(folder, html_page((f'Segmentation: {best.data}' if best.data_id else 'Facade segmentation') + (' (synthetic)' if c['source'] == 'synthetic' else '') + f': {len(runs)} runs', body), tables)
+    body = _report_body(best, split, tables, files)
+    return write_page(folder, html_page(_report_title(best, len(runs)), body), tables)
 
 # %% ../../nbs/labs/06_segmentation.ipynb #09e5a133
-def predict(
-    paths,             # a photograph's path, or a list of them
-    run:Run|None=None, # the run whose network answers; default: `chosen_run()`
-    device='cpu',      # where to compute
-    folder='segmented',# where masks and overlays are written
-    opacity:float=.5,  # of the overlay, in [0, 1]
-    short:int|None=None, # pixels of the short side as the network sees it; default: what it was trained with
-)->pd.DataFrame:       # a row per photograph: file, answer (the largest class), probability (the mean confidence), notes, error, mask and overlay (files), then the share of each class, `share(class)`
-    "Segment photographs of any size."
-    from fashion_lab.segment.plots import class_colours, overlay_mask, save_mask
+def _write_answer(pixels, mask, files, colours, opacity): # `files`: of mask and overlay
     from PIL import Image
-    paths, run, folder = [paths] if isinstance(paths, (str, Path)) else list(paths), run or chosen_run(), Path(folder)
+    from fashion_lab.segment.plots import overlay_mask, save_mask
+    mask_file, overlay_file = files
+    save_mask(mask, mask_file, colours)
+    with atomic_path(overlay_file) as tmp: Image.fromarray(overlay_mask(pixels, mask, colours, opacity)).save(tmp)
+
+# %% ../../nbs/labs/06_segmentation.ipynb #07f43732
+def _answer_or_error(answer, path): # a row
+    try: return answer(path)
+    except (ValueError, OSError) as e: return no_answer(path, e, mask='', overlay='')
+
+# %% ../../nbs/labs/06_segmentation.ipynb #efe5a63e
+def predict(
+    paths,               # a photo's path, or a list of them
+    run:Run|None=None,   # the run whose network answers; default: `chosen_run()`
+    device='cpu',        # where to compute
+    folder='segmented',  # where masks and overlays are written
+    opacity:float=.5,    # of the overlay, in [0, 1]
+    short:int|None=None, # pixels of the short side as the network gets it; default: what it was trained with
+)->pd.DataFrame:         # a row per photo: file, answer, probability, notes, error, mask, overlay, share of each class
+    """Segment photos of any size.
+
+    The answer is the class with the most pixels, the probability the mean confidence of all pixels."""
+    from fashion_lab.segment.plots import class_colours
+    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    run, folder = run or chosen_run(), Path(folder)
     if not paths: raise ValueError("predict needs at least one photo, got an empty list")
     cfg, classes, net = config_of(run), run.extra['classes'], network_of(run)
     colours, device = class_colours(classes, run.extra.get('colours')), pick_device(str(device))
@@ -360,17 +588,13 @@ def predict(
         image, notes = read_image(path)
         pixels = np.asarray(image.convert('RGB'))
         high, wide = pixels.shape[:2]
-        out = segment_photo(net, pixels, short or cfg.size, mirror=cfg.recipe.mirror, device=device, bf16=False) # the same on every processor, and in exported files
-        mask, over = free_paths(folder, path.stem, 'mask', 'overlay')
-        save_mask(out.mask, mask, colours)
-        with atomic_path(over) as tmp: Image.fromarray(overlay_mask(pixels, out.mask, colours, opacity)).save(tmp)
-        notes = [*notes, f'seen at {out.seen[1]} x {out.seen[0]} of {wide} x {high} pixels']
-        notes.append(f'written: {mask.name} and {over.name} in {printable(folder.name)}')
-        files = dict(mask=printable(mask), overlay=printable(over))
-        return answer_row(path, classes, out.shares, notes, float(out.confidence.mean()/255), 'share', **files)
+        # without bfloat16: the same on every processor, and in exported files
+        out = segment_photo(net, pixels, short or cfg.size, mirror=cfg.recipe.mirror, device=device, bf16=False)
+        mask, overlay = files = free_paths(folder, path.stem, 'mask', 'overlay')
+        _write_answer(pixels, out.mask, files, colours, opacity)
+        notes = [*notes, f'seen at {out.seen[1]} x {out.seen[0]} of {wide} x {high} pixels',
+                 f'written: {mask.name} and {overlay.name} in {printable(folder.name)}']
+        confidence = float(out.confidence.mean()/255)
+        where = dict(mask=printable(mask), overlay=printable(overlay))
+        return answer_row(path, classes, out.shares, notes, confidence, 'share', **where)
     return pd.DataFrame([_answer_or_error(answer, Path(path)) for path in paths])
-
-def _answer_or_error(answer, path): # a row
-    try: return answer(path)
-    except (ValueError, OSError) as e: return no_answer(path, e, mask='', overlay='')
-

@@ -14,55 +14,109 @@ from ..plot.theme import BLUE, canvas, style
 
 # %% ../../nbs/studio/02_gallery.ipynb #935a9032
 def tiled(
-    images,      # uint8 pictures of one size, (N, H, W, 3) or a list of them
+    images,      # uint8 images of one size, (N, H, W, 3) or a list of them
     columns:int, # tiles per row, at least 1
     gap:int=4,   # white pixels between tiles
 )->np.ndarray:   # uint8 (rows*(H + gap) - gap, columns*(W + gap) - gap, 3)
-    "Pictures in a grid, white where none is left; a `ValueError` where there are none, or where they differ in size."
+    "Images in a grid, white where none is left; a `ValueError` where there are none, or where they differ in size."
     if not len(images): raise ValueError("tiled needs at least one picture")
-    if len({i.shape for i in images}) > 1: raise ValueError(f"all pictures must have one size, got {sorted({i.shape for i in images})}")
-    (h, w, _), rows = images[0].shape, -(-len(images)//columns)
+    shapes = {i.shape for i in images}
+    if len(shapes) > 1: raise ValueError(f"all pictures must have one size, got {sorted(shapes)}")
+    h, w, _ = images[0].shape
+    rows = -(-len(images)//columns)
     out = np.full((rows*(h + gap) - gap, columns*(w + gap) - gap, 3), 255, np.uint8)
-    for k, i in enumerate(images): y, x = divmod(k, columns); out[y*(h + gap):y*(h + gap) + h, x*(w + gap):x*(w + gap) + w] = i
+    for k, image in enumerate(images):
+        row, column = divmod(k, columns)
+        top, left = row*(h + gap), column*(w + gap)
+        out[top:top + h, left:left + w] = image
     return out
 
 # %% ../../nbs/studio/02_gallery.ipynb #332a2efd
+def _pairs(size):
+    from fashion_lab.synthetic.shoes import PairDrawer
+    pairs = PairDrawer(8, seed=4, size=size)
+    shoes = []
+    for i in (0, 4, 7, 9, 13, 16): shoes += list(pairs.draw(i))
+    return tiled(shoes, 4)
+
+# %% ../../nbs/studio/02_gallery.ipynb #50fb5060
+def _closures(size): # two of each kind
+    from fashion_lab.synthetic.shoes import ClosureDrawer
+    shoes = ClosureDrawer(60, seed=1, size=size)
+    kind = shoes.items.closure
+    rows = [i for k in kind.unique() for i in np.flatnonzero(kind == k)[:2]]
+    return tiled([shoes.draw(i) for i in rows], 4)
+
+# %% ../../nbs/studio/02_gallery.ipynb #06649edd
+def _facades(size): # each beside itself with the mask laid over it
+    from fashion_lab.segment.plots import class_colours, overlay_mask
+    from fashion_lab.synthetic.facades import FACADE_CLASSES, synthetic_facades
+    images, masks, _ = synthetic_facades(6, seed=6, size=size)
+    colours = class_colours(FACADE_CLASSES)
+    tiles = []
+    for image, mask in zip(images, masks): tiles += [image, overlay_mask(image, mask, colours, .65)]
+    return tiled(tiles, 4)
+
+def _on_white(garment): return np.repeat((255 - garment)[..., None], 3, 2) # Fashion-MNIST is white on black
+
+# %% ../../nbs/studio/02_gallery.ipynb #f6f8d4db
 def lab_pictures(
     size:int=96,   # pixels of a tile
-    garments=None, # uint8 (N, 28, 28) Fashion-MNIST images for the third picture; default: drawn garments
+    garments=None, # uint8 (N, 28, 28) Fashion-MNIST images for the second picture; default: synthetic garments
 )->dict:           # question -> uint8 picture
-    "A picture per lab, drawn."
-    from fashion_lab.synthetic.shoes import ClosureDrawer, PairDrawer
+    "A picture per lab, synthetic."
     from fashion_lab.synthetic.garments import ClothingDrawer
-    from fashion_lab.synthetic.facades import FACADE_CLASSES, synthetic_facades
-    from fashion_lab.segment.plots import class_colours, overlay_mask
-    pairs, clothes, shoes = PairDrawer(8, seed=4, size=size), ClothingDrawer(60, seed=2, size=size), ClosureDrawer(60, seed=1, size=size)
-    fastened = [i for c in shoes.items.closure.unique() for i in np.flatnonzero(shoes.items.closure == c)[:2]]
-    houses, masks, _ = synthetic_facades(6, seed=6, size=size); colours = class_colours(FACADE_CLASSES)
-    grey = clothes[40:52] if garments is None else [np.repeat((255 - g)[..., None], 3, 2) for g in garments[:48]]
-    return {'Do they belong together?': tiled([p for i in (0, 4, 7, 9, 13, 16) for p in pairs.draw(i)], 4), 'Which of ten garments?': tiled(grey, 4 if garments is None else 8, 4 if garments is None else 1),
-            'Which of 17 articles?': tiled(clothes[:12], 4), 'How does it fasten?': tiled([shoes.draw(i) for i in fastened], 4),
-            'Window, balcony or pillar?': tiled([p for h, m in zip(houses, masks) for p in (h, overlay_mask(h, m, colours, .65))], 4)}
+    clothes = ClothingDrawer(60, seed=2, size=size)
+    if garments is None: ten = tiled(clothes[40:52], 4)
+    else: ten = tiled([_on_white(g) for g in garments[:48]], 8, gap=1)
+    return {
+        'Do they belong together?': _pairs(size),
+        'Which of ten garments?': ten,
+        'Which of 17 articles?': tiled(clothes[:12], 4),
+        'How does it fasten?': _closures(size),
+        'Window, balcony or pillar?': _facades(size),
+    }
 
 # %% ../../nbs/studio/02_gallery.ipynb #09b4d18e
 HEADLINES = [ # lab, label, variant, protocol, metric, split
-    ('shoe_pairs', 'shoe pairs, new people', 'siamese', 'persons', 'balanced_accuracy', 'test'), ('fashion_mnist', 'Fashion-MNIST', 'recipe', 'fast', 'accuracy', 'test'),
-    ('clothing', '17 articles, new people', 'tail', 'sender-folds', 'weighted_f1', 'test'), ('closures', 'six closures, new people', 'large', 'sender-folds', 'accuracy', 'test'),
-    ('segmentation', 'facades, mean AP', 'unet', 'full-size', 'mean_ap', 'test')]
+    ('shoe_pairs', 'shoe pairs, new people', 'siamese', 'persons', 'balanced_accuracy', 'test'),
+    ('fashion_mnist', 'Fashion-MNIST', 'recipe', 'fast', 'accuracy', 'test'),
+    ('clothing', '17 articles, new people', 'tail', 'sender-folds', 'weighted_f1', 'test'),
+    ('closures', 'six closures, new people', 'large', 'sender-folds', 'accuracy', 'test'),
+    ('segmentation', 'facades, mean AP', 'unet', 'full-size', 'mean_ap', 'test'),
+]
 
+# %% ../../nbs/studio/02_gallery.ipynb #0081bd10
 def headlines(
     recorded:dict, # lab -> results, as from `studio.results.recorded_labs`
 )->pd.DataFrame:   # label, score, low, high: a row per lab that has recorded its headline
     "One score per lab, mean over runs, with its interval."
     rows = []
     for lab, label, variant, protocol, metric, split in HEADLINES:
-        t = recorded.get(lab)
-        if t is None: continue
-        t = t[(t.variant == variant) & (t.protocol == protocol) & (t.metric == metric) & (t.split == split) & (t.profile == 'full')]
+        if lab not in recorded: continue
+        t = recorded[lab]
+        t = t[(t.variant == variant) & (t.protocol == protocol) & (t.profile == 'full')]
+        t = t[(t.metric == metric) & (t.split == split)]
         if len(t): rows.append(dict(label=label, score=t.value.mean(), low=t.ci_low.mean(), high=t.ci_high.mean()))
     return pd.DataFrame(rows, columns=['label', 'score', 'low', 'high'])
 
 # %% ../../nbs/studio/02_gallery.ipynb #6f308be3
+def _draw_scores(ax, t): # a dot with its interval per row of `headlines`
+    for i, r in enumerate(t.itertuples()):
+        ax.plot([r.low, r.high], [i, i], color=BLUE, lw=3, alpha=.45, solid_capstyle='round')
+        ax.plot([r.score], [i], 'o', color=BLUE, ms=8)
+        ax.annotate(f'{100*r.score:.1f} %', (r.high, i), (8, 0), textcoords='offset points', va='center', fontsize=11)
+        ax.annotate(r.label, (0, i), (0, 9), xycoords=('axes fraction', 'data'), textcoords='offset points',
+                    fontsize=10)
+    low, ticks = 0, [0, 1]
+    if len(t): low, ticks = min(.62, *t.low) - .02, [.6, .7, .8, .9, 1.]
+    ax.set(ylim=(len(t) - .6, -.8), xlim=(low, 1.06), yticks=[], xticks=ticks)
+    ax.grid(axis='x', alpha=.3)
+    ax.xaxis.set_major_formatter(lambda v, _: f'{100*v:.0f} %')
+    ax.set_title('Measured on test pictures', loc='left', fontsize=13, fontweight='bold')
+    for s in ('top', 'right', 'left'): ax.spines[s].set_visible(False)
+
+# %% ../../nbs/studio/02_gallery.ipynb #23cd9c1a
 @style()
 def plot_labs(
     recorded:dict, # lab -> results, as from `studio.results.recorded_labs`
@@ -70,15 +124,11 @@ def plot_labs(
     size:int=96,   # pixels of a tile
 )->Figure:
     "All labs in one figure: five questions with their pictures, and the recorded answers."
-    (fig, axes), t = canvas(size=(12, 7), nrows=2, ncols=3), headlines(recorded); axes = axes.ravel()
+    fig, axes = canvas(size=(12, 7), nrows=2, ncols=3)
+    *axes, last = axes.ravel()
     for ax, (question, picture) in zip(axes, lab_pictures(size, garments).items()):
-        ax.imshow(picture, interpolation='nearest'); ax.set_title(question, loc='left', fontsize=13, fontweight='bold'); ax.axis('off')
-    ax = axes[5]
-    for i, r in enumerate(t.itertuples()):
-        ax.plot([r.low, r.high], [i, i], color=BLUE, lw=3, alpha=.45, solid_capstyle='round'); ax.plot([r.score], [i], 'o', color=BLUE, ms=8)
-        ax.annotate(f'{100*r.score:.1f} %', (r.high, i), (8, 0), textcoords='offset points', va='center', fontsize=11)
-        ax.annotate(r.label, (0, i), (0, 9), xycoords=('axes fraction', 'data'), textcoords='offset points', fontsize=10)
-    ax.set(ylim=(len(t) - .6, -.8), xlim=(min(.62, *t.low) - .02 if len(t) else 0, 1.06), yticks=[], xticks=[.6, .7, .8, .9, 1.] if len(t) else [0, 1]); ax.grid(axis='x', alpha=.3)
-    ax.xaxis.set_major_formatter(lambda v, _: f'{100*v:.0f} %'); ax.set_title('Measured on test pictures', loc='left', fontsize=13, fontweight='bold')
-    for s in ('top', 'right', 'left'): ax.spines[s].set_visible(False)
+        ax.imshow(picture, interpolation='nearest')
+        ax.set_title(question, loc='left', fontsize=13, fontweight='bold')
+        ax.axis('off')
+    _draw_scores(last, headlines(recorded))
     return fig
