@@ -615,3 +615,17 @@ def test_larger_differences_never_need_more_seeds(sd):
     needed = [evaluate_significance.seeds_needed(d, sd) for d in np.linspace(.002, .04, 20)]
     assert needed == sorted(needed, reverse=True) and needed[-1] <= 3
     assert abs(evaluate_significance._paired_power(1, 10, .95) - .8031) < 1e-4
+
+
+def test_a_metric_of_ones_own_may_be_compared():
+    rng = np.random.default_rng(0)
+    truth, ids = rng.integers(0, 2, 200), [f'i{k}' for k in range(200)]
+    def answers(right):
+        probs = np.eye(2)[np.where(rng.random(200) < right, truth, 1 - truth)]*.8 + .1
+        return Predictions(ids, probs, truth, ['a', 'b'])
+    models = dict(weak=answers(.6), strong=answers(.95))
+    def share_right(p): return float((p.preds == p.targets).mean())
+    table = evaluate_significance.compare(models, share_right, baseline='weak', n=200)
+    assert table['verdict'].tolist() == ['better']
+    lower = evaluate_significance.compare(models, share_right, baseline='weak', n=200, lower_is_better=True)
+    assert lower['verdict'].tolist() == ['worse']

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from torch import nn
 
+import fashion_lab.widgets as widgets
 from fashion_lab.widgets import base as ex
 from fashion_lab.widgets import runs as wd
 
@@ -72,7 +73,7 @@ def test_a_page_shows_the_figure_and_a_person_the_widget(monkeypatch):
 
 
 def test_every_explorer_has_the_look_and_nothing_from_another_host():
-    for made in (wd.explore_field(), wd.explore_costs('SmallCNN'), wd.explore_rates(curve())):
+    for made in (widgets.explore_field(), widgets.explore_costs('SmallCNN'), widgets.explore_rates(curve())):
         assert 'fl-explorer' in made.widget._dom_classes and 'fl-picture' in made.image._dom_classes
     assert 'http' not in ex.LOOK and 'url(' not in ex.LOOK and '@import' not in ex.LOOK
 
@@ -91,40 +92,40 @@ def test_zones_are_in_order_and_scale_with_nothing():
 
 @pytest.mark.parametrize('rate, said', [(1e-6, 'too small'), (1e-3, 'in the falling part'), (2e-2, 'at the bottom'), (1., 'too large')])
 def test_a_rate_is_put_into_words(rate, said):
-    rates = wd.explore_rates(curve(), rate=rate)
+    rates = widgets.explore_rates(curve(), rate=rate)
     assert f'is {said}' in rates.note.value and f'peak of one_cycle it begins at {rates.test.table.lr[rates.rate.value]/25:.1e}' in rates.note.value
     assert ('begins to rise' in rates.note.value) == (said != 'too large')
 
 
 def test_the_buttons_lead_to_the_marks():
-    rates = wd.explore_rates(curve(), rate=1e-6); low = rates.test.table.lr[rates.test.table.loss.idxmin()]
+    rates = widgets.explore_rates(curve(), rate=1e-6); low = rates.test.table.lr[rates.test.table.loss.idxmin()]
     for name, want in (('steepest', 1e-3), ('a tenth of the lowest', low/10), ('suggestion', rates.test.suggestion)):
         before = rates.image.value; rates.jumps[name].click()
         assert rates.test.table.lr[rates.rate.value] == pytest.approx(want, rel=.2) and rates.image.value != before
 
 
 def test_several_curves_are_one_box():
-    rates = wd.explore_rates(dict(head=curve(), stages=curve(60, fall=.4)), rate=1e-2)
+    rates = widgets.explore_rates(dict(head=curve(), stages=curve(60, fall=.4)), rate=1e-2)
     first = rates.image.value; rates.which.value = 'stages'
     assert len(rates.rate.options) == 60 and rates.image.value != first and rates.rate.value == rates.nearest(rates.test.suggestion)
-    assert rates.which.layout.display != 'none' == wd.explore_rates(curve()).which.layout.display
+    assert rates.which.layout.display != 'none' == widgets.explore_rates(curve()).which.layout.display
 
 
 @pytest.mark.parametrize('bad, said', [(dict(), 'no range test'), ([1, 2], 'columns lr and loss, got list'), (pd.DataFrame(dict(lr=[1.])), 'columns lr and loss'), (curve(10), 'at least 20'),
                                        (curve().assign(lr=1.), 'at least 20 different'), (curve().assign(loss=np.nan), 'at least 20'), (curve().assign(lr=lambda t: t.lr - .5), 'above 0')])
 def test_what_is_no_range_test_is_refused(bad, said):
-    with pytest.raises(ValueError, match=said): wd.explore_rates(bad)
+    with pytest.raises(ValueError, match=said): widgets.explore_rates(bad)
 
 
 def test_a_curve_that_never_falls_is_said():
-    rates = wd.explore_rates(curve(fall=0., rise=1.))
+    rates = widgets.explore_rates(curve(fall=0., rise=1.))
     assert 'does not fall' in rates.note.value and rates.image.value == b''
 
 
 # Costs and fields
 
 def test_a_layer_is_picked_by_box_and_by_button():
-    costs = wd.explore_costs('SmallCNN'); names = list(costs.layer.options)
+    costs = widgets.explore_costs('SmallCNN'); names = list(costs.layer.options)
     for layer in names:
         costs.layer.value = layer
         assert f'<td>{layer}</td>' in costs.note.value
@@ -138,9 +139,9 @@ def test_a_layer_is_picked_by_box_and_by_button():
 
 
 def test_ones_own_network_is_explored_too():
-    costs = wd.explore_costs(nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(196, 2)), shape=(3, 16, 16))
+    costs = widgets.explore_costs(nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(196, 2)), shape=(3, 16, 16))
     assert list(costs.net.options) == ['Sequential'] and set(costs.layer.options) == {'0', '1', '2', '3'} and costs.figure().axes
-    with pytest.raises(ValueError, match=r'shape=\(channels'): wd.explore_costs(nn.ReLU())
+    with pytest.raises(ValueError, match=r'shape=\(channels'): widgets.explore_costs(nn.ReLU())
 
 
 class Sorts(nn.Module):
@@ -150,12 +151,12 @@ class Sorts(nn.Module):
 
 
 def test_a_network_that_cannot_be_followed_has_costs_and_no_field():
-    costs = wd.explore_costs(Sorts(), shape=(1, 8, 8))
+    costs = widgets.explore_costs(Sorts(), shape=(1, 8, 8))
     assert 'conv' in costs.layer.options and 'the layer has no places' in str([t.get_text() for a in costs.figure().axes for t in a.texts])
 
 
 def test_the_field_on_the_shoe_is_as_large_as_the_cone():
-    field = wd.explore_field(kernel=3, depth=2)
+    field = widgets.explore_field(kernel=3, depth=2)
     for knob, value, size in (('depth', 4, 9), ('dilation', 2, 17), ('stride', 2, 61), ('kernel', 7, 181)):
         field.knobs[knob].value = value
         assert field.field()[0] == size and f'{size} x {size} pixels' in field.note.value

@@ -93,7 +93,8 @@ def _pairs(names, baseline):
     return [(v, baseline) for v in names if v != baseline]
 
 def _lower(metric, lower_is_better):
-    return low_is_better(metric) if lower_is_better is None else bool(lower_is_better)
+    if lower_is_better is not None: return bool(lower_is_better)
+    return isinstance(metric, str) and low_is_better(metric) # of a function nothing is known
 
 # %% ../../nbs/evaluate/05_significance.ipynb #d32acbac
 def compare(
