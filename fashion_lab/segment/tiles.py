@@ -128,7 +128,7 @@ class Segmented:
 def segment_photo(
     net:nn.Module,          # a segmentation network with `mean` and `std`
     pixels:np.ndarray,      # uint8 (H, W, 3)
-    short:int|None=256,     # pixels of the short side for the network: what it was trained with; `None`: the photo's own
+    short:int|None=256,     # pixels of the short side for the network, as in training; `None`: the photo's own
     tile:int=512, overlap:int=128, mirror:bool=True, # as for `tiled_probs`
     device='cpu',           # as in `devices.pick_device`
     bf16='auto',            # as in `train.loop.fit`
