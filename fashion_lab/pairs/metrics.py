@@ -117,7 +117,8 @@ def match_shoes(
     s = np.asarray(log_odds, float)
     square = s.ndim == 2 and s.shape[0] == s.shape[1]
     if s.ndim != 2 or not np.isfinite(s).all() or not (sides or square):
-        raise ValueError(f"log_odds must be finite numbers (P, Q), a square where sides are unknown; got shape {s.shape}")
+        raise ValueError("log_odds must be finite numbers (P, Q), a square where sides are unknown; "
+                         f"got shape {s.shape}")
     if sides: i, j = linear_sum_assignment(-np.maximum(s, 0))
     else: i, j = _match_any((s + s.T)/2)
     keep = s[i, j] > 0

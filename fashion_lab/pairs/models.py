@@ -89,7 +89,7 @@ class CNNChannel(nn.Sequential):
 # %% ../../nbs/pairs/00_models.ipynb #64738480
 @dataclass(frozen=True)
 class PairAugment:
-    "Random changes of pairs: mirror and swap for both shoes together; window, turn, light, colour for each by itself."
+    "Random changes of pairs: mirror and swap for both shoes together; window, turn and light for each by itself."
     flip:float = .5         # probability that both are mirrored, in [0, 1]
     swap:float = .5         # probability that each mirrored shoe takes the other one's place, in [0, 1]
     scale:tuple = (.7, 1.)  # least and largest share of the area that is kept, in (0, 1]
@@ -353,7 +353,8 @@ class SiamesePair(nn.Module):
         "Log-odds that two shoes belong together."
         return (self.alike(left, right)*self.slope).sum(-1) - self.offset
     def forward(self, x): # pairs (N, 6, H, W), normalised, the left image's channels first -> logits (N, 2)
-        if x.ndim != 4 or x.shape[1] != 6: raise ValueError(f"pairs must have the shape (N, 6, H, W), got {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != 6:
+            raise ValueError(f"pairs must have the shape (N, 6, H, W), got {tuple(x.shape)}")
         z = self.compare(self.embed(x[:, :3]), self.embed(x[:, 3:], True))/2
         return torch.stack([-z, z], -1)
 

@@ -132,7 +132,7 @@ def shoe_features(
     device='auto',     # as in `devices.pick_device`
     cache=True,        # as in `frozen_features`
 )->np.ndarray:         # float32 `(N, d)`
-    "Features of shoes from a siamese network's body, mirrored as the network does; stored, so that nothing is computed twice."
+    "Features of shoes from a siamese network's body, mirrored as the network does; stored for the next time."
     def features(x):
         # a copy: stored features are read-only
         return np.array(frozen_features(net.body, x, device=device, cache=cache)[:, 0], np.float32)
@@ -315,7 +315,8 @@ def _set_centre(net, features, train): # to the mean over the training shoes; co
     net.centre.copy_(torch.from_numpy(mean[:len(net.centre)]))
 
 # %% ../../nbs/pairs/02_train.ipynb #f353a313
-def _train_contrast(net, data, train, valid, views, stage, batch_size, seed, device, cache, epochs, lr, patience, **kwargs):
+def _train_contrast(net, data, train, valid, views, stage, batch_size, seed, device, cache,
+                    epochs, lr, patience, **kwargs):
     "Train the projection, and the body from `stage` on; the result of `fit`."
     front, tail = net.body.split(stage) if stage else (net.body, None)
     store = 'float16' if stage else 'float32'
