@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 
 # %% ../../nbs/pairs/00_models.ipynb #ef761960
@@ -104,7 +105,7 @@ class PairAugment:
         if not 0 <= self.swap <= 1: raise ValueError(f"swap must lie in [0, 1], got {self.swap!r}")
 
     def __call__(self,
-        x:torch.Tensor,                       # uint8 pairs `(N, 6, H, W)` on any device, the left image's channels first
+        x:torch.Tensor,                       # uint8 pairs `(N, 6, H, W)`, the left image's channels first
         generator:torch.Generator|None=None,  # source of the random numbers, on the same device
         turn=None,                            # not used
     )->torch.Tensor:                          # float32 in [0, 1], same shape
@@ -192,36 +193,39 @@ class PairLoader(BatchLoader):
         self.dataset = range(len(items))
         self.n = len(items)
 
-    def dealt(self,
-        epoch:int, # from 0
-        seed:int,  # of the loader
-    )->np.ndarray: # `(M, 3)`: left, right, label; half of them wrong
-        "Every pair once as it is, and its left shoe once with another right shoe of its group."
-        rng = np.random.default_rng([int(seed), int(epoch)])
-        partner = ring_partners(pd.DataFrame(dict(group=self.groups)), ['group'], rng, '')
-        own = np.flatnonzero(partner >= 0)
-        if not len(own): raise ValueError("no group has two pairs, so there is nothing to make wrong pairs of")
-        same = np.stack([own, own, np.ones_like(own)], 1)
-        different = np.stack([own, partner[own], np.zeros_like(own)], 1)
-        return np.concatenate([same, different])
-
     def __iter__(self):
         if self.groups is not None and self.shuffle: self._use_items(self.dealt(self.epoch, self.seed))
         return super().__iter__()
 
-    def batch(self,
-        index:torch.Tensor,                  # positions of the items, `(B,)`
-        generator:torch.Generator|None=None, # for the augmentation
-    )->tuple:                                # float32 pairs `(B, 6, H, W)`, normalised, channels last; labels `(B,)`
-        "The pairs and labels at `index` as the network gets them."
-        i, j = self.at[index].unbind(1)
-        left = gathered(self.x, i)
-        right = gathered(self.x, j + self.pairs)
-        if self.mirror: right = right.flip(3)
-        x = torch.cat([left, right], 1)
-        x = self.augment(x, generator) if self.augment else x.float().div_(255)
-        mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return ((x - mean)/std).contiguous(memory_format=self.layout), self.y[index]
+# %% ../../nbs/pairs/00_models.ipynb #b9868e16
+@patch
+def dealt(self:PairLoader,
+    epoch:int, # from 0
+    seed:int,  # of the loader
+)->np.ndarray: # `(M, 3)`: left, right, label; half of them wrong
+    "Every pair once as it is, and its left shoe once with another right shoe of its group."
+    rng = np.random.default_rng([int(seed), int(epoch)])
+    partner = ring_partners(pd.DataFrame(dict(group=self.groups)), ['group'], rng, '')
+    own = np.flatnonzero(partner >= 0)
+    if not len(own): raise ValueError("no group has two pairs, so there is nothing to make wrong pairs of")
+    same = np.stack([own, own, np.ones_like(own)], 1)
+    different = np.stack([own, partner[own], np.zeros_like(own)], 1)
+    return np.concatenate([same, different])
+
+@patch
+def batch(self:PairLoader,
+    index:torch.Tensor,                  # positions of the items, `(B,)`
+    generator:torch.Generator|None=None, # for the augmentation
+)->tuple:                                # float32 pairs `(B, 6, H, W)`, normalised, channels last; labels `(B,)`
+    "The pairs and labels at `index` as the network gets them."
+    i, j = self.at[index].unbind(1)
+    left = gathered(self.x, i)
+    right = gathered(self.x, j + self.pairs)
+    if self.mirror: right = right.flip(3)
+    x = torch.cat([left, right], 1)
+    x = self.augment(x, generator) if self.augment else x.float().div_(255)
+    mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+    return ((x - mean)/std).contiguous(memory_format=self.layout), self.y[index]
 
 # %% ../../nbs/pairs/00_models.ipynb #133030a3
 BINS = 6, 8, 8 # of lightness, green to red, blue to yellow

@@ -10,6 +10,7 @@ import functools
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..core import one_of, whole_number
 from ..synthetic.shoes import draw_shoe, scene, shoe_identity
@@ -131,24 +132,27 @@ class CostExplorer(Explorer):
             self.layer.options = list(self.costs().layer)
             self.layer.value = self._costliest()
 
-    def go(self,
-        steps:int,  # layers further on, or back; at the ends it stays
-        layer=None, # from which; default: the chosen one
-    ):
-        "Choose another layer."
-        names = list(self.layer.options)
-        k = names.index(layer or self.layer.value) + steps
-        self.layer.value = names[min(max(0, k), len(names) - 1)]
+# %% ../../nbs/widgets/01_costs.ipynb #52a4ee1a
+@patch
+def go(self:CostExplorer,
+    steps:int,  # layers further on, or back; at the ends it stays
+    layer=None, # from which; default: the chosen one
+):
+    "Choose another layer."
+    names = list(self.layer.options)
+    k = names.index(layer or self.layer.value) + steps
+    self.layer.value = names[min(max(0, k), len(names) - 1)]
 
-    def figure(self):
-        "The layer among all, its shares and its receptive field."
-        from fashion_lab.cost.layers import readable
-        c = self.costs()
-        row = c[c.layer == self.layer.value]
-        wanted = 'layer kind output params macs others intensity macs_share size stride'.split()
-        columns = [k for k in wanted if k in row]
-        self.note.value = readable(row, columns).to_html(index=False, border=0)
-        return plot_layer(c, self.layer.value, self.shape(), self.net.value, self.measure.value)
+@patch
+def figure(self:CostExplorer):
+    "The layer among all, its shares and its receptive field."
+    from fashion_lab.cost.layers import readable
+    c = self.costs()
+    row = c[c.layer == self.layer.value]
+    wanted = 'layer kind output params macs others intensity macs_share size stride'.split()
+    columns = [k for k in wanted if k in row]
+    self.note.value = readable(row, columns).to_html(index=False, border=0)
+    return plot_layer(c, self.layer.value, self.shape(), self.net.value, self.measure.value)
 
 # %% ../../nbs/widgets/01_costs.ipynb #e35b0721
 def explore_costs(

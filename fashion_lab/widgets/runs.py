@@ -256,14 +256,6 @@ class RateExplorer(Explorer):
             self.rate.options = [(f'{r:.1e}', i) for i, r in enumerate(self.test.table.lr)]
             self.rate.value = position
 
-    def nearest(self, rate)->int: # a position on the curve
-        "The recorded rate nearest to one, by ratio."
-        if not rate > 0: raise ValueError(f"a learning rate lies above 0, got {rate!r}")
-        return int(np.abs(np.log(self.test.table.lr.to_numpy()/rate)).argmin())
-    def pick(self, rate):
-        "Move to the recorded rate nearest to one."
-        self.rate.value = self.nearest(rate)
-
     def figure(self):
         "The curve in three colours, with the chosen rate and the suggestion."
         t, suggestion = self.test.table, self.test.suggestion
@@ -284,13 +276,26 @@ class RateExplorer(Explorer):
         dress(ax, title, subtitle, 'Learning rate (logarithmic)', 'Training loss (smoothed)')
         return fig
 
-    def _draw_zones(self, ax):
-        t = self.test.table
-        first, last, rise = rate_zones(self.test)
-        borders = [0, first, last, rise, len(t) - 1]
-        zones = {'too small': GREY, 'falling': GREEN, 'bottom': BLUE, 'rising': VERMILLION}
-        for a, b, (label, colour) in zip(borders, borders[1:], zones.items()):
-            if b > a: ax.plot(t.lr[a:b + 1], t.loss[a:b + 1], color=colour, lw=3, label=label)
+# %% ../../nbs/widgets/05_runs.ipynb #97f3c463
+@patch
+def nearest(self:RateExplorer, rate)->int: # a position on the curve
+    "The recorded rate nearest to one, by ratio."
+    if not rate > 0: raise ValueError(f"a learning rate lies above 0, got {rate!r}")
+    return int(np.abs(np.log(self.test.table.lr.to_numpy()/rate)).argmin())
+
+@patch
+def pick(self:RateExplorer, rate):
+    "Move to the recorded rate nearest to one."
+    self.rate.value = self.nearest(rate)
+
+@patch
+def _draw_zones(self:RateExplorer, ax):
+    t = self.test.table
+    first, last, rise = rate_zones(self.test)
+    borders = [0, first, last, rise, len(t) - 1]
+    zones = {'too small': GREY, 'falling': GREEN, 'bottom': BLUE, 'rising': VERMILLION}
+    for a, b, (label, colour) in zip(borders, borders[1:], zones.items()):
+        if b > a: ax.plot(t.lr[a:b + 1], t.loss[a:b + 1], color=colour, lw=3, label=label)
 
 # %% ../../nbs/widgets/05_runs.ipynb #cc90a167
 @patch
