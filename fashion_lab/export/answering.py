@@ -16,6 +16,7 @@ from ..segment.tiles import STEP, tile_starts, tile_weights
 TURNS = {2: 'FLIP_LEFT_RIGHT', 3: 'ROTATE_180', 4: 'FLIP_TOP_BOTTOM', 5: 'TRANSPOSE',
          6: 'ROTATE_270', 7: 'TRANSVERSE', 8: 'ROTATE_90'} # EXIF orientation -> what undoes it
 
+# %% ../../nbs/export/02_answering.ipynb #8e44e58b
 def upright_rgb(
     image, # a PIL image, just opened
 ):         # a PIL image, RGB, 8 bits per channel
@@ -30,6 +31,7 @@ def upright_rgb(
         image = Image.alpha_composite(Image.new('RGBA', rgba.size, 'white'), rgba)
     return image.convert('RGB')
 
+# %% ../../nbs/export/02_answering.ipynb #57cb1b89
 def exif_orientation(
     image, # a PIL image
 )->int:    # 1 to 8; 1: upright
@@ -37,6 +39,7 @@ def exif_orientation(
     try: return image.getexif().get(0x0112, 1)
     except Exception: return 1 # EXIF data that cannot be read says nothing
 
+# %% ../../nbs/export/02_answering.ipynb #26a22a65
 def eight_bits(
     image, # a PIL image, grey, of 16 or 32 bits
 ):         # a PIL image, grey, of 8 bits
@@ -65,6 +68,7 @@ def used_part(
     dx, dy = (width - columns/max(across, down))/2, (height - rows/max(across, down))/2
     return (max(dx, 0), max(dy, 0), min(width - dx, width), min(height - dy, height)), (columns, rows)
 
+# %% ../../nbs/export/02_answering.ipynb #8a3f6b35
 def photo_pixels(
     path,       # of a photo that Pillow reads
     size,       # (height, width) that the network takes
@@ -99,6 +103,7 @@ def whole_photo(
     seen = max(1, round(rgb.width*scale)), max(1, round(rgb.height*scale))
     return np.array(rgb.resize(seen, Image.Resampling.BILINEAR)), rgb.size
 
+# %% ../../nbs/export/02_answering.ipynb #9d170abf
 def tiled_answer(
     answer,      # function uint8 (1, h, w, 3) -> probabilities (1, K, h, w), for h and w of at most `tile`
     pixels,      # uint8 (height, width, 3)
@@ -119,6 +124,7 @@ def tiled_answer(
             total = total + part
     return total[:, :height, :width]
 
+# %% ../../nbs/export/02_answering.ipynb #c2333618
 def likeliest_class(
     p,    # float32 (K, height, width)
     size, # (width, height) of the photo

@@ -35,12 +35,14 @@ def to_torch_export(
     input_shape,     # of one input: (channels, height, width)
     path,            # the file to write, ending in .pt2
 )->Path:             # the file
-    "Write a network with `torch.export`: weights and operations, for any number of pictures; compared with the network on random input."
+    "Write a network with `torch.export`, for any number of pictures; compared with the network on random input."
     check_exportable(model, input_shape)
     plain = plain_copy(model)
-    two, three = (make_input(plain, input_shape, n, seed)[0] for n, seed in ((2, 0), (3, 1)))
+    two, = make_input(plain, input_shape, 2, 0)
+    three, = make_input(plain, input_shape, 3, 1)
     return _write_torch_export(plain, two, three, Path(path))
 
+# %% ../../nbs/export/03_formats.ipynb #015e98d5
 def _write_torch_export(model, x, unseen, path): # followed on `x`, compared on `unseen`
     batch = ({0: torch.export.Dim('batch')},)
     with quietly(), explaining_export_errors(model, 'torch.export'), atomic_path(path) as tmp:
@@ -49,8 +51,12 @@ def _write_torch_export(model, x, unseen, path): # followed on `x`, compared on 
     return path
 
 # %% ../../nbs/export/03_formats.ipynb #5e94c8ff
-PLAIN = ('Conv2d Linear BatchNorm1d BatchNorm2d ReLU ReLU6 GELU SiLU Hardswish Sigmoid MaxPool2d AvgPool2d AdaptiveAvgPool2d Flatten Dropout Identity Upsample').split()
+PLAIN = (
+    'Conv2d Linear BatchNorm1d BatchNorm2d ReLU ReLU6 GELU SiLU Hardswish Sigmoid '
+    'MaxPool2d AvgPool2d AdaptiveAvgPool2d Flatten Dropout Identity Upsample'
+).split()
 
+# %% ../../nbs/export/03_formats.ipynb #90f1db4b
 def as_code(
     model:nn.Module, # `nn.Sequential`s of ordinary layers
     indent:int=0,
@@ -67,6 +73,7 @@ def as_code(
     raise ValueError(f"{name} is no ordinary layer of torch.nn and has no short code; allowed: nn.Sequential of "
                      f"{', '.join(PLAIN)}; the formats onnx and torch-export take any network")
 
+# %% ../../nbs/export/03_formats.ipynb #bb68657e
 def _arguments(layer): # those that differ from the defaults, as code
     out = []
     for p in inspect.signature(type(layer)).parameters.values():
@@ -78,6 +85,7 @@ def _arguments(layer): # those that differ from the defaults, as code
         out.append(f'{p.name}={value!r}')
     return out
 
+# %% ../../nbs/export/03_formats.ipynb #5c411de7
 def checked_code(
     net:nn.Module, # in evaluation mode
     input_shape,   # of one input: (channels, height, width)
@@ -252,6 +260,7 @@ def _facts(format, input_shape, short, out, mean, std, mirror, fit, prepare):
     inside = dict(mean=mean, std=std, mirror=mirror, softmax=True)
     return dict(format=format, input=pixels, output=result, preparation=photo, inside=inside)
 
+# %% ../../nbs/export/03_formats.ipynb #da618c3d
 def _write_whole(whole, input_shape, file, any_size): # uint8 pictures to probabilities
     channels, height, width = input_shape
     random = torch.Generator().manual_seed(0)
@@ -261,6 +270,7 @@ def _write_whole(whole, input_shape, file, any_size): # uint8 pictures to probab
     elif any_size: _write_onnx_of_any_size(whole, two, three, file)
     else: write_onnx(whole, two, three, file)
 
+# %% ../../nbs/export/03_formats.ipynb #4abb5e11
 # by tracing: torch.export takes minutes to follow a U-Net for heights and widths that it does not know
 def _write_onnx_of_any_size(whole, x, unseen, file):
     import onnx
@@ -291,5 +301,6 @@ def _example(name, end, code, is_mask, prepare, needs): # the text of the progra
     functions = '\n\n'.join(sources)
     return text.substitute(files, needs=needed, imports=imports, functions=functions, load=load, pixels=pixels)
 
+# %% ../../nbs/export/03_formats.ipynb #530329f7
 def _read_image(path): # what `data.images.read_image` gives: the photo, and what was done to it
     with Image.open(path) as image: return upright_rgb(image), []

@@ -21,11 +21,12 @@ _WAYS = dict(minmax='MinMax', entropy='Entropy', percentile='Percentile')
 # Weights lie between -64 and 64: two products with 255 fit into 16 bits, so processors without VNNI answer alike.
 LEVELS = 64
 
+# %% ../../nbs/export/01_int8.ipynb #a11fc1a3
 def quantise(
     source,              # an ONNX file, as from `to_onnx`
     pictures,            # (N, ...) as the file takes them; some hundred training pictures: ranges of activations
     path,                # the file to write, ending in .onnx
-    method:str='minmax', # range of an activation: minmax, or (from the first 128 pictures) entropy or percentile (99.999 % of the values)
+    method:str='minmax', # range of an activation: minmax, or (of 128 pictures) entropy or percentile (99.999 %)
     batch:int=64,        # pictures at a time
     floats:int=0,        # convolutions and linear layers at the beginning that stay in 32 bits
     correct:bool=True,   # bias correction (Nagel et al. 2019): biases take back what rounded weights change on average
@@ -36,7 +37,8 @@ def quantise(
     net = OnnxNet(source)
     x = np.ascontiguousarray(pictures, net.dtype)
     _check_calibration(x, net, Path(source).name)
-    if floats < 0 or batch < 1: raise ValueError(f"floats must be 0 or more and batch at least 1, got {floats} and {batch}")
+    if floats < 0 or batch < 1:
+        raise ValueError(f"floats must be 0 or more and batch at least 1, got {floats} and {batch}")
     calibrate = getattr(CalibrationMethod, _WAYS[one_of(method, _WAYS, 'method')])
     with tempfile.TemporaryDirectory() as d, quietly(), atomic_path(Path(path)) as tmp:
         ready = f'{d}/ready.onnx'
@@ -51,24 +53,30 @@ def quantise(
         _tidy(tmp)
     return Path(path)
 
+# %% ../../nbs/export/01_int8.ipynb #03c89c20
 def _check_calibration(x, net, name):
     if x.ndim == len(net.shape) + 1 and x.shape[1:] == net.shape and len(x): return
     wanted = ', '.join(map(str, net.shape))
     raise ValueError(f"{name} wants pictures of the shape (N, {wanted}) to be calibrated on, got {x.shape}")
 
+# %% ../../nbs/export/01_int8.ipynb #d24d0cf1
 def _reader(name, x, batch): # batch after batch, and only one of them in memory
     from onnxruntime.quantization import CalibrationDataReader
     class Pictures(CalibrationDataReader):
         def __len__(self): return -(-len(x)//batch)
         def set_range(self, start_index, end_index): self.todo = iter(range(start_index, end_index))
-        def get_next(self): return None if (i := next(self.todo, None)) is None else {name: x[i*batch:(i + 1)*batch]}
+        def get_next(self):
+            i = next(self.todo, None)
+            if i is None: return None
+            return {name: x[i*batch:(i + 1)*batch]}
     return Pictures()
 
+# %% ../../nbs/export/01_int8.ipynb #ee41e9ca
 def _layers(path): # names of the layers with weights, from the first on
     import onnx
     return [n.name for n in onnx.load(path).graph.node if n.op_type in ('Conv', 'Gemm')]
 
-def _around(path, layers): # names of the operations before the first layer (normalisation) and after the last (softmax)
+def _around(path, layers): # names of the operations before the first layer and after the last: normalisation, softmax
     import onnx
     names = [n.name for n in onnx.load(path).graph.node]
     if not layers: return names
@@ -96,28 +104,34 @@ def _correct_biases(path, layers, x, name, batch): # in place
         if len(n.input) > 2: n.input[2] = f'{n.name}_corrected'
         else: n.input.append(f'{n.name}_corrected')
     used = {i for n in graph.node for i in n.input}
-    for i in [i for i in graph.initializer if i.name not in used]: graph.initializer.remove(i)
+    unused = [i for i in graph.initializer if i.name not in used]
+    for i in unused: graph.initializer.remove(i)
     onnx.save(model, path)
 
+# %% ../../nbs/export/01_int8.ipynb #fc7e972c
 def _rounding_error(weights): # (output channels, input channels): what rounding takes off, summed over the filter
     flat = weights.reshape(len(weights), -1)
     scale = np.maximum(np.abs(flat).max(1, keepdims=True)/LEVELS, 1e-12)
     error = flat - np.round(flat/scale)*scale
     return error.reshape(*weights.shape[:2], -1).sum(-1)
 
+# %% ../../nbs/export/01_int8.ipynb #f97d5eb4
 def _channel_means(model, names, x, name, batch): # a value's name -> (channels,), mean over pictures and places
     import onnx, onnxruntime as ort
-    model, inner = copy.deepcopy(model), sorted(names - {name})
+    model = copy.deepcopy(model)
+    inner = sorted(names - {name})
     model.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in inner)
     options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
     totals = dict.fromkeys(names, 0)
     for start in range(0, len(x), batch):
         pictures = x[start:start + batch]
-        found = {name: pictures} | dict(zip(inner, session.run(inner, {name: pictures}) if inner else []))
+        values = {name: pictures}
+        if inner: values |= dict(zip(inner, session.run(inner, {name: pictures})))
         for k in names:
-            places = found[k].reshape(*found[k].shape[:2], -1)
+            places = values[k].reshape(*values[k].shape[:2], -1)
             totals[k] = totals[k] + places.mean(-1, dtype=np.float64).mean(0)*len(pictures)
     return {k: v/len(x) for k, v in totals.items()}
 
@@ -132,20 +146,30 @@ def agreement(
     dl,         # batches of pictures, alone or with labels
 )->float:       # in [0, 1]
     "How often two networks give the same answer."
-    same = [(a(x).argmax(1) == b(x).argmax(1)).float() for x in (x[0] if isinstance(x, (tuple, list)) else x for x in dl)]
+    same = []
+    for x in dl:
+        if isinstance(x, (tuple, list)): x = x[0]
+        same.append((a(x).argmax(1) == b(x).argmax(1)).float())
     if not same: raise ValueError("agreement needs at least one picture, got an empty loader")
     return float(torch.cat(same).mean())
 
 # %% ../../nbs/export/01_int8.ipynb #39a21b3e
-REMEDIES = (dict(), dict(method='percentile'), dict(method='percentile', floats=2), dict(method='percentile', floats=5)) # settings of `quantise`, the cheapest first
+# settings of `quantise`, the cheapest first
+REMEDIES = (
+    dict(),
+    dict(method='percentile'),
+    dict(method='percentile', floats=2),
+    dict(method='percentile', floats=5),
+)
 
+# %% ../../nbs/export/01_int8.ipynb #35359ad1
 def quantise_alike(
     source,              # an ONNX file, as from `to_onnx`
     pictures,            # (N, ...) as the file takes them; some hundred training pictures: ranges of activations
     path,                # the file to write, ending in .onnx
-    unseen=None,         # the same of pictures that neither training nor judgement uses (validation): to compare answers on; `None`: nothing tells how much is enough, so all remedies are used
+    unseen=None,         # validation pictures, to compare answers on; `None`: all remedies are used
     at_least:float=.99,  # agreement with `source` that is asked for
-    remedies=REMEDIES,   # what to try, in this order; those that leave more than a quarter of the layers in 32 bits are left out
+    remedies=REMEDIES,   # settings in this order, unless they leave over a quarter of the layers in 32 bits
 )->dict:                 # the settings of the file, with its agreement
     "Quantise with as few remedies as it takes to give the same answers; where none suffices, the best is kept."
     layers = len(_layers(source))
@@ -153,7 +177,8 @@ def quantise_alike(
     if not allowed:
         raise ValueError(f"there is no remedy that leaves at most a quarter of the {layers} layers in 32 bits, "
                          f"got {list(remedies)}")
-    exact, best = OnnxNet(source), dict(agreement=-1.)
+    exact = OnnxNet(source)
+    best = dict(agreement=-1.)
     compared = np.ascontiguousarray(pictures if unseen is None else unseen, exact.dtype)
     with tempfile.TemporaryDirectory() as d, atomic_path(Path(path)) as tmp:
         for how in allowed[-1:] if unseen is None else allowed:
@@ -166,12 +191,18 @@ def quantise_alike(
     return best
 
 # %% ../../nbs/export/01_int8.ipynb #2739a526
-def in_integers(file, pictures, unseen)->dict: # an ONNX file in 8-bit integers instead; what to say of it
+def in_integers(
+    file,     # an ONNX file, replaced by its quantised version
+    pictures, # as for `quantise_alike`
+    unseen,   # as for `quantise_alike`
+)->dict:      # how it was quantised, and its agreement
+    "Quantise a file in place; a warning where more than one answer in a hundred changes."
     with tempfile.TemporaryDirectory() as d:
         exact = Path(d)/'float32.onnx'
         exact.write_bytes(file.read_bytes())
         done = quantise_alike(exact, pictures, file, unseen)
-    same, compared = done['agreement'], pictures if unseen is None else unseen
+    same = done['agreement']
+    compared = pictures if unseen is None else unseen
     if same < .99:
         other = f"{1 - same:.1%} of {len(compared)} pictures"
         warnings.warn(f"in 8-bit integers the network gives another answer for {other}", stacklevel=3)
