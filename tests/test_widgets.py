@@ -12,7 +12,7 @@ from fashion_lab.widgets import runs as wd
 
 def test_all_explorers_are_offered_and_each_says_what_it_is():
     names = 'browse compare_runs open_confusion explore_rates explore_costs explore_field explore_overlay match_pair open_segments try_photo'.split()
-    assert not [n for n in names if not callable(getattr(wd, n)) or not getattr(wd, n).__doc__ or n not in wd.__all__]
+    assert not [n for n in names if not callable(getattr(widgets, n)) or not getattr(widgets, n).__doc__ or n not in widgets.__all__]
 
 
 # One look
