@@ -28,30 +28,38 @@ def splits_of(
     "The splits that metrics speak of."
     return [k for k, v in metrics.items() if isinstance(v, dict) and k != 'n']
 
-def value_with_interval(v, where='metrics')->tuple: # (value, low, high) as floats, NaN where undefined
-    f = lambda x: math.nan if x is None else float(x)
-    if isinstance(v, dict) and 'value' in v and set(v) <= {'value', 'low', 'high'}: return tuple(value_with_interval(v.get(k), where)[0] for k in ('value', 'low', 'high'))
-    if v is None or isinstance(v, numbers.Real) and not isinstance(v, bool): return f(v), math.nan, math.nan
+def value_with_interval(
+    v,               # a number, `None`, or a dict with value and perhaps low and high
+    where='metrics', # what it is called in an error message
+)->tuple:            # (value, low, high) as floats, NaN where undefined
+    "A metric with its confidence interval."
+    if isinstance(v, dict) and 'value' in v and set(v) <= {'value', 'low', 'high'}:
+        return tuple(value_with_interval(v.get(k), where)[0] for k in ('value', 'low', 'high'))
+    if v is None: return math.nan, math.nan, math.nan
+    if isinstance(v, numbers.Real) and not isinstance(v, bool): return float(v), math.nan, math.nan
     raise ValueError(f"{where} must be a number or a dict with value, low and high, got {v!r}")
 
 # %% ../../nbs/runs/02_run.ipynb #6b22dba4
 COSTS = ('params', 'macs', 'train_s', 'infer_ms')
 
 def check_metrics(
-    metrics:dict,     # {split: {metric: number or {value, low, high}}}, with `n` {split: count} and numbers such as `params` beside the splits
+    metrics:dict,     # {split: {metric: number or {value, low, high}}}; beside the splits `n` {split: count} and costs
     predictions=None, # {split: `Predictions`}; fills `n` where it is missing
 )->dict:              # plain data, with `n` completed
     "Check the shape of a run's metrics; a `ValueError` names the entry that does not fit."
     m = plain(metrics, nan_ok=True, where='metrics')
-    if not isinstance(m, dict): raise ValueError(f"metrics is a dict {{split: {{metric: value}}}}, got {type(metrics).__name__}")
+    if not isinstance(m, dict):
+        raise ValueError(f"metrics is a dict {{split: {{metric: value}}}}, got {type(metrics).__name__}")
     if not isinstance(m.get('n', {}), dict): raise ValueError(f"metrics.n is a dict {{split: count}}, got {m['n']!r}")
     m['n'] = {s: len(p) for s, p in (predictions or {}).items()} | (m.get('n') or {})
     for s in (*splits_of(m), *(predictions or {})):
-        if not re.fullmatch(r'[A-Za-z0-9_]+', s): raise ValueError(f"a split's name has letters, digits and underscores only, got {s!r}")
+        if not re.fullmatch(r'[A-Za-z0-9_]+', s):
+            raise ValueError(f"a split's name has letters, digits and underscores only, got {s!r}")
     for s in splits_of(m):
         for name, v in m[s].items(): value_with_interval(v, f'metrics.{s}.{name}')
     for k, v in m.items():
-        if k in COSTS and not (v is None or isinstance(v, numbers.Real)): raise ValueError(f"metrics.{k} must be a number, got {v!r}")
+        if k in COSTS and not (v is None or isinstance(v, numbers.Real)):
+            raise ValueError(f"metrics.{k} must be a number, got {v!r}")
     return m
 
 # %% ../../nbs/runs/02_run.ipynb #70c91610
@@ -98,32 +106,47 @@ def _wrong_kind(
         return f"{what}.versions is {versions!r} and no table of versions"
     return ''
 
-def check_kinds(entries, what): # before anything is written
-    if why := _wrong_kind(plain(entries, what == 'environment', what), what): raise ValueError(f"{why}; change it")
+def check_kinds(
+    entries, # a configuration or an environment
+    what,    # `config` or `environment`
+):
+    "Raise a `ValueError`, before anything is written, for an entry that is not of its kind."
+    why = _wrong_kind(plain(entries, what == 'environment', what), what)
+    if why: raise ValueError(f"{why}; change it")
 
 
 # %% ../../nbs/runs/02_run.ipynb #4107052f
 class Run:
-    "A finished run in its folder; read-only. `RunError` where the folder is unfinished, damaged or of another format version."
+    "A finished run in its folder; read-only. `RunError` where it is unfinished, damaged or of another format."
     def __init__(self,
         path:str|Path, # the run's folder
     ):
         self.path = Path(path)
-        if not self.path.is_dir(): raise FileNotFoundError(f"no run at {self.path}; `all_runs()` lists the finished ones")
-        self.info = read_json(self.path/'run.json', f"{self.path} is not a finished run: it has no run.json; start it again with the same config")
-        if self.info.get('format') != FORMAT:
-            raise RunError(f"run {self.path.name} has format {self.info.get('format')}, this version of fashion_lab reads format {FORMAT}; "
-                           "use the version that wrote it, or run it again")
-        if self.info.get('status') != 'finished': raise RunError(f"run {self.path.name} is not finished; start it again with the same config")
-        if lost := {'lab', 'variant', 'digest', 'files'} - set(self.info): raise RunError(f"run.json of {self.path.name} is damaged: it lacks {', '.join(sorted(lost))}")
-        if why := _wrong_entry(self.info): raise RunError(f"run.json of {self.path.name} is damaged: {why}; delete that folder and run it again")
-        self.lab, self.variant, self.digest, self.files = (self.info[k] for k in ('lab', 'variant', 'digest', 'files'))
         self.name = self.path.name
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"no run at {self.path}; `all_runs()` lists the finished ones")
+        self.info = read_json(self.path/'run.json', f"{self.path} is not a finished run: it has no run.json; "
+                              "start it again with the same config")
+        self._check_info()
+        self.lab, self.variant, self.digest, self.files = (self.info[k] for k in ('lab', 'variant', 'digest', 'files'))
+
+    def _check_info(self): # of run.json
+        form = self.info.get('format')
+        if form != FORMAT:
+            raise RunError(f"run {self.name} has format {form}, this version of fashion_lab reads format {FORMAT}; "
+                           "use the version that wrote it, or run it again")
+        if self.info.get('status') != 'finished':
+            raise RunError(f"run {self.name} is not finished; start it again with the same config")
+        lost = sorted({'lab', 'variant', 'digest', 'files'} - set(self.info))
+        if lost: raise RunError(f"run.json of {self.name} is damaged: it lacks {', '.join(lost)}")
+        why = _wrong_entry(self.info)
+        if why: raise RunError(f"run.json of {self.name} is damaged: {why}; delete that folder and run it again")
 
     def _entries_of(self, what)->dict: # config.json or environment.json, its entries of their kinds
         name = f'{what}.json'
         entries = read_json(self.file(name))
-        if why := _wrong_kind(entries, what):
+        why = _wrong_kind(entries, what)
+        if why:
             raise RunError(f"{name} of run {self.name} is damaged: {why}; delete that folder and run it again")
         return entries
 
@@ -163,8 +186,10 @@ class Run:
     def __repr__(self):
         try: m = self.metrics
         except RunError as e: return f"Run {self.lab}/{self.name}: {e}"
-        first = {s: next(((k, value_with_interval(v)[0]) for k, v in m[s].items()), None) for s in splits_of(m)}
-        return f"Run {self.lab}/{self.name}: " + (', '.join(f'{s} {kv[0]} {kv[1]:.4f}' for s, kv in first.items() if kv) or 'no metrics')
+        words = []
+        for split in splits_of(m):   # the first metric of each
+            for name, v in list(m[split].items())[:1]: words.append(f'{split} {name} {value_with_interval(v)[0]:.4f}')
+        return f"Run {self.lab}/{self.name}: " + (', '.join(words) or 'no metrics')
 
 # %% ../../nbs/runs/02_run.ipynb #6273c5c7
 @patch
@@ -177,7 +202,8 @@ def file(self:Run,
     path, was = self.path/name, self.files[name]
     if not path.is_file(): raise RunError(f"{name} of run {self.name} is missing: the folder is incomplete; run it again")
     if check and (path.stat().st_size != was['bytes'] or file_sha256(path) != was['sha256']):
-        raise RunError(f"{name} of run {self.name} is damaged: its content is not what was written; restore it or run it again")
+        raise RunError(f"{name} of run {self.name} is damaged: its content is not what was written; "
+                       "restore it or run it again")
     return path
 
 @patch
@@ -211,7 +237,8 @@ def verify(self:Run): # the run itself
 
 # %% ../../nbs/runs/02_run.ipynb #46a862f7
 def _read_history(path)->pd.DataFrame: # empty where nothing was recorded
-    exact = {} if int(pd.__version__.split('.')[0]) >= 3 else dict(float_precision='round_trip') # pandas 3 is exact by default
+    exact_by_default = int(pd.__version__.split('.')[0]) >= 3
+    exact = {} if exact_by_default else dict(float_precision='round_trip')
     if Path(path).stat().st_size <= 1: return pd.DataFrame()
     try: return pd.read_csv(path, **exact)
     except ValueError as e: raise RunError(f"{path} is damaged ({e}); delete that folder and run it again") from None
@@ -223,7 +250,8 @@ def all_runs(
 )->list:       # of `Run`, by lab and then by the time they finished
     "All finished runs below `root`."
     root = Path(runs_dir() if root is None else root)
-    homes = [lab_folder(root, lab)] if lab else sorted(p for p in root.glob('*') if p.is_dir() and not p.name.startswith('.'))
+    if lab: homes = [lab_folder(root, lab)]
+    else: homes = sorted(p for p in root.glob('*') if p.is_dir() and not p.name.startswith('.'))
     return [r for h in homes for r in finished_runs(h)]
 
 def finished_runs(home, pattern='*')->list: # the finished runs in one lab's folder, oldest first
@@ -236,7 +264,9 @@ def finished_runs(home, pattern='*')->list: # the finished runs in one lab's fol
 
 def _readable(path, lab)->Run: # a run whose tables can be read, in the folder of its own lab; `RunError` otherwise
     run = Run(path)
-    if run.lab != lab: raise RunError(f"run {run.name} lies in the folder of {lab} and says that it is of {run.lab}: move it there, or delete it")
+    if run.lab != lab:
+        raise RunError(f"run {run.name} lies in the folder of {lab} and says that it is of {run.lab}: "
+                       "move it there, or delete it")
     for part in (run.config, run.environment, run.metrics): pass
     return run
 
@@ -251,12 +281,14 @@ def find_run(
     "The finished run of a config, if there is one: what makes a sweep resumable."
     entries = config_entries(config)
     digest = config_digest(entries, lab)
-    runs = [r for r in finished_runs(lab_folder(root, lab), f'*-{digest}*') if r.digest == digest and knows_its_data(r, entries)]
+    candidates = finished_runs(lab_folder(root, lab), f'*-{digest}*')
+    runs = [r for r in candidates if r.digest == digest and knows_its_data(r, entries)]
     return runs[-1] if runs else None
 
 def knows_its_data(
     run:Run, # a finished run
     config,  # a dataclass instance or a dict: a configuration of the same lab
 )->bool:
-    "Whether a run says which data it was made with, where its lab's configurations do: one on an unnamed folder answers for no other."
-    return 'data_id' not in config_entries(config) or 'data_id' in run.config or not run.config.get('data_path')
+    "Whether a run says which data it was made with, where its lab's configurations do."
+    if 'data_id' not in config_entries(config) or 'data_id' in run.config: return True
+    return not run.config.get('data_path')   # a run on an unnamed folder stands for no other
