@@ -41,7 +41,7 @@ def runs_for_answers(
 def of_one_data_set(
     runs, # a list of `Run`
 )->list:  # the same
-    "Runs that may stand in one table or answer in one name; a `ValueError` lists the data sets where there are several."
+    "Runs that may stand in one table; a `ValueError` lists the data sets where there are several."
     ids = list(dict.fromkeys(r.data_id for r in runs))
     if len(ids) < 2: return list(runs)
     named = ', '.join(i or 'the published data' for i in ids)
@@ -66,7 +66,7 @@ _INTS = 'seed fold n params macs threads'.split()
 _FLOATS = 'value ci_low ci_high train_s infer_ms'.split()
 
 def table(
-    runs=None,   # a `Run`, a list of them or of folders, or the folder of all runs (the default); a table stays as it is
+    runs=None,   # a `Run`, a list of them or of folders, or the folder of all runs (default); a table is given back
 )->pd.DataFrame: # the columns `COLUMNS`, one row per (run, split, metric)
     "A tidy table over runs."
     if isinstance(runs, pd.DataFrame): return runs
@@ -124,7 +124,7 @@ def _typed(df)->pd.DataFrame: # text, whole numbers that may be missing, and flo
 
 # %% ../../nbs/runs/04_results.ipynb #8184604d
 def results_dir()->Path: # may not exist
-    "Where results files are kept: `FASHION_LAB_RESULTS`, else `results` of the checkout, else `results` in the working folder."
+    "Where results files are kept: `FASHION_LAB_RESULTS`, else `results` of the checkout or of the working folder."
     checkout = Path(__file__).parents[2]/'results' if '__file__' in globals() else Path('results')
     return Path(os.environ.get('FASHION_LAB_RESULTS') or (checkout if checkout.is_dir() else 'results')).expanduser()
 
@@ -172,7 +172,7 @@ def _publishable(runs, allow_dirty)->pd.DataFrame: # `table` of the runs with th
     tables = [table(r).assign(digest=r.digest, order=i) for i, r in enumerate(by_age)]
     return pd.concat(tables, ignore_index=True)
 
-def _latest(t)->pd.DataFrame: # of repeated runs of one config the latest; different configs under one condition are refused
+def _latest(t)->pd.DataFrame: # the latest run of each config; different configs under one condition are refused
     key = _keys(t)
     for k, digests in t.groupby(key).digest.unique().items():
         if len(digests) == 1: continue
@@ -209,7 +209,8 @@ def read_results(
     df = pd.read_csv(path, dtype=str, keep_default_na=False)
     missing = [c for c in COLUMNS if c not in df]
     odd = [c for c in df if c not in COLUMNS]
-    if missing or odd: raise ValueError(f"{path.name} is no results file: missing columns {missing}, unknown columns {odd}")
+    if missing or odd:
+        raise ValueError(f"{path.name} is no results file: missing columns {missing}, unknown columns {odd}")
     return _typed(df[COLUMNS].copy())
 
 def recorded(

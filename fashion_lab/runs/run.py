@@ -63,7 +63,7 @@ def check_metrics(
     return m
 
 # %% ../../nbs/runs/02_run.ipynb #70c91610
-def _is_file_record(name, record)->bool: # whether an entry of `files` names a file of the folder itself, with its size and SHA-256
+def _is_file_record(name, record)->bool: # whether it names a file of the folder itself, with its size and SHA-256
     if name in ('', '.', '..') or re.search(r'[/\\\0]', name): return False
     if not isinstance(record, dict): return False
     size, sha256 = record.get('bytes'), record.get('sha256')
@@ -170,7 +170,8 @@ class Run:
         except ValueError as e: raise RunError(f"metrics.json of run {self.name} is damaged: {e}") from None
         for split in self.splits: # `finish` counts the predictions of every split
             if not is_whole(m['n'].get(split)):
-                raise RunError(f"metrics.json of run {self.name} is damaged: it has no number of predictions on {split}")
+                raise RunError(f"metrics.json of run {self.name} is damaged: "
+                               f"it has no number of predictions on {split}")
         return m
     @property
     def extra(self)->dict: return read_json(self.file('extra.json')) if 'extra.json' in self.files else {}
@@ -179,7 +180,9 @@ class Run:
     @property
     def figures(self)->Path: return self.path/'figures'
     @property
-    def splits(self)->list: return [n[len('predictions-'):-len('.npz')] for n in self.files if n.startswith('predictions-')]
+    def splits(self)->list:
+        names = [n for n in self.files if n.startswith('predictions-')]
+        return [n[len('predictions-'):-len('.npz')] for n in names]
 
     def __eq__(self, other): return isinstance(other, Run) and self.path.resolve() == other.path.resolve()
     def __hash__(self): return hash(self.path.resolve())
@@ -200,7 +203,8 @@ def file(self:Run,
     "The path of one of the run's files, once its content is known to be what was written."
     one_of(name, self.files, f'file of run {self.name}')
     path, was = self.path/name, self.files[name]
-    if not path.is_file(): raise RunError(f"{name} of run {self.name} is missing: the folder is incomplete; run it again")
+    if not path.is_file():
+        raise RunError(f"{name} of run {self.name} is missing: the folder is incomplete; run it again")
     if check and (path.stat().st_size != was['bytes'] or file_sha256(path) != was['sha256']):
         raise RunError(f"{name} of run {self.name} is damaged: its content is not what was written; "
                        "restore it or run it again")
