@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np, torch
 from torch import nn
 from fastai.callback.core import Callback
-from fashion_lab.core import set_seed
+from fashion_lab.devices import set_seed
 from fastai.torch_core import num_distrib, rank_distrib
 from fashion_lab.data.augment import Augment
 from fashion_lab.data.loaders import BatchLoader

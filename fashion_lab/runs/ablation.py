@@ -35,7 +35,7 @@ class Cards(list):
     "The method cards of a lab, the baseline first."
     def __init__(self,
         lab:str,      # name of the lab, for messages
-        methods:list, # of `Method`; raises `ValueError` where there is none, where a name stands twice, or where one is compared with a card that is not there
+        methods:list, # of `Method`, at least one; names stand once, and each is compared with one that is there
     ):
         if not methods: raise ValueError(f"{lab} has no method cards; a deck needs at least one, its baseline")
         twice = [k for k, n in Counter(m.name for m in methods).items() if n > 1]
@@ -72,15 +72,18 @@ class Cards(list):
 def verdict_table(
     cards:Cards,   # the deck
     variants,      # names of variants that were run
-    compare,       # `Method` -> a dict, or a list of dicts, with at least difference (variant minus its rival, larger is better) and p_value (NaN: not tested), and n, the repetitions, where there are several
-)->pd.DataFrame:   # a row per comparison: variant, against, hypothesis, cost, cited, what `compare` returned without p_value, p_holm, verdict
+    # `Method` -> a dict, or a list of dicts, with at least difference (variant minus its rival, larger is better)
+    # and p_value (NaN: not tested), and n, the repetitions, where there are several
+    compare,
+)->pd.DataFrame:   # per comparison: variant, against, hypothesis, cost, cited, what `compare` gave, p_holm, verdict
     "What the runs say of every card, with Holm's correction over the deck; a `ValueError` where no card can be judged."
     rows = []
     for m in cards.questions(variants):
         found = compare(m)
         about = dict(variant=m.name, against=m.against, hypothesis=m.hypothesis, cost=m.cost, cited=m.source)
         rows += [about | r for r in ([found] if isinstance(found, dict) else found)]
-    if not rows: raise ValueError(f"no method card has both its variant and its baseline among these runs of {cards.lab}")
+    if not rows:
+        raise ValueError(f"no method card has both its variant and its baseline among these runs of {cards.lab}")
     out = pd.DataFrame(rows)
     out['p_holm'] = holm(out.pop('p_value'))
     repeated = out['n'] > 1 if 'n' in out else False
@@ -101,9 +104,16 @@ def flattery(
     if not both: raise ValueError("flattery compares runs of the same seeds, and these two variants share none")
     reps, values = [], []
     for a, b in both:
-        p = a.predictions('test'); q = align(p, b.predictions('test'))
+        p = a.predictions('test')
+        q = align(p, b.predictions('test'))
         x, y = bootstrap_replicates([p, q], metric, n, 0, np.array(a.extra['senders']))
-        reps.append(x - y); values.append(a.metrics['test'][metric]['value'] - b.metrics['test'][metric]['value'])
+        reps.append(x - y)
+        values.append(a.metrics['test'][metric]['value'] - b.metrics['test'][metric]['value'])
     reps = np.mean(reps, 0)
     tail = (min((reps <= 0).sum(), (reps >= 0).sum()) + 1)/(len(reps) + 1)
-    return dict(difference=float(np.mean(values)), low=float(np.quantile(reps, .025)), high=float(np.quantile(reps, .975)), p_value=float(min(1, 2*tail)))
+    return dict(
+        difference=float(np.mean(values)),
+        low=float(np.quantile(reps, .025)),
+        high=float(np.quantile(reps, .975)),
+        p_value=float(min(1, 2*tail)),
+    )

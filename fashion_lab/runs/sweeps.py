@@ -46,13 +46,16 @@ def grid(
     config,           # a frozen dataclass instance or a dict
     **values          # field name -> list of values
 )->list:              # copies of `config`, one per combination, in the order of the last name fastest
-    "Every combination of `values` as a list of configurations; a `ValueError` names an unknown field, or a value of a wrong type."
+    "Every combination of `values` as a list of configurations; a `ValueError` names what does not fit a field."
     fields = {f.name: f for f in dataclasses.fields(config)} if dataclasses.is_dataclass(config) else dict.fromkeys(config)
     for name, options in values.items():
         one_of(name, fields, 'field of the configuration')
-        if isinstance(options, str) or not hasattr(options, '__iter__'): raise ValueError(f"{name} needs a list of values, got {options!r}")
+        if isinstance(options, str) or not hasattr(options, '__iter__'):
+            raise ValueError(f"{name} needs a list of values, got {options!r}")
     values = {name: list(options) for name, options in values.items()}
-    if (n := math.prod(map(len, values.values()))) > MOST_CONFIGS: raise ValueError(f"the grid has {n:,} combinations, and {MOST_CONFIGS:,} are the most; give fewer values")
+    n = math.prod(map(len, values.values()))
+    if n > MOST_CONFIGS:
+        raise ValueError(f"the grid has {n:,} combinations, and {MOST_CONFIGS:,} are the most; give fewer values")
     for name, options in values.items():
         for value in options:
             if fields[name]: _check_kind(fields[name], value)
@@ -102,31 +105,46 @@ def sweep(
 )->Sweep:
     "Run every configuration once; skip what is finished, report what fails, go on with the rest."
     one_of(executor, EXECUTORS, 'executor')
-    if options and not option_names(executor): raise ValueError(f"the executor {executor!r} has no options, got {', '.join(options)}: leave that out, or choose another ({', '.join(e for e in EXECUTORS if option_names(e))})")
+    if options and not option_names(executor):
+        others = ', '.join(e for e in EXECUTORS if option_names(e))
+        raise ValueError(f"the executor {executor!r} has no options, got {', '.join(options)}: leave that out, "
+                         f"or choose another ({others})")
     for name in options: one_of(name, option_names(executor), f'option of the executor {executor!r}')
     configs = list({config_digest(c, lab): c for c in configs}.values())
     if not configs: raise ValueError("sweep needs at least one configuration, got an empty list")
     start, failed = time.perf_counter(), {}
-    away = dict(sequential={}, processes=dict(patience=math.inf)).get(executor, dict(patience=120.)) # seconds to wait for who else writes a run
-    job = Job(run, lab, Path(runs_dir() if root is None else root).absolute() if away else root, RunStore(str(storage)).check() if storage else None, **away)
+    # seconds to wait for another process that writes a run
+    away = dict(sequential={}, processes=dict(patience=math.inf)).get(executor, dict(patience=120.))
+    if away: root = Path(runs_dir() if root is None else root).absolute()
+    job = Job(run, lab, root, RunStore(str(storage)).check() if storage else None, **away)
     done = _finished_before(job, configs)
     todo, skipped = [(i, c) for i, c in enumerate(configs) if i not in done], len(done)
     shares = _shared_out(todo) if away else todo
-    with progress(desc=lab, total=skipped + len(shares), initial=skipped, show=show, unit='run' if len(shares) == len(todo) else 'part') as bar, contextlib.closing(EXECUTORS[executor](job, shares, bar, **options) if todo else iter_nothing()) as results:
+    unit = 'run' if len(shares) == len(todo) else 'part'
+    total = skipped + len(shares)
+    def computed(bar): return EXECUTORS[executor](job, shares, bar, **options) if todo else iter_nothing()
+    with (progress(desc=lab, total=total, initial=skipped, show=show, unit=unit) as bar,
+          contextlib.closing(computed(bar)) as results):
         for key, result in results:
             i, *k = key if isinstance(key, tuple) else (key,)
             bar.update()
-            if i in done or isinstance(result, Run) and k and result.lab == parts_lab(lab): continue   # made of its parts already; or a part
+            is_part = isinstance(result, Run) and k and result.lab == parts_lab(lab)
+            if i in done or is_part: continue
             if isinstance(result, Run): result = _here(job, configs[i], result)
             if isinstance(result, Run):
-                done[i] = result; failed.pop(i, None)
+                done[i] = result
+                failed.pop(i, None)
                 if each: each(result)
             elif stop_on_error: raise result
             elif i not in failed: failed[i] = failure(i, configs[i], result, *k)
     for i, c in todo:
-        if i not in done and i not in failed: failed[i] = failure(i, c, FileNotFoundError("its parts were finished on several machines, whose disks do not see each other: " + TOGETHER))
+        if i in done or i in failed: continue
+        error = FileNotFoundError("its parts were finished on several machines, "
+                                  "whose disks do not see each other: " + TOGETHER)
+        failed[i] = failure(i, c, error)
     columns = ['index', 'variant', 'seed', 'error', 'traceback']
-    return Sweep([done[i] for i in sorted(done)], pd.DataFrame(list(failed.values()), columns=columns), skipped, time.perf_counter() - start)
+    failures = pd.DataFrame(list(failed.values()), columns=columns)
+    return Sweep([done[i] for i in sorted(done)], failures, skipped, time.perf_counter() - start)
 
 # %% ../../nbs/runs/09_sweeps.ipynb #84d89d6b
 def option_names(
@@ -151,12 +169,17 @@ def _finished_before(job, configs)->dict: # index -> Run, from one look at the d
 def _here(job, config, run): # a run on this machine's disk, or the reason why it is not
     if run.path.is_dir(): return run
     if job.storage and (found := pull(job.storage, job.lab, config, job.root)): return found
-    return FileNotFoundError(f"run {run.name} was finished on another machine, whose disk this one does not see: {TOGETHER}")
+    return FileNotFoundError(f"run {run.name} was finished on another machine, "
+                             f"whose disk this one does not see: {TOGETHER}")
 
 TOGETHER = 'give sweep a storage (a folder or an address that all can reach), or a root on a shared disk'
 
 def _shared_out(todo): # a run with parts as one task for each of them
-    return [x for i, c in todo for x in ([((i, k), RunPart(c, p)) for k, p in enumerate(parts_of(c))] or [(i, c)])]
+    tasks = []
+    for i, c in todo:
+        parts = [((i, k), RunPart(c, p)) for k, p in enumerate(parts_of(c))]
+        tasks += parts or [(i, c)]
+    return tasks
 
 def iter_nothing(): # a generator without results
     yield from ()

@@ -75,7 +75,7 @@ def closures_run(root, classes=None, variant='head', seed=0):
 def network_of(recipe, classes):
     from fashion_lab.train import finetune as transfer
 
-    return transfer._network(recipe, None, classes).eval()
+    return transfer.new_classifier(recipe, None, classes).eval()
 
 
 def fashion_mnist_run(root):
