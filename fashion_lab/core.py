@@ -73,8 +73,8 @@ def progress(
     **kwargs             # for `tqdm`: `unit`, `unit_scale`, `leave`
 ):                       # a `tqdm` bar
     "A progress bar in terminals and notebooks, nothing in logs, pipes and tests."
-    from tqdm.auto import tqdm
-    from tqdm.std import tqdm as text_bar # a bar that is not shown needs no widget
+    from tqdm.auto import tqdm  # heavy: tqdm
+    from tqdm.std import tqdm as text_bar # a bar that is not shown needs no widget  # heavy: tqdm
     if show is None: show = is_interactive()
     bar = tqdm if show else text_bar
     return bar(items, desc=desc, total=total, disable=not show, **kwargs)
@@ -138,7 +138,7 @@ def free_paths(
 # %% ../nbs/foundation/00_core.ipynb #63180b5a
 def cache_dir()->Path: # not made yet: the first writer makes it
     "Where downloads are kept: `FASHION_LAB_CACHE`, else the platform's user cache folder."
-    import platformdirs
+    import platformdirs  # heavy: platformdirs
     folder = os.environ.get('FASHION_LAB_CACHE') or platformdirs.user_cache_dir('fashion_lab', appauthor=False)
     return Path(os.path.expanduser(folder))
 

@@ -25,7 +25,7 @@ def set_seed(
     "Seed Python, numpy, torch (all devices) and thereby fastai, which draws from these three."
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer in [0, 2**32), got {seed!r}")
-    import torch
+    import torch  # heavy: torch
     seed = int(seed)
     random.seed(seed)
     np.random.seed(seed)
@@ -38,7 +38,7 @@ def set_seed(
 # %% ../nbs/foundation/01_devices.ipynb #80a1f3d8
 def rng_state()->dict: # plain containers, numbers and tensors: loads with `torch.load(weights_only=True)`
     "The state of Python's, numpy's and torch's random generators (the CPU's and every CUDA device's)."
-    import torch
+    import torch  # heavy: torch
     version, ints, gauss = random.getstate()
     kind, keys, pos, has_gauss, cached = np.random.get_state()
     keys = torch.from_numpy(keys.astype(np.int64))
@@ -53,7 +53,7 @@ def set_rng_state(
     state:dict, # as `rng_state` returned it
 ):
     "Put the random generators back into `state`."
-    import torch
+    import torch  # heavy: torch
     version, ints, gauss = state['python']
     random.setstate((version, tuple(ints), gauss))
     kind, keys, pos, has_gauss, cached = state['numpy']
@@ -66,7 +66,7 @@ def pick_device(
     name:str='auto', # `auto` (cuda, then mps, then cpu), `cpu`, `mps`, `cuda` or `cuda:1`
 ):                   # a `torch.device`
     "The device to compute on; a `ValueError` says which ones this machine has."
-    import torch
+    import torch  # heavy: torch
     available = ['cpu']
     if torch.backends.mps.is_available(): available.append('mps')
     if torch.cuda.is_available(): available.append('cuda')
@@ -96,7 +96,7 @@ def threads(
     n:int|None=None, # torch threads inside the block, from 1 to `MOST_THREADS`; `None` leaves them as they are
 ):                   # yields their number
     "Run a block with `n` torch threads, then restore the former number."
-    import torch
+    import torch  # heavy: torch
     before = torch.get_num_threads()
     if n is not None: torch.set_num_threads(check_threads(n))
     try: yield n or before
@@ -132,7 +132,7 @@ def has_bf16(
     device='cpu', # a `torch.device` or its name
 )->bool:          # True where bfloat16 arithmetic is native
     "Whether `device` computes in bfloat16 natively, so that mixed precision pays."
-    import torch
+    import torch  # heavy: torch
     device = torch.device(device)
     if device.type == 'cuda':
         return torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
@@ -155,7 +155,7 @@ def synchronise(
     device='cpu', # a `torch.device` or its name
 ):
     "Wait until `device` has done all the work it was given."
-    import torch
+    import torch  # heavy: torch
     kind = torch.device(device).type
     if kind == 'cuda': torch.cuda.synchronize(device)
     elif kind == 'mps': torch.mps.synchronize()

@@ -160,7 +160,7 @@ def take_out(
     multiple:int, # of new widths
 ):
     "Let torch-pruning take channels out."
-    import torch_pruning as tp
+    import torch_pruning as tp  # heavy: huggingface_hub, safetensors
     layers = dict(m.named_modules())
     def ratio(width): return 1 - (width_left(width, share, multiple) + .01)/width   # 1/100 channel, against rounding
     ratios = {layers[k]: ratio(layers[k].weight.shape[0]) for k in names if k not in keep}

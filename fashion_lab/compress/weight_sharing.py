@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback
 from torch import nn
+from pathlib import Path
+from sklearn.cluster import KMeans
 
 # %% ../../nbs/compress/01_weight_sharing.ipynb #68f4cb62
 def cluster(
@@ -27,7 +29,6 @@ def cluster(
 )->tuple:         # codebook (k,) float32, rising; codes (N,) uint8
     """k-means (Lloyd 1982, by scikit-learn), begun with evenly spaced values; with no more different values than `k`,
     these are the codebook, the last of them repeated."""
-    from sklearn.cluster import KMeans
     v = np.asarray(values, np.float64).ravel()
     if whole_number(k, 'k') > 256: raise ValueError(f"k must be at most 256, since a code is a byte, got {k}")
     if not len(v) or not np.isfinite(v).all(): raise ValueError("cluster needs at least one value, and finite ones")
@@ -189,7 +190,6 @@ def save_shared(
     coding:str='huffman', # fixed (equally many bits for every code) or huffman
 )->int:              # bytes of the file
     "Write a network with shared weights; read it with `load_shared`."
-    from pathlib import Path
     one_of(coding, CODINGS, 'coding')
     out = {k: v for k, v in model.state_dict().items() if k not in shared}
     for name, s in shared.items():
@@ -207,7 +207,7 @@ def load_shared(
     path, # as written by `save_shared`
 )->dict:  # a state dict
     "The weights of a network with shared weights."
-    from safetensors.torch import load_file
+    from safetensors.torch import load_file  # heavy: safetensors
     t = load_file(path)
     out = {k: v for k, v in t.items() if '|' not in k}
     for name in (k.removesuffix('|book') for k in t if k.endswith('|book')):

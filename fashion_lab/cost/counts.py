@@ -300,7 +300,7 @@ def count_macs(
             return 0
         return handle
     with one_pass(model, input_shape) as x, _quiet(), _same_hooks(model):
-        from fvcore.nn import FlopCountAnalysis
+        from fvcore.nn import FlopCountAnalysis  # heavy: fvcore
         analysis = FlopCountAnalysis(model, x)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
         analysis.set_op_handle(**{f'aten::{op}': note(op) for op in _NOTED}, **_FORMULAS)

@@ -40,11 +40,11 @@ def _made_by(name): # what `package.module:function` gives
 
 # %% ../../nbs/cost/05_models.ipynb #856bb489
 def _from_libraries(name, known): # a classifier of timm or torchvision
-    import timm
+    import timm  # heavy: huggingface_hub, safetensors
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         if isinstance(name, str) and timm.is_model(name): return _from_timm(name)
-        from torchvision import models
+        from torchvision import models  # heavy: torchvision
         names = models.list_models(module=models)
         if name in names: return models.get_model(name, weights=None)
         names = [*known, *names, *timm.list_models()]
@@ -52,7 +52,7 @@ def _from_libraries(name, known): # a classifier of timm or torchvision
     raise ValueError(f"unknown model {name!r}{_close(name, names)}; allowed: {allowed}, or package.module:function")
 
 def _from_timm(name):
-    import timm
+    import timm  # heavy: huggingface_hub, safetensors
     try: return timm.create_model(name, pretrained=False)
     except RuntimeError as e: raise ValueError(f"timm cannot make {name!r}: {e}") from e
 

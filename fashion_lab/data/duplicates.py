@@ -37,7 +37,7 @@ class Fingerprints:
 # %% ../../nbs/data/11_duplicates.ipynb #7ec2076e
 def _hash_and_thumbnail(image):
     "The perceptual hash of an RGB image, as 64 bits, and its thumbnail."
-    import imagehash
+    import imagehash  # heavy: imagehash
     bits = np.packbits(imagehash.phash(image).hash.ravel()).tobytes()
     return int.from_bytes(bits, 'big'), np.asarray(image.resize((THUMB, THUMB), Image.Resampling.BOX))
 

@@ -322,8 +322,8 @@ def joined_groups(
     id_col:str='id',    # the column that `pairs` speaks of; ids that are not there are passed over
 )->np.ndarray:          # (N,) int64, numbers of the joined groups in the order in which they first appear
     "Number the groups of items that are connected by a common value in any of the columns, or by a pair."
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse import coo_array  # heavy: scipy
+    from scipy.sparse.csgraph import connected_components  # heavy: scipy
 
     if isinstance(groups, str): groups = [groups]
     links = [np.zeros((2, 0), int)]

@@ -348,7 +348,7 @@ def _class_index(v, keys):
 
 def _spread(index, known):
     "An index mask in which unknown pixels take the class of the nearest known one."
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt  # heavy: scipy
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     return index[tuple(nearest)]
 

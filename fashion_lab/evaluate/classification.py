@@ -23,7 +23,7 @@ def accuracy(
     p:Predictions, # any
 )->float:          # in [0, 1]
     "The share of examples whose most probable class is the true one."
-    from sklearn.metrics import accuracy_score
+    from sklearn.metrics import accuracy_score  # heavy: psutil, scipy
     return float(accuracy_score(p.targets, p.preds))
 
 # %% ../../nbs/evaluate/03_classification.ipynb #3111d3e2
@@ -33,7 +33,7 @@ def per_class(
     **kwargs       # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
 )->pd.DataFrame:   # one row per class: class, precision, recall, f1, support, predicted
     "Precision, recall, F1 and support of each class; NaN where a ratio is undefined (absent class)."
-    from sklearn.metrics import precision_recall_fscore_support as scores
+    from sklearn.metrics import precision_recall_fscore_support as scores  # heavy: psutil, scipy
     k = len(p.classes)
     precision, recall, f1, support = scores(p.targets, p.preds, labels=np.arange(k), zero_division=np.nan)
     precision = np.where((support > 0) & np.isnan(precision), 0., precision)
@@ -154,7 +154,7 @@ def wilson_ci(
     level:float=.95, # in (0, 1)
 )->tuple[float, float]: # low and high, in [0, 1]
     "Wilson's score interval for a proportion (JASA 22, 1927); honest also where all or none are right."
-    from scipy.stats import binomtest
+    from scipy.stats import binomtest  # heavy: scipy
     if not 0 <= correct <= total: raise ValueError(f"correct must be from 0 to total, {total}, got {correct!r}")
     check_level(level)
     if total == 0: return np.nan, np.nan
@@ -237,7 +237,7 @@ def roc_curves(
     p:Predictions, # any
 )->dict:           # class name -> DataFrame fpr, tpr, threshold (the first is infinite); undefined classes are left out
     "ROC curves, each class against the rest."
-    from sklearn.metrics import roc_curve
+    from sklearn.metrics import roc_curve  # heavy: psutil, scipy
     def curve(positive, score):
         fpr, tpr, threshold = roc_curve(positive, score)
         return pd.DataFrame(dict(fpr=fpr, tpr=tpr, threshold=threshold))
@@ -248,7 +248,7 @@ def pr_curves(
     p:Predictions, # any
 )->dict:           # class name -> DataFrame recall, precision, threshold (rising; the last is infinite)
     "Precision-recall curves, each class against the rest; undefined classes are left out."
-    from sklearn.metrics import precision_recall_curve
+    from sklearn.metrics import precision_recall_curve  # heavy: psutil, scipy
     def curve(positive, score):
         precision, recall, threshold = precision_recall_curve(positive, score)
         return pd.DataFrame(dict(recall=recall, precision=precision, threshold=np.append(threshold, np.inf)))
@@ -271,7 +271,7 @@ def roc_auc(
     **kwargs       # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
 )->pd.Series:      # one value per class and, last, `macro`; in [0, 1], NaN where undefined
     "Area under the ROC curve of each class against the rest, and the mean over the defined ones."
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import roc_auc_score  # heavy: psutil, scipy
     return _by_class(p, roc_auc_score, ci, 'auc', **kwargs)
 
 # %% ../../nbs/evaluate/03_classification.ipynb #d15071f4
@@ -281,5 +281,5 @@ def average_precision(
     **kwargs       # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
 )->pd.Series:      # one value per class and, last, `macro` (mean average precision); in [0, 1], NaN where undefined
     "Average precision of each class against the rest, and the mean over the defined ones."
-    from sklearn.metrics import average_precision_score
+    from sklearn.metrics import average_precision_score  # heavy: psutil, scipy
     return _by_class(p, average_precision_score, ci, 'ap', **kwargs)

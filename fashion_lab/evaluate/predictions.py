@@ -146,7 +146,7 @@ def from_logits(cls:Predictions,
     classes, # K names
 ):           # `Predictions` with the softmax of `logits`
     "Make `Predictions` from a network's raw outputs."
-    from scipy.special import softmax
+    from scipy.special import softmax  # heavy: scipy
     logits = np.asarray(logits, dtype=np.float64)
     if logits.ndim == 2 and len(logits) and len(logits) == len(ids):
         # rows with NaN or infinity become NaN and are refused by name

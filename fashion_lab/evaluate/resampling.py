@@ -174,7 +174,7 @@ def count_replicates(
 # %% ../../nbs/evaluate/02_resampling.ipynb #858ed4bb
 # weight of the examples in `mask` with scores lower than each of `at`, lower or equal, and in all
 def _weight_below(weights, mask, score, at):
-    from scipy.sparse import csr_array
+    from scipy.sparse import csr_array  # heavy: scipy
     order = np.flatnonzero(mask)[np.argsort(score[mask], kind='stable')]
     left, right = (np.searchsorted(score[order], at, side) for side in ('left', 'right'))
     # sums between neighbouring cuts, then running totals

@@ -23,7 +23,7 @@ def mcnemar(
     q:Predictions, # the second, tested on the same ids (in any order)
 )->dict:           # n, both_right, b (only the first right), c (only the second), both_wrong, difference, p_value
     "McNemar's exact test for the accuracy of two models on the same examples (McNemar 1947; Dietterich 1998)."
-    from statsmodels.stats.contingency_tables import mcnemar as exact_test
+    from statsmodels.stats.contingency_tables import mcnemar as exact_test  # heavy: scipy, statsmodels
     q = align(p, q)
     def count(first, second): return int(((p.correct == first) & (q.correct == second)).sum())
     both_right, b, c, both_wrong = count(True, True), count(True, False), count(False, True), count(False, False)
@@ -70,7 +70,7 @@ def holm(
     p_values,  # (M,) in [0, 1]; NaN stands for a comparison that could not be made and is left out
 )->np.ndarray: # (M,) corrected p-values; NaN stays NaN
     "Holm's correction for several comparisons (Holm, Scandinavian Journal of Statistics 6, 1979)."
-    from statsmodels.stats.multitest import multipletests
+    from statsmodels.stats.multitest import multipletests  # heavy: scipy, statsmodels
     out = np.array(p_values, dtype=np.float64)
     made = ~np.isnan(out)
     if made.any(): out[made] = multipletests(out[made], method='holm')[1]
@@ -165,7 +165,7 @@ def _check_seed_rows(rows, metric, variant_col, keys):
 # %% ../../nbs/evaluate/05_significance.ipynb #2c2eefee
 def _paired_t(a, b, level):
     "Mean and sd of `a` and `b`, mean difference, its t interval, t and p, of paired values (n,) without NaN."
-    from scipy.stats import ttest_rel
+    from scipy.stats import ttest_rel  # heavy: scipy
     def mean(x): return x.mean() if len(x) else np.nan
     d = a - b
     out = dict(
@@ -220,8 +220,8 @@ def paired_seeds(
 # %% ../../nbs/evaluate/05_significance.ipynb #e81039aa
 # statsmodels gives NaN for large effects and few pairs; this is the definition
 def _paired_power(effect, n, level): # of a paired t test
-    from scipy.integrate import quad
-    from scipy.stats import chi2, norm, t
+    from scipy.integrate import quad  # heavy: scipy
+    from scipy.stats import chi2, norm, t  # heavy: scipy
     df, shift, critical = n - 1, effect*n**.5, t.isf((1 - level)/2, n - 1)
     def missed(q): # chance of no finding where the scatter is at its q-th quantile
         x = critical*(chi2.ppf(q, df)/df)**.5
@@ -236,7 +236,7 @@ def seeds_needed(
     level:float=.95,  # the test's confidence level
 )->int:               # seeds per variant, at least 2
     "How many shared seeds a paired t test needs to find a difference; `ValueError` if more than 10,000."
-    from statsmodels.stats.power import TTestPower
+    from statsmodels.stats.power import TTestPower  # heavy: scipy, statsmodels
     if not difference or not sd > 0:
         raise ValueError(f"difference must not be 0 and sd must be above 0, got {difference!r} and {sd!r}")
     if not (0 < power < 1 and 0 < level < 1):

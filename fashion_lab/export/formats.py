@@ -273,7 +273,7 @@ def _write_whole(whole, input_shape, file, any_size): # uint8 pictures to probab
 # %% ../../nbs/export/03_formats.ipynb #4abb5e11
 # by tracing: torch.export takes minutes to follow a U-Net for heights and widths that it does not know
 def _write_onnx_of_any_size(whole, x, unseen, file):
-    import onnx
+    import onnx  # heavy: onnx
     names = dict(input_names=['pixels'], output_names=['probabilities'])
     open_axes = dict(pixels={0: 'batch', 1: 'rows', 2: 'columns'}, probabilities={0: 'batch', 2: 'rows', 3: 'columns'})
     with quietly(), explaining_export_errors(whole, 'ONNX export'):

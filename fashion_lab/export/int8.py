@@ -32,8 +32,8 @@ def quantise(
     correct:bool=True,   # bias correction (Nagel et al. 2019): biases take back what rounded weights change on average
 )->Path:                 # the file
     "Write an ONNX file in 8-bit integers: signed weights of 7 bits, a scale per output channel, unsigned activations."
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # heavy: onnx, onnxruntime
+    from onnxruntime.quantization.shape_inference import quant_pre_process  # heavy: onnx, onnxruntime
     net = OnnxNet(source)
     x = np.ascontiguousarray(pictures, net.dtype)
     _check_calibration(x, net, Path(source).name)
@@ -61,7 +61,7 @@ def _check_calibration(x, net, name):
 
 # %% ../../nbs/export/01_int8.ipynb #d24d0cf1
 def _reader(name, x, batch): # batch after batch, and only one of them in memory
-    from onnxruntime.quantization import CalibrationDataReader
+    from onnxruntime.quantization import CalibrationDataReader  # heavy: onnx, onnxruntime
     class Pictures(CalibrationDataReader):
         def __len__(self): return -(-len(x)//batch)
         def set_range(self, start_index, end_index): self.todo = iter(range(start_index, end_index))
@@ -73,19 +73,19 @@ def _reader(name, x, batch): # batch after batch, and only one of them in memory
 
 # %% ../../nbs/export/01_int8.ipynb #ee41e9ca
 def _layers(path): # names of the layers with weights, from the first on
-    import onnx
+    import onnx  # heavy: onnx
     return [n.name for n in onnx.load(path).graph.node if n.op_type in ('Conv', 'Gemm')]
 
 def _around(path, layers): # names of the operations before the first layer and after the last: normalisation, softmax
-    import onnx
+    import onnx  # heavy: onnx
     names = [n.name for n in onnx.load(path).graph.node]
     if not layers: return names
     return names[:names.index(layers[0])] + names[names.index(layers[-1]) + 1:]
 
 # %% ../../nbs/export/01_int8.ipynb #08c27c9f
 def _correct_biases(path, layers, x, name, batch): # in place
-    import onnx
-    from onnx import numpy_helper
+    import onnx  # heavy: onnx
+    from onnx import numpy_helper  # heavy: onnx
     model = onnx.load(path)
     graph = model.graph
     values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
@@ -117,7 +117,7 @@ def _rounding_error(weights): # (output channels, input channels): what rounding
 
 # %% ../../nbs/export/01_int8.ipynb #f97d5eb4
 def _channel_means(model, names, x, name, batch): # a value's name -> (channels,), mean over pictures and places
-    import onnx, onnxruntime as ort
+    import onnx, onnxruntime as ort  # heavy: onnx, onnxruntime
     model = copy.deepcopy(model)
     inner = sorted(names - {name})
     model.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in inner)
@@ -137,7 +137,7 @@ def _channel_means(model, names, x, name, batch): # a value's name -> (channels,
 
 # %% ../../nbs/export/01_int8.ipynb #6c72aac1
 def _tidy(path):
-    import onnx
+    import onnx  # heavy: onnx
     onnx.save(anonymised(onnx.load(path)), path)
 
 @torch.no_grad()

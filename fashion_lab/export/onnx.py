@@ -184,7 +184,7 @@ def write_onnx(
     output='probabilities',# name of the output
 )->Path:                   # the file
     "Write a network as ONNX, compared with the network on given inputs."
-    import onnx
+    import onnx  # heavy: onnx
     batch = ({0: torch.export.Dim('batch')},)
     with quietly(), explaining_export_errors(model, 'ONNX export'):
         program = torch.onnx.export(model, x, dynamo=True, opset_version=opset, input_names=['pixels'],
@@ -217,7 +217,7 @@ class OnnxNet(nn.Module):
         n_threads:int|None=None, # default: as many as torch uses
         optimise:bool=True,      # let the runtime merge operations; `False`: one by one, as the file has them
     ):
-        import onnxruntime as ort
+        import onnxruntime as ort  # heavy: onnxruntime
         super().__init__()
         options = ort.SessionOptions()
         options.intra_op_num_threads = whole_number(n_threads or torch.get_num_threads(), 'n_threads')

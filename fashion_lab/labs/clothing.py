@@ -11,6 +11,7 @@ __all__ = ['HEAD_METHODS', 'SCRATCH', 'SCRATCH_METHODS', 'TAIL', 'TAIL_METHODS',
 from ..runs.results import table
 from ..runs.ablation import Cards, Method
 from .photo_base import PhotoLab
+from ..plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis, pretty
 
 # %% ../../nbs/labs/04_clothing.ipynb #4997cd13
 HEAD_METHODS = [
@@ -161,7 +162,6 @@ def plot_learning_curve(
     metric:str='weighted_f1', # a metric's name
 ):                            # a matplotlib figure
     "A score against the share of the training photos, a line per kind of folds, with intervals over contributors."
-    from fashion_lab.plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis, pretty
     t = table(runs)
     t = t[(t.split == 'test') & (t.metric == metric) & t.variant.isin(SHARES)]
     _check_shares(t.variant.unique())

@@ -50,6 +50,9 @@ from ..export.onnx import OnnxNet, to_onnx
 from ..export.int8 import quantise_alike
 from . import fashion_mnist
 from . import cross_validation as photo_folds
+from ..models.cards import backbone_card
+from ..plot.results import pareto_front
+from ..plot.theme import BLUE, canvas, dress, GREY, INK, percent_axis, save_figures, VERMILLION
 
 # %% ../../nbs/labs/08_compression.ipynb #a57b2a5b
 def slim(
@@ -348,7 +351,6 @@ def _photo_config(cfg): # of the protocol in folds: one logistic regression on f
 
 # %% ../../nbs/labs/08_compression.ipynb #18845753
 def _clothing_pictures(p):
-    from fashion_lab.models.cards import backbone_card
     photos, size = photo_folds.photos_of(p), p.recipe.size
     images = photos.images(size)
     fold = photo_folds.dealt(photos, p)[0]
@@ -798,7 +800,6 @@ def _overlap(a, b):
 # %% ../../nbs/labs/08_compression.ipynb #11b9ee4a
 def _name_points(ax, x, c):
     "Write the names of variants beside their bubbles; a line joins those that had to move far."
-    from fashion_lab.plot.theme import INK
     height, width = max(np.ptp(c.accuracy), 1e-6), max(np.ptp(np.log(x)), 1e-6)
     across = (np.log(x) - np.log(x).min())/width*480 # places on the axes, in points
     up = (c.accuracy - c.accuracy.min())/height*260
@@ -815,7 +816,6 @@ def _name_points(ax, x, c):
 
 # %% ../../nbs/labs/08_compression.ipynb #5845621a
 def _draw_bubbles(ax, c, share, front):
-    from fashion_lab.plot.theme import BLUE, VERMILLION
     area = 12 + 900*c.kilobytes/c.kilobytes.max()
     for i, r in c.iterrows():
         colour = VERMILLION if i in front else BLUE
@@ -825,7 +825,6 @@ def _draw_bubbles(ax, c, share, front):
 
 # %% ../../nbs/labs/08_compression.ipynb #42b1d3f7
 def _share_axis(ax):
-    from fashion_lab.plot.theme import percent_axis
     ax.set_xscale('log')
     ax.margins(x=.13, y=.1)
     percent_axis(ax.yaxis)
@@ -850,8 +849,6 @@ def plot_front(
     leave=('sparse-95', 'side-14'), # variants that are not shown
 ):                             # a matplotlib figure
     "Accuracy against latency at one batch size, each variant a bubble as large as its file; the Pareto front in red."
-    from fashion_lab.plot.theme import canvas, dress, VERMILLION
-    from fashion_lab.plot.results import pareto_front
     one_of(batch, BATCHES, 'batch')
     c = comparison(runs)
     one_of(data, sorted(set(c.data)), 'data set among these runs')
@@ -883,7 +880,6 @@ def plot_teaching(
     runs, # a list of `Run`, or a table of them
 ):        # a matplotlib figure
     "The student alone and with a teacher, at several temperatures and weights, a line per seed."
-    from fashion_lab.plot.theme import BLUE, canvas, dress, GREY, percent_axis, VERMILLION
     t = table(runs)
     shown = [v for v in _STUDENT_NAMES if v in set(t.variant)]
     t = t[(t.split == 'test') & (t.metric == 'accuracy') & t.variant.isin(shown)]
@@ -987,7 +983,6 @@ def report(
     folder=None, # where to write; default: `report-<profile>` beside the runs
 )->Path:         # the page, `index.html`
     "Write a page with the variants side by side, the targets, the tests of all hypotheses, and the figures."
-    from fashion_lab.plot.theme import save_figures
     runs = as_runs(runs)
     last = runs[-1]
     folder = Path(folder) if folder else report_folder(last)

@@ -41,6 +41,11 @@ from ..pairs.models import CNN, CNNChannel
 from . import closures
 from . import clothing
 from . import fashion_mnist
+from matplotlib.patches import Rectangle
+from ..plot.results import pareto_front
+from fashion_lab.plot.theme import (
+    BLUE, canvas, dress, GREY, INK, PALE, percent_axis, pretty, save_figures, short, SKY, style, VERMILLION,
+)
 
 # %% ../../nbs/labs/07_compute.ipynb #f7c5b5f2
 @dataclass(frozen=True)
@@ -147,7 +152,6 @@ def _share_of(costs, column, value): return value/max(1e-12, costs[column].sum()
 
 # %% ../../nbs/labs/07_compute.ipynb #7ca971c6
 def _draw_shares(ax, costs, row): # bars, one for each measure
-    from fashion_lab.plot.theme import BLUE, percent_axis, VERMILLION
     shares = {text: _share_of(costs, column, row[column]) for column, text in SHARES.items() if column in costs}
     colours = [VERMILLION if text == 'time' else BLUE for text in shares]
     bars = ax.barh(list(shares), list(shares.values()), color=colours, height=.62)
@@ -158,7 +162,6 @@ def _draw_shares(ax, costs, row): # bars, one for each measure
 
 # %% ../../nbs/labs/07_compute.ipynb #5d0d0fa1
 def _draw_all(ax, costs, layer, column, title): # every layer by one measure, from the input to the output
-    from fashion_lab.plot.theme import dress, percent_axis, SKY, VERMILLION
     shares = _share_of(costs, column, costs[column].to_numpy(float))
     chosen = (costs.layer == layer).to_numpy()
     ax.bar(np.arange(len(shares)), shares, width=.85, color=np.where(chosen, VERMILLION, SKY))
@@ -170,8 +173,6 @@ def _draw_all(ax, costs, layer, column, title): # every layer by one measure, fr
 
 # %% ../../nbs/labs/07_compute.ipynb #f8cc5b72
 def _draw_field(ax, row, shape): # centred in the image, cut at its borders
-    from matplotlib.patches import Rectangle
-    from fashion_lab.plot.theme import dress, PALE, VERMILLION
     h, w = shape[-2:]
     size, stride = _pair_of(row.get('size')), _pair_of(row.get('stride'))
     ax.add_patch(Rectangle((0, 0), w, h, fc=PALE, ec='none'))
@@ -187,7 +188,6 @@ def _draw_field(ax, row, shape): # centred in the image, cut at its borders
 
 # %% ../../nbs/labs/07_compute.ipynb #9b7f3d0c
 def _layer_axes(with_all): # figure, axes of all layers (or None), of shares, of the field
-    from fashion_lab.plot.theme import canvas
     if not with_all:
         fig, axs = canvas(size=(8.6, 3.3), nrows=1, ncols=2, squeeze=False, width_ratios=(1.35, 1), height_ratios=(1,))
         return fig, None, *axs[0]
@@ -205,7 +205,6 @@ def plot_layer(
     among:str|None=None,# a column in `SHARES` that is drawn for all layers, above the rest; default: none
 ):                      # the figure
     "One layer: its share of the network's totals, and its receptive field in the image."
-    from fashion_lab.plot.theme import dress, short, style
     row = costs.set_index('layer').loc[one_of(layer, list(costs.layer), 'layer')]
     if among: one_of(among, [c for c in SHARES if c in costs], 'measure')
     name = short(layer, 30)
@@ -675,7 +674,6 @@ def comparison(
 
 # %% ../../nbs/labs/07_compute.ipynb #696e1d40
 def _draw_speeds(ax, low, high, top): # dashed lines of equal speed, their names below `top`
-    from fashion_lab.plot.theme import GREY
     for speed in (1, 10, 100):
         ax.plot([low, high], [low/speed, high/speed], color=GREY, lw=.8, ls=(0, (4, 3)), zorder=1)
         at = min(high/1.3, top*speed/1.3)
@@ -710,7 +708,6 @@ def plot_latency(
     title:str='Counted and timed', # above the axes
 ):                                 # the figure
     "Latency at batch 1 against MACs, with the 10th and 90th percentile; dashed: equal speeds."
-    from fashion_lab.plot.theme import BLUE, canvas, dress, INK, short, style
     c = comparison(runs)
     x, y = c.mmacs.to_numpy(), c.ms.to_numpy()
     bars = [np.clip(y - c.p10, 0, None), np.clip(c.p90 - y, 0, None)]
@@ -794,7 +791,6 @@ def looks_of(
 _SCORE_COLUMNS = ['lab', 'source', 'variant', 'metric', 'score', 'sd', 'n', 'looks', 'macs', 'params', 'front']
 
 def _scores_of(lab, t): # a row per variant of one lab
-    from fashion_lab.plot.results import pareto_front
     protocol, metric = SCORES[lab]
     t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == metric) & t.macs.notna()]
     g = t.groupby('variant', sort=False).agg(
@@ -820,7 +816,6 @@ def accuracy_cost(
 
 # %% ../../nbs/labs/07_compute.ipynb #3a944b83
 def _draw_scores(ax, g): # of one lab
-    from fashion_lab.plot.theme import BLUE, dress, GREY, INK, percent_axis, pretty, short, VERMILLION
     front = g[g.front.astype(bool)].sort_values('macs')
     ax.step(front.macs/1e6, front.score, where='post', color=GREY, lw=1.1, zorder=1)
     ax.scatter(g.macs/1e6, g.score, s=26, color=BLUE, alpha=.65, lw=0, zorder=2)
@@ -839,7 +834,6 @@ def plot_accuracy_cost(
     scores:pd.DataFrame, # as from `accuracy_cost`
 ):                       # a figure with a panel per lab
     "Score against MACs, with the front of what no cheaper variant beats."
-    from fashion_lab.plot.theme import canvas, style
     if not len(scores): raise ValueError("nothing is recorded: run a lab's full profile and publish it first")
     if scores.source.nunique() > 1:
         raise ValueError("real and synthetic results in one table: keep the rows of one source")
@@ -904,7 +898,6 @@ def report(
     shown:int=3,           # how many networks are shown layer by layer: those with the most MACs
 )->Path:                   # the page, `index.html`
     "Write a page with the networks side by side, their most expensive layers, and the published table corrected."
-    from fashion_lab.plot.theme import save_figures
     runs = as_runs(runs)
     folder = Path(folder) if folder else report_folder(runs[-1])
     drawn = _report_figures(runs, shown)

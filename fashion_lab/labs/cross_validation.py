@@ -30,6 +30,8 @@ from ..runs.run import Run
 from ..runs.draft import draft_folder, save_weights, start_run
 from ..runs.executors import finished_parts, parts_lab
 from ..train.finetune import classify, fit_classifier, rebuilt, Recipe
+from safetensors.torch import load
+from ..cost.timing import cost, latency
 
 # %% ../../nbs/labs/03a_cross_validation.ipynb #b0380af8
 PROFILES = ('smoke', 'quick', 'full')
@@ -197,7 +199,6 @@ def prepare(
 
 # %% ../../nbs/labs/03a_cross_validation.ipynb #6e8b670f
 def _stored_fold(folder, k): # as `_one_fold`, from the disk
-    from safetensors.torch import load
     with np.load(folder/f'fold_{k}.npz', allow_pickle=False) as kept:
         probs = kept['probs']
         history = pd.DataFrame(json.loads(str(kept['history'])))
@@ -270,7 +271,6 @@ def price(
     cfg:Config, # for the size of the photos
 )->dict:        # params, macs, infer_ms
     "The inference cost of one photo."
-    from fashion_lab.cost.timing import cost, latency
     shape = (3, cfg.recipe.size, cfg.recipe.size)
     c = cost(net, shape)
     return dict(params=int(c['params']), macs=int(c['macs']), infer_ms=float(latency(net, shape)['median_ms']))

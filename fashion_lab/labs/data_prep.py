@@ -39,6 +39,10 @@ from ..runs.run import Run
 from ..runs.draft import start_run
 from ..runs.results import as_runs, report_folder, table
 from ..runs.ablation import flattery
+from ..plot.classification import plot_confusion, plot_per_class
+from ..plot.images import plot_mistakes
+from ..plot.results import plot_comparison
+from ..plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis, pretty, save_figures
 
 # %% ../../nbs/labs/01_data_prep.ipynb #5f75ef6e
 def files_of(
@@ -324,8 +328,8 @@ def _mean_colours(x, size): # (N, 768) float32 in [0, 1] of uint8 photos: 16 x 1
 def _features(data, source, limit, size, data_path, protocol, name, device, data_id): # `data_id`: photos have changed
     x = photos(data, source, limit, size, data_path).images(size)
     if protocol == 'pixels': return _mean_colours(x, size)
-    from fashion_lab.models.backbones import backbone
-    from fashion_lab.models.features import frozen_features
+    from fashion_lab.models.backbones import backbone  # heavy: torch
+    from fashion_lab.models.features import frozen_features  # heavy: torch
     features = frozen_features(backbone(name, weights='packaged'), x, size=size, device=device)
     return np.array(features[:, 0], np.float32)
 
@@ -349,7 +353,7 @@ def prepare(
     who = senders(s)
     if cfg.variant != 'random-folds': check_contributors(s, cfg.folds, who)
     if cfg.protocol == 'pixels': return
-    from fashion_lab.models.weights import packaged_file
+    from fashion_lab.models.weights import packaged_file  # heavy: torch
     packaged_file(cfg.backbone)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #22102fc0
@@ -389,9 +393,9 @@ def out_of_fold(
     C:float=.01,   # inverse strength of the penalty
 )->tuple:          # (probabilities (N, n_classes) float32, a row per fold: fold, train, test, accuracy)
     "Probabilities for every photo from a standardised logistic regression that was trained on the other folds."
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.linear_model import LogisticRegression  # heavy: psutil, scipy
+    from sklearn.pipeline import make_pipeline  # heavy: psutil, scipy
+    from sklearn.preprocessing import StandardScaler  # heavy: psutil, scipy
     probs = np.zeros((len(x), n_classes), np.float32)
     rows = []
     for k in range(int(fold.max()) + 1):
@@ -438,7 +442,7 @@ def crowd_sizes(
 # %% ../../nbs/labs/01_data_prep.ipynb #491b7260
 @functools.lru_cache(maxsize=4)
 def _backbone_costs(name):
-    from fashion_lab.models.backbones import backbone_costs
+    from fashion_lab.models.backbones import backbone_costs  # heavy: torch
     return backbone_costs([name]).iloc[0]
 
 # %% ../../nbs/labs/01_data_prep.ipynb #724ca634
@@ -595,8 +599,6 @@ def plot_leak(
     metric:str='weighted_f1', # a metric's name
 )->Figure:                    # one panel
     "The variants of one data set, a dot per seed."
-    from fashion_lab.plot.theme import pretty
-    from fashion_lab.plot.results import plot_comparison
     t = chosen(runs, data, source, protocol)
     baseline = 'sender-folds' if 'sender-folds' in set(t.variant) else None
     title = f'{data_title(data)}, {protocol}: {pretty(metric)}'
@@ -617,7 +619,6 @@ def plot_crowds(
     protocol:str='frozen-features', # a name in `PROTOCOLS`
 )->Figure:               # one panel
     "Accuracy by how many photos the contributor of a photo sent, for each kind of folds; intervals over contributors."
-    from fashion_lab.plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis
     t = chosen(runs, data, source, protocol)
     t = t[t.split.isin(CROWDS) & (t.metric == 'accuracy')]
     crowds = [k for k in CROWDS if (t.split == k).any()]
@@ -643,8 +644,6 @@ def _photos_shown(run): # the photos of a run; `None` where they have changed, o
 
 # %% ../../nbs/labs/01_data_prep.ipynb #6fefddda
 def _figures_of(runs, data, source): # name -> figure, for the runs on one data set
-    from fashion_lab.plot.classification import plot_confusion, plot_per_class
-    from fashion_lab.plot.images import plot_mistakes
     honest = next((r for r in runs if r.variant == 'sender-folds'), runs[0])
     p = honest.predictions('test')
     s = _photos_shown(honest)
@@ -714,7 +713,6 @@ def report(
     folder=None,           # where to write; default: `report-<profile>` beside the runs
 )->Path:                   # the page, `index.html`
     "Write a page with the tables and figures of all data sets that the runs are about."
-    from fashion_lab.plot.theme import save_figures
     runs = as_runs(runs)
     folder = Path(folder) if folder else report_folder(runs[0])
     tables = dict(comparison=comparison(runs))

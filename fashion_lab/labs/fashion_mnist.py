@@ -40,6 +40,13 @@ from ..runs.draft import start_run
 from ..runs.results import as_runs, report_folder, runs_for_answers, table
 from ..runs.ablation import Cards, Method, verdict_table
 from ..train.loop import fit, lr_range_test, predict_probs
+import matplotlib.pyplot as plt
+from scipy import ndimage
+from ..cost.timing import cost, latency
+from ..plot.classification import plot_confusion, plot_per_class, plot_reliability, plot_roc
+from ..plot.images import plot_filters, plot_mistakes, plot_predictions
+from ..plot.results import plot_comparison, plot_history
+from ..plot.theme import save_figures
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #3c9bc1ea
 LAB = 'fashion_mnist'
@@ -413,7 +420,6 @@ def _fit(cfg, net, dls, checkpoint, show): # (the `Fit`, the learning rate)
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #12c4ab89
 def _evaluated(cfg, net, dls, images): # (metrics and costs, split -> `Predictions`); the network ends on the CPU
-    from fashion_lab.cost.timing import cost, latency
     valid, test = images.part('valid'), images.part('test')
     kept = dict(valid=predictions(net, dls[1], valid, cfg), test=predictions(net, dls[2], test, cfg))
     net.to('cpu')
@@ -515,9 +521,6 @@ def figures(
     run:Run, # a finished run
 )->dict:     # name -> matplotlib figure
     "Curves, confusion, ROC, calibration, per-class bars, predictions, mistakes and filters of one run."
-    from fashion_lab.plot.classification import plot_confusion, plot_per_class, plot_reliability, plot_roc
-    from fashion_lab.plot.images import plot_filters, plot_mistakes, plot_predictions
-    from fashion_lab.plot.results import plot_history
     p, c = run.predictions('test'), run.config
     images = pictures(c['source'], c['limit'], c['valid_frac'], c['data_path']).part('test').images
     note = dict(source=c['source'])
@@ -574,9 +577,6 @@ def report(
     folder=None,           # where to write; default: `report-<profile>` beside the runs
 )->Path:                   # the page, `index.html`
     "Write a page with the comparison, the tests between variants and the figures of the best run."
-    import matplotlib.pyplot as plt
-    from fashion_lab.plot.theme import save_figures
-    from fashion_lab.plot.results import plot_comparison
     runs = as_runs(runs)
     best, t = best_run(runs), table(runs)
     folder = Path(folder) if folder else report_folder(best)
@@ -599,7 +599,6 @@ def garment_box(
     threshold:float, # what is farther belongs to the garment
 ):                   # (top, left, bottom, right), or None where nothing is far
     "The box around the largest connected part that stands out from the background."
-    from scipy import ndimage
     outside = far > threshold
     if min(far.shape) > 56: outside = ndimage.binary_opening(outside, iterations=1)
     parts, n = ndimage.label(outside)

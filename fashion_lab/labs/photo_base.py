@@ -35,6 +35,14 @@ from fashion_lab.labs.cross_validation import (
     Config, config_of, Fold, photos_of_run, prepare, PROFILES, PROTOCOLS, run_fold, run_folds,
     validation_score,
 )
+import torch
+from PIL import Image
+from ..data.decoding import decode
+from ..interpret import grad_cam, overlay
+from ..plot.classification import plot_confusion, plot_per_class, plot_reliability
+from ..plot.images import plot_mistakes
+from ..plot.results import plot_comparison
+from ..plot.theme import BLUE, canvas, COLOURS, dress, MARKERS, ORANGE, percent_axis, pretty, save_figures
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #0155c91e
 def _summary(g): # a row of `comparison`, of the table rows of one variant; without published figures and costs
@@ -153,7 +161,6 @@ def plot_recalls(
     protocol='sender-folds',# a name in `PROTOCOLS`
 ):                          # a matplotlib figure
     "The recall of each class, a dot per variant, mean over seeds; the hardest class first."
-    from fashion_lab.plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis
     t = table(runs)
     t = t[(t.split == 'test') & (t.protocol == protocol) & t.metric.str.startswith('recall_')]
     known = sorted(set(t.variant)) or ['none, because no recalls are recorded']
@@ -180,7 +187,6 @@ def plot_training(
     run:Run, # a finished run
 ):           # a matplotlib figure
     "The training loss over the epochs, a line per fold; a dashed line where stages begin to be trained."
-    from fashion_lab.plot.theme import BLUE, canvas, dress, ORANGE
     h = run.history
     fig, ax = canvas(size=(6.8, 3))
     for _, g in h.groupby('fold'): ax.plot(np.arange(1, len(g) + 1), g.train_loss, color=BLUE, lw=1, alpha=.7)
@@ -195,7 +201,6 @@ def plot_training(
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #4b883a2e
 def _mistakes(run, s, p): # figure of the 24 most confident ones, or None
-    from fashion_lab.plot.images import plot_mistakes
     wrong = np.flatnonzero(~p.correct)
     wrong = wrong[np.argsort(-p.confidence[wrong], kind='stable')][:24]
     if not len(wrong): return None
@@ -208,7 +213,6 @@ def figures(
     run:Run, # a finished run
 )->dict:     # name -> matplotlib figure
     "Training, samples, class balance, confusion, per-class scores, calibration and mistakes of one run."
-    from fashion_lab.plot.classification import plot_confusion, plot_per_class, plot_reliability
     p = run.predictions('test')
     note = dict(source=run.config['source'])
     out = dict(
@@ -232,8 +236,6 @@ def comparisons(
     metric:str='weighted_f1', # a metric's name
 )->dict:  # protocol -> figure
     "All variants beside each other, for each kind of folds."
-    from fashion_lab.plot.theme import pretty
-    from fashion_lab.plot.results import plot_comparison
     t = table(runs)
     t = t[(t.split == 'test') & (t.metric == metric)]
     out = {}
@@ -287,9 +289,6 @@ def _answer_or_error(answer, path): # a row
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #775bf9f9
 def _draw_heat(net, pixels, target, path, folder): # the file that was written
-    import torch
-    from PIL import Image
-    from fashion_lab.interpret import grad_cam, overlay
     (out,) = free_paths(folder, path.stem, 'heat')
     x = net.body.prepare(pixels[None])
     with torch.no_grad(): maps = net.body.maps(x)
@@ -307,7 +306,6 @@ def answers(
     heat=None,    # a folder for pictures that show what the answer rests on (Grad-CAM); default: none
 )->pd.DataFrame:  # one row per photo: file, answer, probability, notes, error, then a column `p(class)` per class
     "Classify photos; a file that cannot be read is reported in its row and does not stop the rest."
-    from fashion_lab.data.decoding import decode
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not paths: raise ValueError("predict needs at least one photo, got an empty list")
     cfg = config_of(run)
@@ -475,7 +473,6 @@ def report(self:PhotoLab,
     folder=None, # where to write; default: `report-<profile>` beside the runs
 )->Path:         # the page, `index.html`
     "Write a page with the comparison, the tests between variants and the figures of the best run."
-    from fashion_lab.plot.theme import save_figures
     runs = of_one_data_set(as_runs(runs))
     best = shown_run(runs, self.flagship)
     folder = Path(folder) if folder else report_folder(best)

@@ -36,7 +36,7 @@ def headline(
     metrics:dict, # of one of its runs
 )->str:           # 'test accuracy 0.9294 (0.9243 to 0.9343)'
     "A run in one number: the lab's metric, of the test part if there is one; a `ValueError` where the run lacks it."
-    from fashion_lab.runs.run import splits_of
+    from fashion_lab.runs.run import splits_of  # heavy: numpy, pandas
     name = getattr(lab, 'HEADLINE', 'accuracy')
     splits = [s for s in ('test', 'valid', *splits_of(metrics)) if name in metrics.get(s, {})]
     if not splits:

@@ -40,6 +40,15 @@ from .cross_validation import PROFILES
 
 import numpy as np
 import pandas as pd
+from PIL import Image
+from scipy.sparse.csgraph import connected_components
+from ..cost.timing import cost, latency
+from ..plot.results import plot_history
+from ..plot.theme import save_figures
+from fashion_lab.segment.plots import (
+    class_colours, overlay_mask, plot_overlay, plot_segment_classes, plot_segment_pr,
+    plot_segment_reliability, plot_segments, save_mask,
+)
 
 # %% ../../nbs/labs/06_segmentation.ipynb #ec5506a7
 LAB, PROTOCOLS, HEADLINE, FLAGSHIP = 'segmentation', ('full-size', 'reduced'), 'mean_ap', 'unet'
@@ -157,7 +166,6 @@ def houses(
     alike:float=.97, # photos at least so alike show one house, where names do not tell
 )->np.ndarray:       # (N,) strings; photos of one house have the same
     "Which photos show the same house: by number in the published training part, else by their colours."
-    from scipy.sparse.csgraph import connected_components
     if s.source == 'synthetic': return s.ids
     number = s.items.id.str.extract(r'^train/eecs442_(\d{4})$')[0]
     out = ('train ' + (number.astype(float) % CROPS).astype('string')).to_numpy(object)
@@ -346,7 +354,6 @@ def price(
     cfg:Config, # says the size
 )->dict:        # params, macs, infer_ms; per image, without the mirror image
     "The inference cost."
-    from fashion_lab.cost.timing import cost, latency
     shape = (3, cfg.size, cfg.size)
     c = cost(net, shape)
     return dict(params=int(c['params']), macs=int(c['macs']), infer_ms=float(latency(net, shape)['median_ms']))
@@ -462,7 +469,6 @@ def shown(
 
 # %% ../../nbs/labs/06_segmentation.ipynb #d02361d8
 def _image_figures(run, scores, how): # of typical and of the worst images
-    from fashion_lab.segment.plots import plot_overlay, plot_segments
     rows = image_table(scores).sort_values('accuracy', kind='stable')
     accuracy = rows.set_index('id').accuracy
     places = np.unique((np.linspace(.35, .95, 4)*len(rows)).astype(int))
@@ -483,8 +489,6 @@ def figures(
     run:Run, # a finished run
 )->dict:     # name -> matplotlib figure
     "Training, every class, precision and recall, calibration, typical and worst images of one run."
-    from fashion_lab.plot.results import plot_history
-    from fashion_lab.segment.plots import plot_segment_classes, plot_segment_pr, plot_segment_reliability
     cfg, split = config_of(run), 'test' if 'test' in run.splits else 'valid'
     scores, note = judged_on(run, split), dict(source=cfg.source)
     published = PUBLISHED if cfg.data == 'facades' and cfg.source == 'real' else None
@@ -543,7 +547,6 @@ def report(
     folder=None, # where to write; default: `report-<profile>` beside the runs
 )->Path:         # the page, `index.html`
     "Write a page with the comparison, the tests of all hypotheses, and tables and figures of the best run."
-    from fashion_lab.plot.theme import save_figures
     runs = of_one_data_set(as_runs(runs))
     best = best_run(runs)
     split = 'test' if 'test' in best.splits else 'valid'
@@ -555,8 +558,6 @@ def report(
 
 # %% ../../nbs/labs/06_segmentation.ipynb #09e5a133
 def _write_answer(pixels, mask, files, colours, opacity): # `files`: of mask and overlay
-    from PIL import Image
-    from fashion_lab.segment.plots import overlay_mask, save_mask
     mask_file, overlay_file = files
     save_mask(mask, mask_file, colours)
     with atomic_path(overlay_file) as tmp: Image.fromarray(overlay_mask(pixels, mask, colours, opacity)).save(tmp)
@@ -578,7 +579,6 @@ def predict(
     """Segment photos of any size.
 
     The answer is the class with the most pixels, the probability the mean confidence of all pixels."""
-    from fashion_lab.segment.plots import class_colours
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     run, folder = run or chosen_run(), Path(folder)
     if not paths: raise ValueError("predict needs at least one photo, got an empty list")

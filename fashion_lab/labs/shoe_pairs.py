@@ -45,6 +45,14 @@ from fashion_lab.pairs.train import (
     fit_head_pair, fit_network, fit_siamese, FittedPairs, pair_data, PairData, PairJudge,
 )
 from ..pairs.background import exchanged, floor_colours, framed, hidden
+import matplotlib as mpl
+from ..cost.timing import cost, latency
+from ..evaluate.classification import wilson_ci
+from ..interpret import occlusion_map, plot_heat, scaled
+from ..models.features import images_digest
+from ..plot.classification import plot_reliability, plot_roc
+from ..plot.results import plot_comparison, plot_history
+from ..plot.theme import BLUE, canvas, dress, INK, percent_axis, save_figures
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #bcb43715
 LAB = 'shoe_pairs'
@@ -301,7 +309,6 @@ def _kept_pairs(d, keep): # `PairData` of the marked pairs; items get the new po
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #5c0ce2b6
 def _without_same_photos(s, d): # (set with notes, data) without pairs of which both pictures are one photo
-    from fashion_lab.models.features import images_digest
     left = [images_digest(x[None]) for x in d.left]
     right = [images_digest(x[None]) for x in d.right]
     same = np.array([a == b for a, b in zip(left, right)], bool)
@@ -498,7 +505,6 @@ def price(
     cfg:Config, # for the size of the pictures
 )->dict:        # params, macs, infer_ms
     "The inference cost of one pair."
-    from fashion_lab.cost.timing import cost, latency
     shape = (6, cfg.size, cfg.size)
     c = cost(net, shape)
     ms = latency(net, shape, repeats=10, warmup=2)['median_ms']
@@ -647,8 +653,6 @@ def plot_checks(
     runs, # a list of `Run`, or a table of them
 ):        # the figure
     "Balanced accuracy with altered pictures: a row per check, a dot per variant."
-    import matplotlib as mpl
-    from fashion_lab.plot.theme import canvas, dress, INK, percent_axis
     t = table(runs)
     t = t[(t.metric == 'balanced_accuracy') & t.split.isin(CHECKS)]
     checks = [c for c in CHECKS if c in set(t.split)]
@@ -674,8 +678,6 @@ def plot_persons(
     run:Run, # a finished run
 ):           # the figure
     "Accuracy on every test person's pairs, with the interval that so few pairs allow."
-    from fashion_lab.evaluate.classification import wilson_ci
-    from fashion_lab.plot.theme import BLUE, canvas, dress, percent_axis
     t = by_person(run).iloc[:25]
     rows = np.arange(len(t))
     ends = np.array([wilson_ci(round(a*n), n) for a, n in zip(t.accuracy, t['items'])])
@@ -725,7 +727,6 @@ def seen(
     show:bool|None=None, # progress bar
 ):                   # the figure
     "Where the answer falls when a place is covered, in both shoes of each pair."
-    from fashion_lab.interpret import occlusion_map, plot_heat, scaled
     left = np.asarray(left)
     width = left.shape[2]
 
@@ -746,8 +747,6 @@ def figures(
     run:Run, # a finished run
 )->dict:     # name -> figure
     "Training, ROC, persons, reliability, mistakes and what is compared, for one run."
-    from fashion_lab.plot.classification import plot_reliability, plot_roc
-    from fashion_lab.plot.results import plot_history
     cfg = config_of(run)
     p = run.predictions('test')
     note = dict(source=run.config['source'])
@@ -794,7 +793,6 @@ def _body(runs, best, tables, files): # parts of the page, in their order
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #4b602671
 def _drawn(runs, best): # name -> figure
-    from fashion_lab.plot.results import plot_comparison
     source = best.config['source']
     t = table(runs)
     t = t[(t.split == 'test') & (t.metric == 'balanced_accuracy') & (t.source == source)]
@@ -811,7 +809,6 @@ def report(
     folder=None, # where to write; default: `report-<profile>` beside the runs
 )->Path:         # the page, `index.html`
     "Write a page with the comparison, the tests between variants, and the figures of the best run."
-    from fashion_lab.plot.theme import save_figures
     runs = of_one_data_set(as_runs(runs))
     best = best_run(runs)
     folder = Path(folder) if folder else report_folder(best)

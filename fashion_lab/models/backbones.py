@@ -28,7 +28,7 @@ def network_of(
 )->nn.Module:          # with its classifier
     "Build the whole network of a card, with random weights."
     if not card.arch: return CustomCNN()
-    import timm
+    import timm  # heavy: huggingface_hub, safetensors
     return timm.create_model(card.arch, pretrained=False)
 
 def _headless(net, card): # without the classifier, in place
@@ -218,7 +218,7 @@ def with_weights(
     if card.name in BACKBONES:
         by = 'order' if card.name in WEIGHTS_BY_ORDER[kind] else 'name'
         return load_weights(network_of(card), state, by, what)
-    import timm
+    import timm  # heavy: huggingface_hub, safetensors
     try: return timm.create_model(card.arch, pretrained=True, pretrained_cfg_overlay=dict(state_dict=state))
     except (RuntimeError, KeyError) as e:
         reason = str(e).strip()[:300]

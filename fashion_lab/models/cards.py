@@ -111,7 +111,7 @@ def digest_in_name(
 
 # %% ../../nbs/models/00_cards.ipynb #cfaa232f
 def _card_from_timm(name): # the card of another of timm's networks
-    import timm
+    import timm  # heavy: huggingface_hub, safetensors
     arch, _, tag = name.partition('.')
     try: settings = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as e:
@@ -146,7 +146,7 @@ def backbone_card(
     if isinstance(name, BackboneCard): return name
     card = BACKBONES.get(name) or _card_by_arch(name)
     if card: return card
-    import timm
+    import timm  # heavy: huggingface_hub, safetensors
     if not isinstance(name, str) or not timm.is_model(name):
         nearest = difflib.get_close_matches(str(name), timm.list_models(), n=3)
         allowed = list(dict.fromkeys([*BACKBONES, *nearest]))

@@ -112,7 +112,7 @@ def read_weights(
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there are no weights at {path}; give the path of a .safetensors file")
-    from safetensors.torch import load_file
+    from safetensors.torch import load_file  # heavy: safetensors
     try:
         if path.suffix == '.safetensors': return load_file(path)
         return torch.load(path, map_location='cpu', weights_only=True)
@@ -210,7 +210,7 @@ def fetch_weights(
 
 # %% ../../nbs/models/02_weights.ipynb #eedaf4b4
 def _from_hub(repository): # the safetensors file of a repository, verified
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download  # heavy: huggingface_hub
     try: file = Path(hf_hub_download(repository, 'model.safetensors', cache_dir=cache_dir()/'weights'/'hub'))
     except Exception as e:
         reason = (str(e) or type(e).__name__).strip().splitlines()[0]

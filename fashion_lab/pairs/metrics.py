@@ -36,7 +36,7 @@ def equal_error_rate(
 )->float:          # in [0, 1]
     "The error rate at the threshold where as many right pairs are refused as wrong ones are accepted."
     if len(set(p.targets.tolist())) < 2: raise ValueError("an equal error rate needs right pairs and wrong ones")
-    from sklearn.metrics import roc_curve
+    from sklearn.metrics import roc_curve  # heavy: psutil, sklearn
     # a curve without its points on straight lines draws the same picture, but the rates may be equal at one of them
     accepted_wrong, accepted_right, _ = roc_curve(p.targets, p.probs[:, 1], drop_intermediate=False)
     refused_right = 1 - accepted_right
@@ -80,7 +80,7 @@ def calibrated(
     strength:float=100., # inverse of the penalty on the slope, for scores of standard deviation 1
 )->tuple:         # (slope, offset): log-odds are slope*score - offset; with several scores (K,) slopes
     "Logistic regression of the answer on one score, or a few (Platt 1999)."
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # heavy: psutil, sklearn
     x = np.asarray(scores, float)
     y = np.asarray(same).astype(int)
     if len(set(y.tolist())) < 2: raise ValueError("a threshold needs right pairs and wrong ones")

@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 from fastai.data.core import DataLoaders
 from torch import nn
+from sklearn.linear_model import LogisticRegression
 
 # %% ../../nbs/pairs/02_train.ipynb #ae0f016f
 # columns in which the two shoes of a wrong pair must agree, besides the person
@@ -350,7 +351,6 @@ def fit_head_pair(
     cache=True,           # as in `frozen_features`
 )->FittedPairs:           # the network with its head
     "Logistic regression on the centred embeddings of right pairs and all wrong pairs within groups."
-    from sklearn.linear_model import LogisticRegression
     train = np.asarray(train)
     net.body.freeze()
     left, right = (torch.tensor(x)[train] for x in _both_features(net, data, device, cache))

@@ -45,7 +45,7 @@ def _heat(
     **kwargs         # for `seaborn.heatmap`
 )->object:           # the drawn mesh, for a colour bar; `None` where everything is masked
     "One layer of the confusion matrix, drawn by seaborn."
-    import seaborn as sns
+    import seaborn as sns  # heavy: IPython, ipywidgets
     if mask.all(): return None
     sns.heatmap(m, mask=mask, cmap=cmap, norm=PowerNorm(power, 0, max(top, 1e-9)), square=True, cbar=False, ax=ax,
                 xticklabels=False, yticklabels=False, fmt='', **kwargs)

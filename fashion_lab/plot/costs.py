@@ -15,6 +15,9 @@ from ..cost.roofline import against_roof, Machine, threads_text
 from fashion_lab.plot.theme import (
     BLUE, canvas, COLOURS, dress, GREY, INK, MARKERS, PALE, percent_axis, short, style, VERMILLION, WHITE,
 )
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm
+from matplotlib.patches import Circle, Rectangle
 
 # %% ../../nbs/plot/05_costs.ipynb #e35385f0
 def _cone_positions(kernel, stride, dilation, depth): # [{position}], from the one output down to the input
@@ -58,7 +61,6 @@ def plot_cone(
 
 # %% ../../nbs/plot/05_costs.ipynb #4d005bc7
 def _draw_weights(ax, levels, kernel, stride, dilation): # a line per weight, and a dot per position above the input
-    from matplotlib.collections import LineCollection
     depth = len(levels) - 1
     centre = _cone_centres(kernel, stride, dilation, depth)
     for level, positions in enumerate(levels[:-1]):
@@ -115,7 +117,6 @@ def plot_effective(
     source:str='real', # `real` or `synthetic`
 ): # the figure
     "Gradient energy side by side, on one logarithmic scale of four decades, with the disc that holds a share of it."
-    from matplotlib.colors import LogNorm
     fig, axs = canvas(size=(3.6*len(fields) + .9, 3.9), ncols=len(fields), squeeze=False)
     axs = axs[0]
     top = max(e.max() for e in fields.values())
@@ -133,7 +134,6 @@ def plot_effective(
 
 # %% ../../nbs/plot/05_costs.ipynb #87094a04
 def _outline_fields(ax, energy, radius, size): # a circle around the centre of the energy, the theoretical field dashed
-    from matplotlib.patches import Circle, Rectangle
     rows, columns = np.indices(energy.shape)
     total = energy.sum()
     centre = (columns*energy).sum()/total, (rows*energy).sum()/total

@@ -19,6 +19,8 @@ from ..data.cards import card
 from ..data.statistics import balance, kind_of
 from ..data.image_table import ImageTable
 from ..data.dataset import PhotoSet
+from .images import draw_tiles, plot_samples
+from .theme import BLUE, canvas, dress, GREY, INK, name_ticks, ORANGE, percent_axis, SKY, VERMILLION
 
 # %% ../../nbs/plot/03_datasets.ipynb #8c8b876f
 def reduced(
@@ -66,7 +68,6 @@ def plot_set(
     seed:int=0,     # which ones
 )->Figure:          # one page
     "A page of samples: a row per class, or for facades photos with their masks."
-    from fashion_lab.plot.images import plot_samples
     title, order = f'{title_of(s)}: samples', np.random.default_rng(seed).permutation(len(s))
     if kind_of(s) == 'masks': return _plot_masks(s, np.sort(order[:per_class]), title)
     nth = pd.Series(s.labels[order]).groupby(s.labels[order]).cumcount().to_numpy()
@@ -82,7 +83,6 @@ def _plot_masks(s, rows, title): # photos beside their masks, the colours of the
     return fig
 
 def _plot_pairs(s, rows, columns, title): # pairs with their label below, sorted by it
-    from fashion_lab.plot.theme import INK
     rows = rows[np.argsort(s.labels[rows], kind='stable')]
     captions = [[(s.classes[k], INK)] for k in s.labels[rows]]
     return plot_tiles(pictures(s, rows), columns, title, '', s.source, captions)
@@ -97,8 +97,6 @@ def plot_tiles(
     captions=None, # n lists of (text, colour), one for each line under the image; as many lines for each
 )->Figure:         # sized for the images
     "A grid of pictures with a title and, on request, lines under each picture."
-    from fashion_lab.plot.theme import canvas, dress
-    from fashion_lab.plot.images import draw_tiles
     lines = len(captions[0]) if captions else 0
     shape = images.shape[1]/images.shape[2]
     inches = min(1.1 if shape > .7 else 2.1, 10.5/columns)
@@ -131,7 +129,6 @@ def plot_balance(
     s, # an `ImageTable` or a `PhotoSet`
 )->Figure: # bars per class
     "Bars per class: items in each split, or the share of the pixels."
-    from fashion_lab.plot.theme import BLUE, canvas, dress, INK, name_ticks, ORANGE, percent_axis, SKY
     t, masks = balance(s), kind_of(s) == 'masks'
     fig, ax = canvas(size=(7, .27*len(t) + 1.4))
     parts = [('share', BLUE)] if masks else zip(s.splits, (BLUE, SKY, ORANGE, INK))
@@ -173,7 +170,6 @@ def plot_copies(
 
 # %% ../../nbs/plot/03_datasets.ipynb #57249ce5
 def _copy_caption(pair): # two lines: the splits, and how alike the two are
-    from fashion_lab.plot.theme import GREY, INK, VERMILLION
     colour = VERMILLION if pair.straddles else INK
     likeness = pair.kind if pair.kind == 'exact' else f'near, {pair.distance} bits'
     return [(f'{pair.split_a} | {pair.split_b}', colour), (likeness, GREY)]
@@ -183,7 +179,6 @@ def empty_figure(
     source:str, # `real` or `synthetic`
 )->Figure:      # a title and nothing else
     "A figure that says that there is nothing to show."
-    from fashion_lab.plot.theme import canvas, dress
     fig, ax = canvas(size=(5.4, .9))
     ax.set_axis_off()
     dress(ax, title, source=source, grid='none')
@@ -194,7 +189,6 @@ def plot_senders(
     s:PhotoSet, # with a group column
 )->Figure:      # the cumulated share
     "How many of the photos the most diligent contributors have sent."
-    from fashion_lab.plot.theme import BLUE, canvas, dress, GREY, percent_axis
     if not s.group: raise ValueError(f"{s.name} does not say who sent a photo; there is no column to group by")
     n = pd.Series(s.groups).value_counts().to_numpy()
     fig, ax = canvas(size=(6.4, 3.2))

@@ -163,7 +163,7 @@ def summary(
     return pd.DataFrame(rows).sort_values('mean', ascending=low_first, kind='stable').reset_index(drop=True)
 
 def _summary_row(name, runs, level):
-    from scipy.stats import t as student
+    from scipy.stats import t as student  # heavy: scipy
     n, mean = len(runs), runs['value'].mean()
     if n > 1:
         half = student.ppf((1 + level)/2, n - 1)*runs['value'].std()/np.sqrt(n)

@@ -321,7 +321,7 @@ def save_weights(
     path,       # the file to write, ending in .safetensors
 ):
     "Write a state dict as safetensors, atomically; tensors that share memory are stored separately."
-    import safetensors.torch, torch
+    import safetensors.torch, torch  # heavy: safetensors, torch
     odd = [k for k, v in state.items() if not isinstance(v, torch.Tensor)]
     if odd:
         kind = type(state[odd[0]]).__name__

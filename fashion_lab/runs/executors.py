@@ -20,6 +20,7 @@ from .config import run_name, RunBusy, RunError
 from .run import find_run, Run
 from .draft import draft_folder, once
 from .storage import mirrored, pull, push, RunStore
+from concurrent.futures import as_completed
 
 # %% ../../nbs/runs/07_executors.ipynb #6fe1aa3d
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def processes(
     retries:int=3,         # new pools after a worker was killed
 ):                         # yields (index, result or exception) as they come
     "Several runs at a time, each in a process of its own on this machine."
-    from joblib.externals.loky.process_executor import BrokenProcessPool
+    from joblib.externals.loky.process_executor import BrokenProcessPool  # heavy: psutil
     workers = whole_number(n_cores() if workers is None else workers, 'workers')
     check_threads(threads)
     whole_number(retries, 'retries', 0)
@@ -217,8 +218,7 @@ def pooled(
     threads:int,  # threads of each
 ):                # yields (index, result or exception)
     "Runs in one pool of processes; `BrokenProcessPool` when a worker dies."
-    from concurrent.futures import as_completed
-    from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor  # heavy: psutil
     env = dict(OMP_NUM_THREADS=str(threads), FASHION_LAB_PROGRESS='0')
     pool = ProcessPoolExecutor(workers, initializer=begin_worker, initargs=(threads, os.getpid()), env=env)
     kill = True   # the workers of a sweep that was stopped: their drafts stay

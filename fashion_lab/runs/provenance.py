@@ -31,7 +31,7 @@ def environment(
     device='cpu', # the device that the run uses
 )->dict:          # strings, numbers and booleans, ready for JSON
     "What a reader must know to repeat a run: versions, device, cores, threads, commit and date."
-    import torch
+    import torch  # heavy: torch
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else cpu_name()
     commit, dirty = git_commit()

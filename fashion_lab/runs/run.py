@@ -17,6 +17,7 @@ from ..core import one_of, runs_dir
 from fashion_lab.runs.config import (
     config_digest, config_entries, file_sha256, is_lab_name, lab_folder, plain, read_json, RunError,
 )
+from ..evaluate.predictions import Predictions
 
 # %% ../../nbs/runs/02_run.ipynb #25fd3806
 FORMAT = 1 # of run folders; raised when a folder's content changes its meaning
@@ -227,13 +228,12 @@ def predictions(self:Run,
 ):                    # `evaluate.predictions.Predictions`
     "Every prediction on one split."
     one_of(split, self.splits, f'split with predictions in run {self.name}')
-    from fashion_lab.evaluate.predictions import Predictions
     return Predictions.load(self.file(f'predictions-{split}.npz'))
 
 @patch
 def weights(self:Run)->dict: # name -> tensor on the CPU: a state dict
     "The weights, ready for `model.load_state_dict`."
-    import safetensors, safetensors.torch, torch
+    import safetensors, safetensors.torch, torch  # heavy: safetensors, torch
     name = 'weights.safetensors'
     if name not in self.files: raise RunError(f"run {self.name} kept no weights; run it again with weights")
     data = self.file(name).read_bytes() # safetensors opens no file below a folder whose name is no UTF-8

@@ -66,7 +66,7 @@ def encoder(
     weights=None,       # 'packaged', 'imagenet', None (random), a whole network's state dict, or the path of its file
 )->nn.Module:           # images to a list of maps, from fine to coarse; `channels` and `strides` say which
     "The way down of a U-Net, with its weights."
-    import timm
+    import timm  # heavy: huggingface_hub, safetensors
     card = backbone_card(name)
     if not card.arch:
         raise ValueError(f"{card.name} gives no maps; choose one of timm's networks, such as efficientnet_lite0")

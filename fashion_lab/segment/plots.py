@@ -21,6 +21,8 @@ from fashion_lab.plot.theme import (
 )
 from ..plot.classification import draw_reliability
 from .metrics import measured, pr_table, reliability_table, segment_metrics, SegmentScores
+from PIL import Image
+from matplotlib.colors import to_rgb
 
 # %% ../../nbs/segment/04_plots.ipynb #02613ef8
 def class_colours(
@@ -58,7 +60,6 @@ def save_mask(
     colours:np.ndarray, # as from `class_colours`
 )->Path:                # the file: a palette picture whose numbers are the classes
     "Write a mask that any program shows in colours and `data.decoding.decode_mask` reads as numbers."
-    from PIL import Image
     im = Image.fromarray(np.asarray(mask, np.uint8), 'P')
     im.putpalette(np.asarray(colours, np.uint8).ravel().tolist())
     with atomic_path(Path(path)) as tmp: im.save(tmp, 'PNG')
@@ -84,7 +85,6 @@ def error_picture(
     wrong, # bool (H, W)
 )->np.ndarray: # uint8 (H, W, 3)
     "The photo, faded, with wrong pixels in one colour."
-    from matplotlib.colors import to_rgb
     grey = np.asarray(image, float).mean(2, keepdims=True).repeat(3, 2)*.35 + 165
     return np.where(wrong[..., None], np.array(to_rgb(WRONG_COLOUR))*255, grey).astype(np.uint8)
 

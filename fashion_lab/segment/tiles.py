@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from PIL import Image
 
 # %% ../../nbs/segment/02_tiles.ipynb #cb27103f
 STEP = 32 # tiles begin and end at multiples of it
@@ -91,7 +92,6 @@ def _padded(x, down, right): # repeats the last row and column
 
 # %% ../../nbs/segment/02_tiles.ipynb #b347d683
 def _resized(pixels, size): # with antialiasing
-    from PIL import Image
     if pixels.shape[:2] == size: return np.array(pixels)
     return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from ..core import free_paths, one_of, output_file, printable, runs_dir
 from ..labs.registry import headline, lab_module, LABS
 from .. import __version__
+from ..core import atomic_path
 
 # %% ../../nbs/studio/04_cli.ipynb #07bf6ab4
 def given(
@@ -65,7 +66,7 @@ def cmd_list(
 # %% ../../nbs/studio/04_cli.ipynb #2a9072d0
 def print_data_sets():
     "A line per data set: its title, and where it was found."
-    from fashion_lab.data.cards import card, CARDS, MissingData
+    from fashion_lab.data.cards import card, CARDS, MissingData  # heavy: PIL, numpy
     for name in CARDS:
         try: where = place_of(name)
         except MissingData: where = 'not on this machine'
@@ -77,9 +78,9 @@ def place_of(
     path=None, # a folder to look in; default: the usual places
 )->Path:
     "The folder of a data set; `MissingData` says where it was looked for."
-    from fashion_lab.data.cards import card, PHOTO_SETS
-    from fashion_lab.data.fashion_mnist import find_files
-    from fashion_lab.data.locate import find_photos
+    from fashion_lab.data.cards import card, PHOTO_SETS  # heavy: PIL, numpy
+    from fashion_lab.data.fashion_mnist import find_files  # heavy: PIL, filelock
+    from fashion_lab.data.locate import find_photos  # heavy: PIL, filelock
     if card(name).name in PHOTO_SETS: return find_photos(name, path, download=False)
     return find_files(name, path, download=False)
 
@@ -129,7 +130,7 @@ def print_page(
     source, # real or synthetic
 ):
     "Print the card of a data set with what was found; `MissingData`, after the card, where it is nowhere."
-    from fashion_lab.data.cards import card, MissingData
+    from fashion_lab.data.cards import card, MissingData  # heavy: PIL, numpy
     try: print(page_of(name, path, source))
     except MissingData:
         print(f'{card(name)._repr_markdown_()}\n\nNot on this machine.')
@@ -142,11 +143,11 @@ def page_of(
     source, # real or synthetic
 )->str:     # Markdown
     "The card of a data set with what was found, as the labs read it; `MissingData` where it is nowhere."
-    from fashion_lab.data.cards import card, PHOTO_SETS
-    from fashion_lab.data.registry import load, load_photos, noted
+    from fashion_lab.data.cards import card, PHOTO_SETS  # heavy: PIL, numpy
+    from fashion_lab.data.registry import load, load_photos, noted  # heavy: PIL, filelock
     if name == 'facades' and path is not None:
-        from fashion_lab.data.masks import load_masked
-        from fashion_lab.labs.segmentation import is_facades
+        from fashion_lab.data.masks import load_masked  # heavy: PIL, filelock
+        from fashion_lab.labs.segmentation import is_facades  # heavy: fastai, matplotlib
         if not is_facades(path): return load_masked(path).report(shown=10_000)
     if card(name).name in PHOTO_SETS:
         photos = noted(load_photos, name, path=path, source=source, download=False)
@@ -160,9 +161,9 @@ def refused_by_run(
     photos, # a `PhotoSet`
 )->list:    # of one sentence, or none
     "Why the labs would not train a classifier on a folder or table of one's own."
-    from fashion_lab.data.cards import DataError
-    from fashion_lab.data.dataset import plain_markdown
-    from fashion_lab.labs.cross_validation import Config, dealt
+    from fashion_lab.data.cards import DataError  # heavy: PIL, numpy
+    from fashion_lab.data.dataset import plain_markdown  # heavy: PIL, filelock
+    from fashion_lab.labs.cross_validation import Config, dealt  # heavy: fastai, matplotlib
     if photos.kind != 'images' or photos.published or photos.source == 'synthetic': return []
     try: dealt(photos, Config())
     except DataError as e:
@@ -175,9 +176,9 @@ def fetch_set(
     path=None, # a folder; default: the cache
 )->Path:       # where its files are
     "Fetch a data set into the cache, or into a folder."
-    from fashion_lab.data.cards import card, PHOTO_SETS
-    from fashion_lab.data.fashion_mnist import fetch
-    from fashion_lab.data.locate import fetch_photos
+    from fashion_lab.data.cards import card, PHOTO_SETS  # heavy: PIL, numpy
+    from fashion_lab.data.fashion_mnist import fetch  # heavy: PIL, filelock
+    from fashion_lab.data.locate import fetch_photos  # heavy: PIL, filelock
     if card(name).name in PHOTO_SETS: return fetch_photos(name, path)
     return fetch(name, path)
 
@@ -187,9 +188,9 @@ def verify_set(
     path=None, # a folder to look in; default: the usual places
 )->int:        # exit code
     "Compare a data set's files with their digests."
-    from fashion_lab.data.archives import verify_photos
-    from fashion_lab.data.cards import PHOTO_SETS
-    from fashion_lab.data.fashion_mnist import verify
+    from fashion_lab.data.archives import verify_photos  # heavy: PIL, filelock
+    from fashion_lab.data.cards import PHOTO_SETS  # heavy: PIL, numpy
+    from fashion_lab.data.fashion_mnist import verify  # heavy: PIL, filelock
     folder = place_of(name, path)
     checked = verify_photos(folder) if name in PHOTO_SETS else verify(name, folder)
     shown = checked if len(checked) < 40 else checked[~checked.ok]
@@ -200,15 +201,15 @@ def verify_set(
 # %% ../../nbs/studio/04_cli.ipynb #cade84e3
 def clear_caches()->str: # what was removed
     "Remove decoded images and stored features; the data itself stays."
-    from fashion_lab.data.image_cache import clear_cache
-    from fashion_lab.models.features import clear_features
+    from fashion_lab.data.image_cache import clear_cache  # heavy: PIL, filelock
+    from fashion_lab.models.features import clear_features  # heavy: torch
     images, features = clear_cache(), clear_features()
     return f'{images/2**20:,.1f} MiB of decoded images and {features:,} files of features were removed'
 
 # %% ../../nbs/studio/04_cli.ipynb #8ea56d39
 def cache_table()->str: # a line per data set, or `nothing`
     "What the decoded-image cache holds."
-    from fashion_lab.data.image_cache import cache_usage
+    from fashion_lab.data.image_cache import cache_usage  # heavy: PIL, filelock
     usage = cache_usage()
     return usage.to_string(index=False) if len(usage) else '  nothing'
 
@@ -250,9 +251,9 @@ def run_all(
     **options,      # as for `sweep`
 ):                  # a `Sweep`
     "Sweep over configurations with one printed line per finished run."
-    from tqdm.auto import tqdm
-    from fashion_lab.devices import threads
-    from fashion_lab.runs.sweeps import sweep
+    from tqdm.auto import tqdm  # heavy: tqdm
+    from fashion_lab.devices import threads  # heavy: numpy
+    from fashion_lab.runs.sweeps import sweep  # heavy: filelock, numpy
     check_alone()
     def announce(run): tqdm.write(run_line(lab, run, settings), file=sys.stdout)
     with threads(n_threads): return sweep(lab.run, todo, lab.LAB, root, each=announce, **options)
@@ -304,7 +305,7 @@ def combinations(
     settings, # name -> list of values
 )->list:      # of configurations
     "Every configuration with every combination of settings; a `ValueError` where these are too many."
-    from fashion_lab.runs.sweeps import grid, MOST_CONFIGS
+    from fashion_lab.runs.sweeps import grid, MOST_CONFIGS  # heavy: filelock, numpy
     n = len(bases)*math.prod(map(len, settings.values()))
     if n > MOST_CONFIGS:
         raise ValueError(f"these are {n:,} runs, and {MOST_CONFIGS:,} are the most: "
@@ -316,7 +317,7 @@ def executor_options(
     args,   # as from `sweep_arguments`
 )->tuple:   # (threads for runs in this process, or `None`; options of the executor)
     "What the arguments of `sweep` say about where runs are computed."
-    from fashion_lab.runs.sweeps import option_names
+    from fashion_lab.runs.sweeps import option_names  # heavy: filelock, numpy
     memory = args.memory and args.memory*2**30 # bytes
     options = given(
         workers=args.workers, threads=args.threads, address=args.address, cpus=args.cpus, gpus=args.gpus, memory=memory,
@@ -359,8 +360,8 @@ def sweep_table(
     names,   # of settings
 ):           # a table, a row per combination: variant, the settings, runs, mean and sd of the headline
     "What validation data says of every combination of settings."
-    import pandas as pd
-    from fashion_lab.runs.run import splits_of
+    import pandas as pd  # heavy: numpy, pandas
+    from fashion_lab.runs.run import splits_of  # heavy: numpy, pandas
     metric = getattr(lab, 'HEADLINE', 'accuracy')
     first = runs[0].metrics
     split = next(s for s in ('valid', *splits_of(first)) if metric in first.get(s, {}))
@@ -379,8 +380,8 @@ def cmd_tour(
     args,  # as from `tour_arguments`
 )->int:    # exit code
     "Run every lab's profile and write one page with all reports."
-    from tqdm.auto import tqdm
-    from fashion_lab.studio.all_labs import tour
+    from tqdm.auto import tqdm  # heavy: tqdm
+    from fashion_lab.studio.all_labs import tour  # heavy: matplotlib
     def say(text): tqdm.write(text, file=sys.stdout)
     labs, changes = names_in(args.labs), given(device=args.device)
     done = tour(args.profile, labs, args.out, args.source, args.threads, say=say, **changes)
@@ -392,7 +393,7 @@ def finished(
     args,  # with lab, out, profile and source
 )->tuple:  # (lab module, list of `Run`)
     "The finished runs that the arguments choose; a `FileNotFoundError` if there are none."
-    from fashion_lab.runs.run import all_runs
+    from fashion_lab.runs.run import all_runs  # heavy: numpy, pandas
     lab, root = lab_module(args.lab), root_of(args)
     if args.profile is not None: one_of(args.profile, ('smoke', 'quick', 'full'), 'profile')
     runs = [r for r in all_runs(root, lab.LAB) if args.profile in (None, r.config.get('profile'))]
@@ -461,7 +462,7 @@ def cmd_publish(
     args,  # as from `publish_arguments`
 )->int:    # exit code
     "Add finished runs to the results files."
-    from fashion_lab.runs.results import publish
+    from fashion_lab.runs.results import publish  # heavy: filelock, numpy
     _, runs = finished(args)
     for path in publish(runs, args.results, allow_dirty=args.allow_dirty): print(path)
     return 0
@@ -473,7 +474,7 @@ def trained(
 ):        # a finished `Run`
     "The run that `--run` names, or the lab's own choice; where there is none, the message says what there is instead."
     if args.run: return named_run(lab, args.run)
-    from fashion_lab.runs.run import all_runs
+    from fashion_lab.runs.run import all_runs  # heavy: numpy, pandas
     choice = {}
     if args.source is not None:
         if 'data_id' not in inspect.signature(lab.chosen_run).parameters:
@@ -489,7 +490,7 @@ def named_run(
     folder, # of a finished run
 ):          # a `Run`
     "The run in a folder; a `ValueError` where it belongs to another lab."
-    from fashion_lab.runs.run import Run
+    from fashion_lab.runs.run import Run  # heavy: numpy, pandas
     run = Run(folder)
     if run.lab != lab.LAB: raise ValueError(f"{run.name} is a run of {run.lab}, not of {lab.LAB}")
     return run
@@ -500,7 +501,7 @@ def drawn_runs(
     root, # folder of all runs
 )->str:   # a sentence with a space in front, or ''
     "Which trained networks could be used where the lab has chosen none."
-    from fashion_lab.runs.run import all_runs
+    from fashion_lab.runs.run import all_runs  # heavy: numpy, pandas
     runs = [r for r in all_runs(root, lab.LAB) if 'weights.safetensors' in r.files]
     if not runs: return ''
     return f'. Of drawn data or smoke tests there are {len(runs)}; --run {runs[-1].path} uses one of these all the same'
@@ -559,7 +560,7 @@ def print_csv(
     answers, # as from a lab's `predict`
 ):
     "Print a table of answers for a spreadsheet; `report.plain_cells` reads what stands behind apostrophes."
-    from fashion_lab.report import safe_cells
+    from fashion_lab.report import safe_cells  # heavy: numpy, pandas
     def shown(cell): return printable(cell) if isinstance(cell, str) else cell
     table = answers.map(shown).rename(columns=shown)
     safe_cells(table).to_csv(sys.stdout, index=False)
@@ -595,7 +596,7 @@ def ranking(
     n=3,    # classes
 )->str:     # 'coat 61.2%, pullover 20.3%, ...'
     "The most probable classes of one answer."
-    from fashion_lab.report import class_values
+    from fashion_lab.report import class_values  # heavy: numpy, pandas
     values = class_values(answer)
     likely = sorted(values, key=lambda c: -values[c])[:n]
     return ', '.join(f'{c} {values[c]:.1%}' for c in likely)
@@ -605,9 +606,9 @@ def cmd_compute(
     args,  # as from `compute_arguments`
 )->int:    # exit code
     "Print what a model costs, layer by layer, with the receptive field and the measured time of each."
-    from fashion_lab.cost.layers import in_words, layer_table, readable
-    from fashion_lab.cost.models import input_of, named_model, parse_shape
-    from fashion_lab.cost.receptive_field import FollowError, receptive_fields, with_fields
+    from fashion_lab.cost.layers import in_words, layer_table, readable  # heavy: torch
+    from fashion_lab.cost.models import input_of, named_model, parse_shape  # heavy: torch
+    from fashion_lab.cost.receptive_field import FollowError, receptive_fields, with_fields  # heavy: torch
     check_cost_files(args)
     model = named_model(args.model, lab_models())
     shapes = [parse_shape(text) for text in args.input or []] or [input_of(model)]
@@ -643,9 +644,8 @@ def save_costs(
     args,  # with model, csv and html
 )->list:   # a line per file, as it was named
     "Write a table of costs where the arguments say."
-    from fashion_lab.core import atomic_path
-    from fashion_lab.cost.layers import readable
-    from fashion_lab.report import html_page, list_html, safe_cells, table_html
+    from fashion_lab.cost.layers import readable  # heavy: torch
+    from fashion_lab.report import html_page, list_html, safe_cells, table_html  # heavy: numpy, pandas
     texts = {}
     if args.csv: texts[args.csv] = safe_cells(table).to_csv(index=False)
     if args.html:
@@ -660,8 +660,8 @@ def cmd_export(
     args,  # as from `export_arguments`
 )->int:    # exit code
     "Write a trained network as ONNX, safetensors or torch.export."
-    from fashion_lab.export.formats import FORMATS
-    from fashion_lab.studio.package import export_run, takes_part
+    from fashion_lab.export.formats import FORMATS  # heavy: fastai, matplotlib
+    from fashion_lab.studio.package import export_run, takes_part  # heavy: fastai, matplotlib
     lab = lab_module(takes_part(args.lab))
     one_of(args.format, FORMATS, 'format')
     run = trained(lab, args)

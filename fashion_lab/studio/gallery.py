@@ -11,6 +11,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..plot.theme import BLUE, canvas, style
+from ..synthetic.facades import FACADE_CLASSES, synthetic_facades
+from ..synthetic.garments import ClothingDrawer
+from ..synthetic.shoes import ClosureDrawer, PairDrawer
 
 # %% ../../nbs/studio/02_gallery.ipynb #935a9032
 def tiled(
@@ -33,7 +36,6 @@ def tiled(
 
 # %% ../../nbs/studio/02_gallery.ipynb #332a2efd
 def _pairs(size):
-    from fashion_lab.synthetic.shoes import PairDrawer
     pairs = PairDrawer(8, seed=4, size=size)
     shoes = []
     for i in (0, 4, 7, 9, 13, 16): shoes += list(pairs.draw(i))
@@ -41,7 +43,6 @@ def _pairs(size):
 
 # %% ../../nbs/studio/02_gallery.ipynb #50fb5060
 def _closures(size): # two of each kind
-    from fashion_lab.synthetic.shoes import ClosureDrawer
     shoes = ClosureDrawer(60, seed=1, size=size)
     kind = shoes.items.closure
     rows = [i for k in kind.unique() for i in np.flatnonzero(kind == k)[:2]]
@@ -49,8 +50,7 @@ def _closures(size): # two of each kind
 
 # %% ../../nbs/studio/02_gallery.ipynb #06649edd
 def _facades(size): # each beside itself with the mask laid over it
-    from fashion_lab.segment.plots import class_colours, overlay_mask
-    from fashion_lab.synthetic.facades import FACADE_CLASSES, synthetic_facades
+    from fashion_lab.segment.plots import class_colours, overlay_mask  # heavy: torch
     images, masks, _ = synthetic_facades(6, seed=6, size=size)
     colours = class_colours(FACADE_CLASSES)
     tiles = []
@@ -65,7 +65,6 @@ def lab_pictures(
     garments=None, # uint8 (N, 28, 28) Fashion-MNIST images for the second picture; default: synthetic garments
 )->dict:           # question -> uint8 picture
     "A picture per lab, synthetic."
-    from fashion_lab.synthetic.garments import ClothingDrawer
     clothes = ClothingDrawer(60, seed=2, size=size)
     if garments is None: ten = tiled(clothes[40:52], 4)
     else: ten = tiled([_on_white(g) for g in garments[:48]], 8, gap=1)

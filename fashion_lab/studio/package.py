@@ -18,6 +18,8 @@ from ..labs import fashion_mnist
 
 import numpy as np
 from torch import nn
+from ..labs import compression, cross_validation as photo_folds, segmentation
+from ..train.finetune import rebuilt
 
 # %% ../../nbs/studio/03_package.ipynb #dc502afe
 @dataclass(frozen=True)
@@ -68,7 +70,6 @@ def _of_fashion_mnist(run):
 
 # %% ../../nbs/studio/03_package.ipynb #6dadd52b
 def _of_compression(run):
-    from fashion_lab.labs import compression
     facts, cfg = run.extra, compression.config_of(run)
     mean, std = (np.float32(facts[k]).reshape(1, -1, 1, 1) for k in ('mean', 'std'))
     def part(name, n):
@@ -90,8 +91,6 @@ def _of_compression(run):
 
 # %% ../../nbs/studio/03_package.ipynb #a8e1419a
 def _of_photos(run): # clothing and closures: the network that predicted the first fold
-    from fashion_lab.train.finetune import rebuilt
-    from fashion_lab.labs import cross_validation as photo_folds
     cfg, classes = photo_folds.config_of(run), run.predictions('test').classes
     net, size = rebuilt(cfg.recipe, classes, run.weights()), cfg.recipe.size
     def pictures(n):
@@ -112,7 +111,6 @@ def _of_photos(run): # clothing and closures: the network that predicted the fir
 
 # %% ../../nbs/studio/03_package.ipynb #6eb8fa03
 def _of_segmentation(run): # a class for every pixel
-    from fashion_lab.labs import segmentation
     cfg, net = segmentation.config_of(run), segmentation.network_of(run)
     return Portable(
         net=net,

@@ -32,6 +32,7 @@ from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp
 from fastai.data.core import DataLoaders
 from torch import nn
+from sklearn.linear_model import LogisticRegression
 
 # %% ../../nbs/train/04_finetune.ipynb #ae946a4f
 def parameters_of(
@@ -292,7 +293,6 @@ def solve_head(
     job:TrainingJob, # its head is set in place
 )->Phase:            # with a history of one row
     "Fit the head to convergence on cached features: L-BFGS, penalty 1/(2 `head_c`) times the squared weights."
-    from sklearn.linear_model import LogisticRegression
     start = time.perf_counter()
     features = cached_features(job, job.net.body, 'float32')
     views = features.shape[1]

@@ -28,6 +28,7 @@ from fashion_lab.train.callbacks import (
     TellEpoch,
 )
 from .distributed import AcrossProcesses, from_first
+import matplotlib.pyplot as plt
 
 # %% ../../nbs/train/03_loop.ipynb #db460db8
 class MixedPrecision(nn.Module):
@@ -311,7 +312,6 @@ class RangeTest:
         ax=None, # matplotlib axes; default: new ones
     ):           # the figure
         "Loss against learning rate, with the suggestion."
-        import matplotlib.pyplot as plt
         ax = ax or plt.subplots(figsize=(5, 3))[1]
         ax.plot(self.table.lr, self.table.loss)
         ax.axvline(self.suggestion, color='0.5', ls='--', label=f'suggestion {self.suggestion:.1e}')

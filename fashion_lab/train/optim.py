@@ -30,7 +30,7 @@ def optimiser_class(
 ):            # a `torch.optim.Optimizer` class; timm is imported only for `muon`
     "The optimiser's class; a `ValueError` lists the names."
     if one_of(name, OPTIMISERS, 'optimiser') == 'muon':
-        from timm.optim import Muon
+        from timm.optim import Muon  # heavy: huggingface_hub, safetensors
         return Muon
     return dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW, sgd=torch.optim.SGD, momentum=torch.optim.SGD)[name]
 

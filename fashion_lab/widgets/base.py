@@ -56,7 +56,7 @@ class Explorer:
         controls, # widgets, above the picture
         title='', # what is explored, in a few plain words
     ):
-        import ipywidgets as w
+        import ipywidgets as w  # heavy: IPython, ipywidgets
         self.held = False
         self.note = w.HTML()
         self.note.add_class('fl-note')

@@ -21,6 +21,8 @@ from fashion_lab.labs.compute_costs import (
     costliest_layer, costs_of, layers_with_fields, network, NETWORKS, plot_layer, SHARES,
 )
 from .base import Explorer
+from matplotlib.patches import Rectangle
+from ..cost.layers import readable
 
 # %% ../../nbs/widgets/01_costs.ipynb #5b79cfbe
 @functools.lru_cache(maxsize=4)
@@ -35,7 +37,7 @@ class FieldExplorer(Explorer):
         kernel:int=3, stride:int=1, dilation:int=1, depth:int=4, # where it begins
         size:int=96, # pixels of the side of the shoe's picture
     ):
-        import ipywidgets as w
+        import ipywidgets as w  # heavy: IPython, ipywidgets
         self.size = size
         begin = dict(kernel=kernel, stride=stride, dilation=dilation, depth=depth)
         most = dict(kernel=7, stride=3, dilation=4, depth=8)
@@ -56,7 +58,6 @@ class FieldExplorer(Explorer):
 
     def figure(self):
         "The cone at the left, a square on a drawn shoe at the right."
-        from matplotlib.patches import Rectangle
         fig, (left, right) = canvas(size=(9.2, 3.7), ncols=2, width_ratios=(1.75, 1))
         with style(): plot_cone(**{k: b.value for k, b in self.knobs.items()}, ax=left)
         size, stride, _ = self.field()
@@ -89,7 +90,7 @@ class CostExplorer(Explorer):
         layer:str|None=None, # default: the layer with the most operations
         shape=None,          # of one input to your own network: (channels, height, width)
     ):
-        import ipywidgets as w
+        import ipywidgets as w  # heavy: IPython, ipywidgets
         if isinstance(net, str):
             # costs and shape come from the table of networks
             self.own = None
@@ -146,7 +147,6 @@ def go(self:CostExplorer,
 @patch
 def figure(self:CostExplorer):
     "The layer among all, its shares and its receptive field."
-    from fashion_lab.cost.layers import readable
     c = self.costs()
     row = c[c.layer == self.layer.value]
     wanted = 'layer kind output params macs others intensity macs_share size stride'.split()

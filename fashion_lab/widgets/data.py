@@ -20,6 +20,7 @@ from ..data.registry import open_set, SETS
 from ..plot.datasets import compact, empty_figure, pictures, plot_tiles, title_of
 from ..runs.run import all_runs, Run
 from .base import Explorer
+from ..plot.theme import GREY, INK, short, VERMILLION
 
 # %% ../../nbs/widgets/03_data.ipynb #b3fdfae7
 class Browser(Explorer):
@@ -32,7 +33,7 @@ class Browser(Explorer):
         columns:int=8,       # pictures in a row; half as many for pairs and masks
         path=None,           # as in `open_set`
     ):
-        import ipywidgets as w
+        import ipywidgets as w  # heavy: IPython, ipywidgets
         self.source = source
         self.path = path
         self.shape = rows, columns
@@ -149,7 +150,6 @@ def columns(self:Browser)->int: # at least 1
 # %% ../../nbs/widgets/03_data.ipynb #746eb0ab
 @patch
 def _captions(self:Browser, rows): # of the pictures at these positions: lines of (text, colour)
-    from fashion_lab.plot.theme import GREY, INK, short, VERMILLION
     s, p = self.set, self.predictions
     captions = []
     if self.wrong_box.value:

@@ -16,6 +16,7 @@ from ..core import one_of
 from ..plot.theme import canvas, INK, short, style
 from ..segment.plots import class_colours, error_picture, legend, overlay_mask, WRONG_COLOUR
 from .base import Explorer
+from PIL import Image
 
 # %% ../../nbs/widgets/02_masks.ipynb #5f7314b8
 def _mark(name, colour): # a class name behind a bar in its colour
@@ -33,7 +34,7 @@ class OverlayExplorer(Explorer):
         colours=None, source:str='real', # as for `plot_segments`
         controls=(), title='Photographs and their classes', # more controls; what is explored
     ):
-        import ipywidgets as w
+        import ipywidgets as w  # heavy: IPython, ipywidgets
         self.load = load
         self.names = list(names)
         self.classes = list(classes)
@@ -88,7 +89,6 @@ class OverlayExplorer(Explorer):
 @patch
 def picture(self:OverlayExplorer)->bytes: # PNG, without matplotlib, so that it follows a slider
     "The panels in a row, at twice the size that they are shown at."
-    from PIL import Image
     panels = [p for _, p in self.panels()]
     h, w = panels[0].shape[:2]
     scale = min(1760/len(panels)/w, 800/h)

@@ -30,6 +30,8 @@ from ..runs.results import as_runs, table
 from ..train.optim import schedule_callbacks
 from ..train.loop import RangeTest
 from .base import Explorer
+import torch
+from fastai.callback.schedule import valley
 
 # %% ../../nbs/widgets/05_runs.ipynb #30c823f5
 class RunComparison(Explorer):
@@ -189,8 +191,6 @@ def as_range_test(
     t = test[finite].sort_values('lr', ignore_index=True)
     if len(t) < 20 or (t.lr <= 0).any() or t.lr.duplicated().any():
         raise ValueError(f"a range test needs at least 20 different rates above 0 with a finite loss, got {len(t)}")
-    from fastai.callback.schedule import valley
-    import torch
     lr, loss = (torch.tensor(t[k].to_numpy()) for k in ('lr', 'loss'))
     return RangeTest(t, float(valley(lr, loss, len(t))[0]))
 

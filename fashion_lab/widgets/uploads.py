@@ -140,7 +140,7 @@ def upload_box(
     take,  # function of (bytes, name)
 ):         # an `ipywidgets.FileUpload`
     "A box for one picture; each one that is chosen goes to `take`."
-    import ipywidgets as w
+    import ipywidgets as w  # heavy: IPython, ipywidgets
     box = w.FileUpload(accept='image/*', multiple=False, description=label, layout=w.Layout(width='auto'))
     box.observe(lambda change: [take(bytes(f['content']), f['name']) for f in change.new], 'value')
     return box
@@ -228,7 +228,7 @@ class PairTrial(Explorer):
         heat:bool=True, # draw what the prediction rests on, which takes dozens of forward passes
         limit=LIMIT, # bytes at most
     ):
-        import ipywidgets as w
+        import ipywidgets as w  # heavy: IPython, ipywidgets
         self.run = run or shoe_pairs.chosen_run()
         self.limit = limit
         self.given = {}
