@@ -7,12 +7,13 @@ __all__ = ['chain_field', 'Field', 'FollowError', 'follow', 'receptive_fields', 
            'effective_field', 'energy_radius']
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #fcc08777
-import copy, math, numbers, re
+import contextlib, copy, math, numbers, re
 from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
@@ -41,97 +42,158 @@ def chain_field(
         stride *= s
     return size, stride, centre
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #15d0fe82
+def _pixels(shape): # bounds for each axis of an input, where every pixel depends on itself
+    axes = len(shape) - 2
+    for axis, n in enumerate(shape[2:]):
+        pixel = torch.arange(n, dtype=torch.float64)
+        pixel = pixel.view(*[1]*(axis + 2), -1, *[1]*(axes - axis - 1))
+        ends = torch.stack([pixel, -pixel])
+        yield torch.stack([ends, ends])
+
 # %% ../../nbs/cost/03_receptive_field.ipynb #e951438d
 class Field:
-    "The intervals of one axis of the input that the values of a tensor depend on."
+    """The intervals of one axis of the input that the values of a tensor depend on.
+
+    `bounds` is float64 `(2, 2, ...)`: without borders and cut at them; low end and minus the high end;
+    then the dimensions of the tensor, of size 1 where nothing varies.
+    """
     def __init__(self,
-        bounds,  # float64 `(2, 2, ...)`: unlimited and cut at the borders; low and minus high end; then the tensor's dimensions, 1 where nothing varies
-        axis:int, axes:int,  # which of how many axes of the input: 0 of 2 is the rows of an image
+        bounds,        # in pixels
+        axis:int,      # which axis of the input: 0 of 2 is the rows of an image
+        axes:int,      # how many there are
         jump:float=1., # pixels from one position to the next
         period:int=1,  # after so many positions the intervals repeat, shifted
-    ): self.bounds, self.axis, self.axes, self.jump, self.period = bounds, axis, axes, jump, period
+    ):
+        self.bounds, self.axis, self.axes = bounds, axis, axes
+        self.jump, self.period = jump, period
+
+    def like(self,
+        bounds,      # of the new field
+        jump=None,   # default: as in this one
+        period=None, # default: as in this one
+    ):
+        "A field of the same axis with other bounds."
+        return Field(bounds, self.axis, self.axes, jump or self.jump, period or self.period)
 
     @classmethod
-    def of_input(cls, shape): # for each axis: every pixel depends on itself
-        at = [torch.arange(n, dtype=torch.float64).view(*[n if d == a else 1 for d in range(len(shape))]) for a, n in enumerate(shape) if a > 1]
-        return [cls(torch.stack([torch.stack([t, -t])]*2), a, len(at)) for a, t in enumerate(at)]
+    def of_input(cls,
+        shape, # (N, C, height, width), or with more or fewer axes
+    )->list:   # a field for each axis
+        "The fields of an input: every pixel depends on itself."
+        axes = len(shape) - 2
+        return [cls(b, axis, axes) for axis, b in enumerate(_pixels(shape))]
 
-    def like(self, bounds, jump=None, period=None): return Field(bounds, self.axis, self.axes, jump or self.jump, period or self.period)
-
-    def interval(self,
-        at,            # a position of the tensor: an index for each of its places
-        cut:bool=True, # at the borders of the picture; else as if it went on for ever
-    )->tuple:          # (first, last) pixel; (inf, -inf) where nothing is seen
-        "What one output depends on, over all its channels."
-        b = self.bounds[int(cut)]
-        for d, i in zip(range(b.dim() - len(at), b.dim()), at): b = b.select(d, int(i)).unsqueeze(d) if b.shape[d] > 1 else b
-        return float(b[0].min()), -float(b[1].min())
+# %% ../../nbs/cost/03_receptive_field.ipynb #62be9a04
+@patch
+def interval(self:Field,
+    at,            # a position: an index for each of the last dimensions of the tensor
+    cut:bool=True, # at the borders of the image; else as if it had none
+)->tuple:          # (first, last) pixel; (inf, -inf) where the output depends on none
+    "What one output depends on, over all its channels."
+    b = self.bounds[int(cut)]
+    for d, i in zip(range(b.dim() - len(at), b.dim()), at):
+        if b.shape[d] > 1: b = b.select(d, int(i)).unsqueeze(d)
+    return float(b[0].min()), -float(b[1].min())
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #c93302d8
-def _small(t): # a tensor without the repetitions along its dimensions: size 1 where nothing varies
-    for d in range(t.dim()):
-        if t.shape[d] > 1 and (t.stride(d) == 0 or bool((t == t.narrow(d, 0, 1)).all())): t = t.narrow(d, 0, 1)
+def _repeats(t, d): # whether a tensor is the same all along a dimension
+    if t.shape[d] < 2: return False
+    return t.stride(d) == 0 or bool((t == t.narrow(d, 0, 1)).all())
+
+def _shrink(t, first=0): # size 1 along the dimensions, from `first` on, where nothing varies
+    for d in range(first, t.dim()):
+        if _repeats(t, d): t = t.narrow(d, 0, 1)
     return t
 
-def _small_axes(b): # the same, but never over the two kinds and the two ends
-    for d in range(2, b.dim()):
-        if b.shape[d] > 1 and bool((b == b.narrow(d, 0, 1)).all()): b = b.narrow(d, 0, 1)
-    return b.contiguous()
-
 # %% ../../nbs/cost/03_receptive_field.ipynb #fd4b725d
-def _gather(f, dim, n, at, valid=None): # bounds after each output position has looked at the input positions `at` (outputs, taps) along the tensor's dimension `dim` of size `n`
-    b, d = f.bounds, dim + 2
-    if b.shape[d] == 1 and n > 1: return b                       # the same everywhere: looking around changes nothing
-    flat, inside = at.flatten(), (at >= 0) & (at < n)
-    p = f.period if f.period <= n else 1
-    times = torch.where(flat < 0, -((-flat + p - 1)//p), torch.where(flat >= n, (flat - n + p)//p, 0)) # whole periods outside the map
-    shift = times.double()*p*f.jump*(n > 1 or dim - (b.dim() - 2 - f.axes) == f.axis)
-    g = b.index_select(d, (flat - times*p).clamp(0, n - 1)) + torch.stack([shift, -shift]).view(1, 2, *[1]*dim, -1, *[1]*(b.dim() - d - 1))
-    seen = torch.stack([torch.ones_like(inside), inside]) & (valid if valid is not None else torch.ones_like(inside))
-    g = g.unflatten(d, at.shape).masked_fill(~seen.view(2, 1, *[1]*dim, *at.shape, *[1]*(b.dim() - d - 1)), math.inf)
-    return g.amin(d + 1)
+def _is_along(f, dim, ndim): # whether a dimension of a tensor is the axis that a field describes
+    return dim - (ndim - f.axes) == f.axis
 
-def _is_own(f, dim, ndim): return dim - (ndim - f.axes) == f.axis # whether a dimension is the axis that a field speaks of
+def _continued(f, dim, n, at): # bounds at the positions `at` of a dimension; outside the pattern goes on
+    b = f.bounds
+    p = f.period if f.period <= n else 1
+    before = -((p - 1 - at)//p)
+    after = (at - n + p)//p
+    periods = torch.where(at < 0, before, torch.where(at >= n, after, 0)) # from the map to `at`
+    moves = n > 1 or _is_along(f, dim, b.dim() - 2)
+    shift = periods.double()*p*f.jump*moves
+    ends = torch.stack([shift, -shift]).view(1, 2, *[1]*dim, -1, *[1]*(b.dim() - dim - 3))
+    return b.index_select(dim + 2, (at - periods*p).clamp(0, n - 1)) + ends
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #6d1c84fa
+def _gather(
+    f,          # a field
+    dim, n,     # a dimension of its tensor, and its size
+    at,         # (outputs, taps): input positions that every output looks at
+    valid=None, # (outputs, taps): whether it does; default: always
+):              # bounds of the outputs
+    "Unite the bounds that every output position looks at."
+    b = f.bounds
+    d = dim + 2
+    if b.shape[d] == 1 and n > 1: return b # the same everywhere: looking around changes nothing
+    inside = (at >= 0) & (at < n)
+    if valid is None: valid = torch.ones_like(inside)
+    seen = torch.stack([valid, inside & valid]) # without borders, and cut at them
+    seen = seen.view(2, 1, *[1]*dim, *at.shape, *[1]*(b.dim() - d - 1))
+    taps = _continued(f, dim, n, at.flatten()).unflatten(d, at.shape)
+    return taps.masked_fill(~seen, math.inf).amin(d + 1)
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #f70711f4
-def _window(f, shape, out, first, kernel, stride, dilation, padding): # a convolution or pooling over the dimensions from `first` on
+def _coarser(f, s): # the field of every s-th position
+    return f.like(f.bounds, f.jump*s, f.period//math.gcd(f.period, s))
+
+def _finer(f, s): # the field where s positions stand in place of one
+    return f.like(f.bounds, f.jump/s, f.period*s)
+
+def _window(f, shape, out, first, kernel, stride, dilation, padding): # over dimensions from `first` on
     for dim, k, s, d, p in zip(range(first, len(shape)), kernel, stride, dilation, padding):
-        f = f.like(_gather(f, dim, shape[dim], torch.arange(out[dim])[:, None]*s - p + d*torch.arange(k)))
-        if _is_own(f, dim, len(shape)): f = f.like(f.bounds, f.jump*s, f.period//math.gcd(f.period, s))
+        at = torch.arange(out[dim])[:, None]*s - p + d*torch.arange(k)
+        f = f.like(_gather(f, dim, shape[dim], at))
+        if _is_along(f, dim, len(shape)): f = _coarser(f, s)
     return f
 
-def _spread(f, shape, out, kernel, stride, dilation, padding): # a transposed convolution: output i has the inputs j with i = j*stride - padding + dilation*t
+# %% ../../nbs/cost/03_receptive_field.ipynb #0b7c5d12
+def _transposed_window(f, shape, out, kernel, stride, dilation, padding):
     for dim, k, s, d, p in zip(range(2, len(shape)), kernel, stride, dilation, padding):
         at = torch.arange(out[dim])[:, None] + p - d*torch.arange(k)
         f = f.like(_gather(f, dim, shape[dim], at.div(s, rounding_mode='floor'), at % s == 0))
-        if _is_own(f, dim, len(shape)): f = f.like(f.bounds, f.jump/s, f.period*s)
+        if _is_along(f, dim, len(shape)): f = _finer(f, s)
     return f
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #cff9dc45
-def _resize_weights(name, n, m, align, scale): # float64 (m, n): what each of m outputs takes from each of n inputs, by the operation itself
-    one_row = re.sub('[123]d', '2d', re.sub('(tri|bi)?linear', 'bilinear', name))
+def _resize_weights(name, n, m, align, scale): # float64 (m, n): shares of n inputs in m outputs
+    linear = re.sub('(tri|bi)?linear', 'bilinear', name)
+    one_row = getattr(torch.ops.aten, re.sub('[123]d', '2d', linear))
     corners = () if 'nearest' in name else (align,)
-    eye = torch.eye(n, dtype=torch.float64)[None, :, None]
-    return getattr(torch.ops.aten, one_row)(eye, [1, m], *corners, None, scale)[0, :, 0].T
+    unit_vectors = torch.eye(n, dtype=torch.float64)[None, :, None]
+    return one_row(unit_vectors, [1, m], *corners, None, scale)[0, :, 0].T
 
-def _resized(f, name, shape, out, args): # enlargement or shrinking of the map: every output looks at some neighbours of its place in the input
-    align = 'nearest' not in name and args[2]
-    scales = args[2 if 'nearest' in name else 3:] or [None]*(len(shape) - 2)
-    for dim, scale in zip(range(2, len(shape)), scales):
-        n, m = shape[dim], out[dim]
-        taps = _resize_weights(name, n, m, align, scale).abs() > 1e-9
-        at = taps.int().argsort(dim=1, descending=True, stable=True)[:, :int(taps.sum(1).max())]
-        f = f.like(_gather(f, dim, n, at, taps.gather(1, at)))
-        if _is_own(f, dim, len(shape)): f = _paced(f, _resize_step(n, m, align, scale))
-    return f
-
-def _resize_step(n, m, align, scale): # inputs from one output to the next: by the factor that was asked for, where it does not divide the size, too
+# %% ../../nbs/cost/03_receptive_field.ipynb #17ae6c30
+def _resize_step(n, m, align, scale): # inputs from one output to the next, a `Fraction`
     if n == m: return Fraction(1)
     if align: return Fraction(n - 1, max(1, m - 1))
-    return 1/Fraction(scale).limit_denominator(10_000) if scale else Fraction(n, m)
+    if scale: return 1/Fraction(scale).limit_denominator(10_000)
+    return Fraction(n, m)
 
-def _paced(f, step): # the field where one output lies `step` (a `Fraction`) inputs from the next
-    return f.like(f.bounds, f.jump*float(step), f.period*step.denominator//math.gcd(f.period, step.numerator)) if step else f
+def _stepped(f, step): # the field where one output lies `step` inputs, a `Fraction`, from the next
+    if not step: return f
+    period = f.period*step.denominator//math.gcd(f.period, step.numerator)
+    return f.like(f.bounds, f.jump*float(step), period)
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #e26f7c18
+def _resized(f, name, shape, out, args): # every output looks at some neighbours of its place
+    nearest = 'nearest' in name
+    align = False if nearest else args[2]
+    scales = args[2:] if nearest else args[3:]
+    for dim, scale in zip(range(2, len(shape)), scales or [None]*(len(shape) - 2)):
+        n, m = shape[dim], out[dim]
+        uses = _resize_weights(name, n, m, align, scale).abs() > 1e-9
+        most = int(uses.sum(1).max())
+        at = uses.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        f = f.like(_gather(f, dim, n, at, uses.gather(1, at)))
+        if _is_along(f, dim, len(shape)): f = _stepped(f, _resize_step(n, m, align, scale))
+    return f
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #b9eeceb5
 def _united(fields): # the union of fields, each aligned on the right
@@ -141,128 +203,235 @@ def _united(fields): # the union of fields, each aligned on the right
     for other in bounds[1:]: b = torch.minimum(b, other)
     return fields[0].like(b, max(f.jump for f in fields), math.lcm(*(f.period for f in fields)))
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #f5a20c71
 def _over(f, dims, keep=True): # all positions of some dimensions taken together
     n = f.bounds.dim() - 2
-    dims = [2 + d % n for d in (range(n) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims)]
-    return f.like(f.bounds.amin(dims, keepdim=keep))
+    if dims is None or dims == []: dims = range(n)
+    if isinstance(dims, int): dims = [dims]
+    return f.like(f.bounds.amin([2 + d % n for d in dims], keepdim=keep))
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #b87d6cde
-def _moved(f, shape, move): # a rearrangement, applied to the bounds; a list where it gives several tensors
-    parts = [[move(f.bounds[i, j].expand(shape)) for j in range(f.bounds.shape[1])] for i in range(2)]
-    several = isinstance(parts[0][0], (tuple, list))
-    def put(get):
-        small = torch.broadcast_tensors(*[_small(get(t)) for kind in parts for t in kind])
-        return f.like(torch.stack(small).unflatten(0, (2, -1)))
-    return [put(lambda t: t[k]) for k in range(len(parts[0][0]))] if several else put(lambda t: t)
+def _from_ends(f, ends): # a field, from the low and the high ends of both kinds of interval
+    ends = torch.broadcast_tensors(*[_shrink(t) for t in ends])
+    return f.like(torch.stack(ends).unflatten(0, (2, 2)))
 
-def _joined(fields, shapes, dim, known): # tensors one after the other along a dimension; those that do not depend on the input see nothing
+def _moved(f, shape, move): # after a rearrangement; a list of fields where it gives several tensors
+    moved = [move(b.expand(shape)) for kind in f.bounds for b in kind]
+    if isinstance(moved[0], (tuple, list)): return [_from_ends(f, ends) for ends in zip(*moved)]
+    return _from_ends(f, moved)
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #0ce5d72b
+def _joined(fields, shapes, dim, like): # tensors one after the other; `None` depends on no input
     wide = []
-    for f, s in zip(fields, shapes):
-        b = f.bounds if f is not None else torch.full((2, 2, *[1]*len(s)), math.inf, dtype=torch.float64)
-        wide.append(b.expand(*[-1]*(2 + dim), s[dim], *[-1]*(len(s) - dim - 1)))
-    most = [max(b.shape[d] for b in wide) for d in range(wide[0].dim())]
-    b = torch.cat([b.expand(*[m if d != dim + 2 else b.shape[d] for d, m in enumerate(most)]) for b in wide], dim + 2)
-    return known.like(_small_axes(b))
+    for f, shape in zip(fields, shapes):
+        if f is None: b = torch.full((2, 2, *[1]*len(shape)), math.inf, dtype=torch.float64)
+        else: b = f.bounds
+        sizes = [-1]*(2 + len(shape))
+        sizes[2 + dim] = shape[dim]
+        wide.append(b.expand(sizes))
+    largest = [max(sizes) for sizes in zip(*(b.shape for b in wide))]
+    parts = []
+    for b in wide:
+        sizes = [*largest]
+        sizes[2 + dim] = b.shape[2 + dim]
+        parts.append(b.expand(sizes))
+    return like.like(_shrink(torch.cat(parts, 2 + dim), 2).contiguous())
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #f064c71d
-def _padded(f, shape, pad, mirror=None): # padding around a map, given as for `torch.nn.functional.pad`
-    for i in range(len(pad)//2):
-        dim, (low, high) = len(shape) - 1 - i, pad[2*i:2*i + 2]
-        at = torch.arange(-low, shape[dim] + high)[:, None]
-        b = _gather(f, dim, shape[dim], at)
-        if mirror: b = torch.stack([b[0], _gather(f, dim, shape[dim], mirror(at, shape[dim]))[1]])
-        f = f.like(b)
-    return f
 def _reflect(at, n): return (n - 1) - ((n - 1) - at.abs()).abs()
 def _repeat_edge(at, n): return at.clamp(0, n - 1)
 
+def _padded(f, shape, pad, inner=None): # `pad` as in torch; `inner`: where padding is copied from
+    for i in range(len(pad)//2):
+        low, high = pad[2*i:2*i + 2]
+        dim = len(shape) - 1 - i
+        n = shape[dim]
+        at = torch.arange(-low, n + high)[:, None]
+        b = _gather(f, dim, n, at)
+        if inner:
+            cut = _gather(f, dim, n, inner(at, n))[1]
+            b = torch.stack([b[0], cut])
+        f = f.like(b)
+    return f
+
 # %% ../../nbs/cost/03_receptive_field.ipynb #93857893
-_REARRANGE = set('''permute transpose t slice select split split_with_sizes unbind unsqueeze squeeze expand alias narrow diagonal index _unsafe_index index_select roll flip repeat
-                    pixel_shuffle pixel_unshuffle channel_shuffle unfold movedim'''.split())
+_REARRANGE = set('''permute transpose t slice select split split_with_sizes unbind unsqueeze squeeze expand alias narrow
+                    diagonal index _unsafe_index index_select roll flip repeat pixel_shuffle pixel_unshuffle
+                    channel_shuffle unfold movedim'''.split())
 _RESHAPE = set('view _unsafe_view _reshape_alias reshape _reshape_copy'.split())
 _SAME = set('clone contiguous detach _to_copy dropout native_dropout lift_fresh hardswish alpha_dropout'.split())
 _REDUCE = set('mean sum amax amin max min var std var_mean argmax argmin'.split())
-_FRESH = set('zeros_like ones_like full_like empty_like rand_like new_zeros new_ones new_full new_empty sym_size size'.split())
+_FRESH = set('''zeros_like ones_like full_like empty_like rand_like new_zeros new_ones new_full new_empty sym_size
+                size'''.split())
+_IN_PLACE = {f'{n}_' for n in (_REARRANGE | _RESHAPE | _SAME | {'softmax'})}
 
-def _pair(v, n, default=None): # an argument for each of n dimensions
-    v = list(v) if isinstance(v, (tuple, list)) else [v]
-    return (v or default or []) if len(v) != 1 else v*n
-
-# %% ../../nbs/cost/03_receptive_field.ipynb #92a559a5
-def _after(name, func, args, kwargs, y, field): # the field of an operation's result, or a list of fields; `None` where there is no rule
-    x = next((a for a in args if isinstance(a, torch.Tensor)), None); f = field(x) if x is not None else None
-    if name in ('cat', 'stack'): return _after_cat(name, args[0], (args[1] if len(args) > 1 else kwargs.get('dim', 0)), field)
-    if f is None: return _after_product(name, args, field)        # the first argument is a bias, say
-    if name in ('convolution', '_convolution', 'cudnn_convolution'):
-        stride, padding, dilation, transposed = args[3:7] if name != 'cudnn_convolution' else (args[3], args[2], args[4], False)
-        n, kernel = x.dim() - 2, args[1].shape[2:]
-        spec = (kernel, _pair(stride, n), _pair(dilation, n), _pair(padding, n))
-        g = _spread(f, x.shape, y.shape, *spec) if transposed else _window(f, x.shape, y.shape, 2, *spec)
-        return _over(g, [1])
-    if 'pool' in name: return _after_pool(name, f, x, y, args)
-    if re.match('_?upsample_', name): return _resized(f, name, x.shape, y.shape, args)
-    if name == 'constant_pad_nd': return _padded(f, x.shape, args[1])
-    if name.startswith(('reflection_pad', 'replication_pad')): return _padded(f, x.shape, args[1], _reflect if name.startswith('refl') else _repeat_edge)
-    return _after_norm(name, f, args) or _after_product(name, args, field) or _after_move(name, func, f, x, args, kwargs)
+# %% ../../nbs/cost/03_receptive_field.ipynb #7cd81be3
+_CONVOLUTIONS = {'convolution', '_convolution', 'cudnn_convolution'}
+_BATCH_NORMS = set('''native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit_no_training
+                      _native_batch_norm_legit'''.split())
+_SOFTMAXES = {'_softmax', '_log_softmax', 'softmax', '_safe_softmax'}
+_RUNNING = {'cumsum', 'cumprod', 'logcumsumexp'}
+_PRODUCTS = {'mm', 'bmm', 'addmm', 'baddbmm'}
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #6bb28806
-def _after_cat(name, tensors, dim, field):
-    tensors = [t for t in tensors if t.numel()]
-    fields, shapes, dim = [field(t) for t in tensors], [t.shape for t in tensors], dim % (tensors[0].dim() + (name == 'stack'))
-    if name == 'stack': fields, shapes = [f and f.like(f.bounds.unsqueeze(dim + 2)) for f in fields], [(*s[:dim], 1, *s[dim:]) for s in shapes]
-    known = _united([f.like(f.bounds.new_zeros(2, 2, 1)) for f in fields if f])
-    return _joined(fields, shapes, dim, known)
+def _per_dim(v, n, default=None): # an argument for each of n dimensions
+    v = list(v) if isinstance(v, (tuple, list)) else [v]
+    if len(v) == 1: return v*n
+    return v or default or []
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #ba4390ee
+def _after_convolution(name, f, x, y, args):
+    if name == 'cudnn_convolution':
+        padding, stride, dilation = args[2:5]
+        transposed = False
+    else:
+        stride, padding, dilation = args[3:6]
+        transposed = args[6]
+    n = x.dim() - 2
+    spec = (args[1].shape[2:], _per_dim(stride, n), _per_dim(dilation, n), _per_dim(padding, n))
+    if transposed: g = _transposed_window(f, x.shape, y.shape, *spec)
+    else: g = _window(f, x.shape, y.shape, 2, *spec)
+    return _over(g, [1])
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #bd4610f8
 def _after_pool(name, f, x, y, args):
-    first = x.dim() - (3 if '3d' in name else 2); n = x.dim() - first
-    if 'adaptive' not in name:
-        kernel = _pair(args[1], n); stride = _pair(args[2] if len(args) > 2 else [], n, kernel); padding = _pair(args[3] if len(args) > 3 else 0, n)
-        return _window(f, x.shape, y.shape, first, kernel, stride, _pair(args[4] if name.startswith('max') and len(args) > 4 else 1, n), padding)
-    for dim in range(first, x.dim()):
-        size, out = x.shape[dim], y.shape[dim]
-        if out == 1: f = _over(f, [dim]); continue
-        i = torch.arange(out)[:, None]; low, high = i*size//out, -(-(i + 1)*size//out)
+    n = 3 if '3d' in name else 2
+    first = x.dim() - n
+    if 'adaptive' in name: return _after_adaptive_pool(f, x.shape, y.shape, first)
+    kernel = _per_dim(args[1], n)
+    stride = _per_dim(args[2] if len(args) > 2 else [], n, kernel)
+    padding = _per_dim(args[3] if len(args) > 3 else 0, n)
+    dilated = name.startswith('max') and len(args) > 4
+    dilation = _per_dim(args[4] if dilated else 1, n)
+    return _window(f, x.shape, y.shape, first, kernel, stride, dilation, padding)
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #3de07f58
+def _after_adaptive_pool(f, shape, out, first):
+    for dim in range(first, len(shape)):
+        n, m = shape[dim], out[dim]
+        if m == 1:
+            f = _over(f, [dim])
+            continue
+        i = torch.arange(m)[:, None]
+        low = i*n//m
+        high = -(-(i + 1)*n//m)
         at = low + torch.arange(int((high - low).max()))
-        f = f.like(_gather(f, dim, size, at, at < high))
-        if _is_own(f, dim, x.dim()): f = _paced(f, Fraction(size, out))
+        f = f.like(_gather(f, dim, n, at, at < high))
+        if _is_along(f, dim, len(shape)): f = _stepped(f, Fraction(n, m))
     return f
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #57bacb08
 def _after_norm(name, f, args):
-    if name in ('native_batch_norm', 'cudnn_batch_norm', 'miopen_batch_norm', '_native_batch_norm_legit_no_training', '_native_batch_norm_legit'):
-        return _over(f, list(range(2, args[0].dim()))) if 'no_training' not in name and args[5] is True else f # an instance norm looks at the whole map
+    if name in _BATCH_NORMS:
+        averages = 'no_training' not in name and args[5] is True # as an instance norm does
+        return _over(f, list(range(2, args[0].dim()))) if averages else f
     if name == 'native_layer_norm': return _over(f, list(range(-len(args[1]), 0)))
     if name == 'native_group_norm': return _over(f, list(range(1, args[0].dim())))
-    if name in ('_softmax', '_log_softmax', 'softmax', '_safe_softmax'): return _united([f, _over(f, [args[1]])])
-    if name in ('cumsum', 'cumprod', 'logcumsumexp'): return f.like(f.bounds.cummin(2 + args[1] % args[0].dim()).values)     # all before it
+    if name in _SOFTMAXES: return _united([f, _over(f, [args[1]])])
+    if name in _RUNNING: return f.like(f.bounds.cummin(2 + args[1] % args[0].dim()).values)
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #80f6d94a
 def _after_product(name, args, field):
-    if name in ('mm', 'bmm', 'addmm', 'baddbmm'):
-        fs = [field(a) for a in args[:3] if isinstance(a, torch.Tensor)]
-        return _united([g for g in (*fs[:-2], fs[-2] and _over(fs[-2], [-1]), fs[-1] and _over(fs[-1], [-2])) if g])
-    if name.startswith('_scaled_dot_product'):
-        q, k, v = map(field, args[:3])
-        return _united([g for g in (q and _over(q, [-1]), k and _over(k, [-1, -2]), v and _over(v, [-1, -2])) if g])
+    if name in _PRODUCTS:
+        *added, a, b = [field(t) for t in args[:3] if isinstance(t, torch.Tensor)]
+        parts = [*added, a and _over(a, [-1]), b and _over(b, [-2])]
+    elif name.startswith('_scaled_dot_product'):
+        query, key, value = map(field, args[:3])
+        parts = [query and _over(query, [-1]), key and _over(key, [-1, -2]), value and _over(value, [-1, -2])]
+    else: return None
+    return _united([f for f in parts if f])
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #11099415
 def _after_move(name, func, f, x, args, kwargs):
-    if name in _SAME or name == 'as_strided_' and f.bounds.dim() - 2 == x.dim(): return f # other strides, same places
+    if name in _SAME: return f
+    if name == 'as_strided_' and f.bounds.dim() - 2 == x.dim(): return f # the places are the same
     if name in _RESHAPE: return _moved(f, x.shape, lambda t: t.reshape(args[1]))
-    if name in _REARRANGE: return _jumped(name, _moved(f, x.shape, lambda t: func(t, *args[1:], **kwargs)), x, args)
-    if name in _REDUCE or name == 'linalg_vector_norm':
-        rest = args[2:] if name == 'linalg_vector_norm' else args[1:]
-        dims = rest[0] if rest and not isinstance(rest[0], bool) else kwargs.get('dim')
-        return _over(f, dims, kwargs.get('keepdim', len(rest) > 1 and rest[-1] is True))
+    if name in _REARRANGE:
+        moved = _moved(f, x.shape, lambda t: func(t, *args[1:], **kwargs))
+        return moved if isinstance(moved, list) else _with_stride(name, moved, x, args)
+    if name == 'linalg_vector_norm': return _reduced(f, args[2:], kwargs)
+    if name in _REDUCE: return _reduced(f, args[1:], kwargs)
 
-def _jumped(name, f, x, args): # a slice with a step, and a shuffle of pixels, change the stride
-    if isinstance(f, list): return f
-    if name == 'slice' and len(args) > 4 and args[4] > 1 and _is_own(f, args[1] % x.dim(), x.dim()): return f.like(f.bounds, f.jump*args[4], f.period//math.gcd(f.period, args[4]))
-    if name == 'pixel_shuffle': return f.like(f.bounds, f.jump/args[1], f.period*args[1])
-    return f.like(f.bounds, f.jump*args[1]) if name == 'pixel_unshuffle' else f
+# %% ../../nbs/cost/03_receptive_field.ipynb #2ab9c6e1
+def _reduced(f, args, kwargs): # `args`: the dimensions first, whether they are kept last
+    dims = args[0] if args and not isinstance(args[0], bool) else kwargs.get('dim')
+    return _over(f, dims, kwargs.get('keepdim', len(args) > 1 and args[-1] is True))
+
+def _with_stride(name, f, x, args): # a slice with a step, and a shuffle of pixels, change the stride
+    if name == 'slice':
+        steps = len(args) > 4 and args[4] > 1
+        if steps and _is_along(f, args[1] % x.dim(), x.dim()): return _coarser(f, args[4])
+    if name == 'pixel_shuffle': return _finer(f, args[1])
+    if name == 'pixel_unshuffle': return f.like(f.bounds, f.jump*args[1])
+    return f
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #499bc2fd
+def _after_cat(name, tensors, dim, field):
+    tensors = [t for t in tensors if t.numel()]
+    fields = [field(t) for t in tensors]
+    shapes = [t.shape for t in tensors]
+    dim = dim % (tensors[0].dim() + (name == 'stack'))
+    if name == 'stack':
+        fields = [f and f.like(f.bounds.unsqueeze(dim + 2)) for f in fields]
+        shapes = [(*s[:dim], 1, *s[dim:]) for s in shapes]
+    strides = [f.like(f.bounds.new_zeros(2, 2, 1)) for f in fields if f]
+    return _joined(fields, shapes, dim, _united(strides))
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #92a559a5
+def _after(name, func, args, kwargs, y, field): # a field, or a list of fields; `None` without a rule
+    if name in ('cat', 'stack'):
+        dim = args[1] if len(args) > 1 else kwargs.get('dim', 0)
+        return _after_cat(name, args[0], dim, field)
+    x = next((a for a in args if isinstance(a, torch.Tensor)), None)
+    f = None if x is None else field(x)
+    if f is None: return _after_product(name, args, field) # the first argument is a bias, say
+    if name in _CONVOLUTIONS: return _after_convolution(name, f, x, y, args)
+    if 'pool' in name: return _after_pool(name, f, x, y, args)
+    if re.match('_?upsample_', name): return _resized(f, name, x.shape, y.shape, args)
+    if name == 'constant_pad_nd': return _padded(f, x.shape, args[1])
+    if name.startswith('reflection_pad'): return _padded(f, x.shape, args[1], _reflect)
+    if name.startswith('replication_pad'): return _padded(f, x.shape, args[1], _repeat_edge)
+    return (_after_norm(name, f, args)
+            or _after_product(name, args, field)
+            or _after_move(name, func, f, x, args, kwargs))
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #4854c70c
+class FollowError(ValueError):
+    "An operation for which no rule says what it does to receptive fields, or an input without places."
+
+def _all_tensors(x):
+    if isinstance(x, torch.Tensor): yield x
+    elif isinstance(x, (tuple, list)): yield from (t for i in x for t in _all_tensors(i))
+    elif isinstance(x, dict): yield from (t for i in x.values() for t in _all_tensors(i))
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #2f94d8a6
+def _writes_part(name, args, known): # whether an operation writes into a part of another tensor
+    if not name.endswith('_') or len(known) < 2: return False
+    target = args[0]
+    return target.untyped_storage().nbytes() > target.numel()*target.element_size()
+
+def _refusal(name, layer): # the message for an operation without a rule
+    place = f"in the layer '{layer}'" if layer else 'in the model itself'
+    return (f"the receptive field cannot be followed through the operation {name} {place}: "
+            "there is no rule for it; measure it with `footprint` instead")
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #d9e40b63
+def _rule(func, name, args, kwargs, y, field): # the field, for one axis, of a result
+    pointwise = torch.Tag.pointwise in func.tags and name not in _SAME
+    if not pointwise: return _after(name, func, args, kwargs, y, field)
+    return _united([f for f in map(field, _all_tensors((args, kwargs))) if f])
+
+def _fields_after(fields, func, name, args, kwargs, y): # for each axis; `fields`: of all tensors; [] where refused
+    known = [t for t in _all_tensors((args, kwargs)) if t in fields]
+    if name == 'copy_' or _writes_part(name, args, known): return []
+    plain = name[:-1] if name in _IN_PLACE else name
+    def along(axis):
+        return lambda t: fields[t][axis] if t in fields else None
+    axes = range(len(fields[known[0]]))
+    return [_rule(func, plain, args, kwargs, y, along(axis)) for axis in axes]
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #420c20cb
-class _Follow(TorchDispatchMode): # gives every tensor that depends on `x` its field
+class _Follow(TorchDispatchMode): # gives every tensor that depends on `x` a field per axis
     def __init__(self, x):
         super().__init__()
         self.fields = WeakIdKeyDictionary()
@@ -272,149 +441,132 @@ class _Follow(TorchDispatchMode): # gives every tensor that depends on `x` its f
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = func._schema.name.split('::')[-1]
-        known = [t for t in _all_tensors((args, kwargs)) if t in self.fields]
-        before = {id(t): self.fields[t] for t in known}
+        depends = any(t in self.fields for t in _all_tensors((args, kwargs)))
         y = func(*args, **kwargs)
-        if known and name not in _FRESH: self.note(func, name, args, kwargs, y, known, before)
+        if depends and name not in _FRESH: self.note(func, name, args, kwargs, y)
         return y
 
-    def note(self, func, name, args, kwargs, y, known, before): # the fields of the results `y`
-        plain = name[:-1] if name in _IN_PLACE else name
+    def note(self, func, name, args, kwargs, y):
         outputs = list(_all_tensors(y))
         if not outputs: return
-        fields = []
-        if plain != 'copy_' and not _writes_part(name, args, known):
-            for axis in range(len(before[id(known[0])])):
-                def field(t): return before[id(t)][axis] if id(t) in before else None
-                fields.append(self.rule(func, plain, args, kwargs, outputs[0], field))
-        if not fields or any(f is None for f in fields): raise FollowError(self.refusal(name))
-        for i, t in enumerate(outputs): self.fields[t] = [f[i] if isinstance(f, list) else f for f in fields]
-
-    def refusal(self, name): # the message for an operation without a rule
-        layer = self.inside[-1]
-        place = f"in the layer '{layer}'" if layer else 'in the model itself'
-        return (f"the receptive field cannot be followed through the operation {name} {place}: "
-                "there is no rule for it; measure it with `footprint` instead")
-
-    def rule(self, func, name, args, kwargs, y, field): # for one axis
-        if torch.Tag.pointwise not in func.tags or name in _SAME: return _after(name, func, args, kwargs, y, field)
-        return _united([f for f in map(field, _all_tensors((args, kwargs))) if f])
-
-def _writes_part(name, args, known): # whether an operation writes into a part of another tensor
-    if not name.endswith('_') or len(known) < 2: return False
-    target = args[0]
-    return target.untyped_storage().nbytes() > target.numel()*target.element_size()
-
-# %% ../../nbs/cost/03_receptive_field.ipynb #4854c70c
-class FollowError(ValueError):
-    "An operation for which no rule says what it does to receptive fields, or an input without places."
-
-_IN_PLACE = {f'{n}_' for n in (_REARRANGE | _RESHAPE | _SAME | {'softmax'})}
-def _all_tensors(x):
-    if isinstance(x, torch.Tensor): yield x
-    elif isinstance(x, (tuple, list)): yield from (t for i in x for t in _all_tensors(i))
-    elif isinstance(x, dict): yield from (t for i in x.values() for t in _all_tensors(i))
+        fields = _fields_after(self.fields, func, name, args, kwargs, outputs[0])
+        if not fields or any(f is None for f in fields):
+            raise FollowError(_refusal(name, self.inside[-1]))
+        for i, t in enumerate(outputs):
+            self.fields[t] = [f[i] if isinstance(f, list) else f for f in fields]
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #9fa45a10
 def follow(
     model:nn.Module, # any model
-    input_shape,     # (channels, height, width), or as for `cost.counts.make_input`; of several inputs the first is followed
-)->dict:             # layer's name -> (output shape, a `Field` for each axis of the input, of its first output tensor), in the order in which they were finished; '' is the model itself
-    "The receptive field of every value that every layer puts out, for the path that one input takes. Raises `FollowError` for an operation without a rule, `ValueError` for a shape that does not fit."
+    input_shape,     # (channels, height, width), or as for `cost.counts.make_input`; of several inputs the first counts
+)->dict:             # layer -> (output shape, a `Field` per axis, of its first output), as they finish; '' is the model
+    """The receptive field of every value that every layer puts out, for the path that one input takes.
+
+    Raises `FollowError` for an operation without a rule, `ValueError` for a shape that does not fit.
+    """
     x = make_input(model, input_shape)
-    if x[0].dim() < 3: raise FollowError(f"a receptive field needs an input with places, such as (1, 28, 28) or (1, 100), got the shape {tuple(x[0].shape[1:])}")
-    out, mode = {}, None
+    if x[0].dim() < 3:
+        shape = tuple(x[0].shape[1:])
+        raise FollowError("a receptive field needs an input with places, such as (1, 28, 28) or (1, 100), "
+                          f"got the shape {shape}")
+    layers = {}
     with one_pass(model, input_shape) as x:
         mode = _Follow(x[0])
         def enter(name, *a): mode.inside.append(name)
         def leave(name, m, args, kwargs, y):
-            mode.inside.pop(); t = next(_all_tensors(y), None)
-            if t is not None and t in mode.fields: out.pop(name, None); out[name] = (tuple(t.shape), mode.fields[t])
+            mode.inside.pop()
+            t = next(_all_tensors(y), None)
+            if t is None or t not in mode.fields: return
+            layers.pop(name, None) # of several calls the last counts
+            layers[name] = (tuple(t.shape), mode.fields[t])
         with watching_layers(model, enter, leave), mode: model(*x)
-    return out
+    return layers
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #15ce5c24
+def _tidy(v): return int(v) if float(v).is_integer() else round(float(v), 4)
+
+def _stride_and_centre(f): # NaN where the outputs do not lie along one dimension
+    low, high = f.bounds[0, 0], -f.bounds[0, 1]
+    varies = [d for d in range(low.dim()) if low.shape[d] > 1]
+    if len(varies) != 1: return math.nan, math.nan
+    first = low.select(varies[0], 0).min() + high.select(varies[0], 0).max()
+    return _tidy(f.jump), float(first/2)
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #59f3be06
+def _share(f, n): # of the n pixels of an axis, what the output in the middle depends on
+    middle = tuple(k//2 for k in f.bounds.shape[2:])
+    low, minus_high = f.bounds[(1, slice(None), *middle)].tolist()
+    return max(0., 1 - minus_high - low)/n
+
+def _describe(fields, pixels): # of one layer: the columns of the table
+    sizes = [(-f.bounds[0, 1] - f.bounds[0, 0] + 1).clamp(min=0).max() for f in fields]
+    strides, centres = zip(*map(_stride_and_centre, fields))
+    return dict(
+        size=tuple(map(_tidy, sizes)),
+        stride=strides,
+        centre=centres,
+        sees=math.prod([_share(f, n) for f, n in zip(fields, pixels)], start=1.),
+    )
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #c5c9cec7
 def receptive_fields(
     model:nn.Module, # any model
     input_shape,     # as for `follow`
-)->pd.DataFrame:     # layer, kind, output; size, stride and centre in pixels, each (height, width); sees: share of the input, in [0, 1]
-    "Theoretical receptive field of every layer: the largest of its outputs; stride and centre are NaN along axes that are no more."
+)->pd.DataFrame:     # layer, kind, output; size, stride, centre in pixels, each (height, width); sees: share in [0, 1]
+    """The theoretical receptive field of every layer: the largest of its outputs.
+
+    Stride and centre are NaN along axes that the output no longer has.
+    """
     kinds = {n: type(m).__name__ for n, m in model.named_modules()}
     pixels = make_input(model, input_shape)[0].shape[2:]
-    rows = [dict(layer=n or '(model)', kind=kinds[n], output=shape[1:], **_describe(f, shape, pixels)) for n, (shape, f) in follow(model, input_shape).items()]
+    rows = []
+    for name, (shape, fields) in follow(model, input_shape).items():
+        row = dict(layer=name or '(model)', kind=kinds[name], output=shape[1:])
+        rows.append(row | _describe(fields, pixels))
     return pd.DataFrame(rows, columns='layer kind output size stride centre sees'.split())
-
-# %% ../../nbs/cost/03_receptive_field.ipynb #15ce5c24
-def _describe(fields, shape, pixels): # of one layer: the columns of the table
-    size, stride, centre, sees = [], [], [], 1.
-    for f, n in zip(fields, pixels):
-        low, high = f.bounds[0, 0], -f.bounds[0, 1]
-        moves = [d for d in range(low.dim()) if low.shape[d] > 1]
-        first = tuple(0 if d in moves else slice(None) for d in range(low.dim()))
-        size.append(_whole((high - low + 1).clamp(min=0).max())); stride.append(_whole(f.jump) if len(moves) == 1 else math.nan)
-        centre.append(float((low[first].min() + high[first].max())/2) if len(moves) == 1 else math.nan)
-        least, end = f.bounds[(1, slice(None), *(k//2 for k in f.bounds.shape[2:]))].tolist() # of the output in the middle
-        sees *= max(0., 1 - end - least)/n
-    return dict(size=tuple(size), stride=tuple(stride), centre=tuple(centre), sees=sees)
-
-def _whole(v): return int(v) if float(v).is_integer() else round(float(v), 4)
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #3482e49f
 def with_fields(
-    table:pd.DataFrame, # as from `cost.layers.layer_table`
-    fields:pd.DataFrame,# as from `receptive_fields`
-)->pd.DataFrame:        # the table with the columns size, stride, centre and sees
+    table:pd.DataFrame,  # as from `cost.layers.layer_table`
+    fields:pd.DataFrame, # as from `receptive_fields`
+)->pd.DataFrame:         # the table with the columns size, stride, centre and sees
     "Put receptive fields beside counts; empty for layers that do not depend on the first input."
     df = table.merge(fields.drop(columns=['kind', 'output']), on='layer', how='left')
     df.attrs = dict(table.attrs)
     return df
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #97f1c4d2
+def _mean_pool(name, layer): # in place of a maximum pooling
+    dilation = _per_dim(layer.dilation, 1)
+    if any(d != 1 for d in dilation):
+        raise ValueError(f"the footprint of {name!r} cannot be measured: a dilated maximum has no mean in its place")
+    kind = getattr(nn, type(layer).__name__.replace('Max', 'Avg'))
+    return kind(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #c61d08e7
+def _positive_weights(t, g): # shaped like `t`; biases and the weights of norms become 1
+    if t.dim() < 2: return torch.ones_like(t)
+    return (torch.rand(t.shape, generator=g, dtype=t.dtype) + .5)/max(1, t[0].numel())
+
 # %% ../../nbs/cost/03_receptive_field.ipynb #6587bce8
 def positive_copy(
     model:nn.Module, # any model
 )->nn.Module:        # float64, in evaluation mode
-    "A copy in which no two ways from input to output can cancel: positive weights of about one sum per output, neutral norms, mean for maximum pooling."
+    """A copy in which no two ways from input to output can cancel.
+
+    Positive weights of about one sum per output, neutral norms, mean in place of maximum pooling.
+    """
     m = copy.deepcopy(model).double().cpu().eval()
-    g = torch.Generator().manual_seed(0)
     for name, layer in list(m.named_modules()):
-        if isinstance(layer, (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)) and name:
-            if _pair(layer.dilation, 1) != [1]*len(_pair(layer.dilation, 1)): raise ValueError(f"the footprint of {name!r} cannot be measured: a dilated maximum has no mean in its place")
-            parent, _, last = name.rpartition('.')
-            mean = getattr(nn, type(layer).__name__.replace('Max', 'Avg'))(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)
-            setattr(m.get_submodule(parent), last, mean)
-    for t in m.parameters(): t.data = (torch.rand(t.shape, generator=g, dtype=t.dtype) + .5)/max(1, t[0].numel()) if t.dim() > 1 else torch.ones_like(t)
+        if not name or not isinstance(layer, (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)): continue
+        parent, _, last = name.rpartition('.')
+        setattr(m.get_submodule(parent), last, _mean_pool(name, layer))
+    g = torch.Generator().manual_seed(0)
+    for t in m.parameters(): t.data = _positive_weights(t, g)
     for name, t in m.named_buffers():
-        if t.is_floating_point(): t.data = torch.zeros_like(t) if name.endswith('mean') else torch.ones_like(t)
+        if not t.is_floating_point(): continue
+        t.data = torch.zeros_like(t) if name.endswith('mean') else torch.ones_like(t)
     return m
-
-# %% ../../nbs/cost/03_receptive_field.ipynb #3e8c5249
-def footprint(
-    model:nn.Module, # any model whose activations let positive values through
-    input_shape,     # as for `follow`
-    at=None,         # position of the output: an index per place, such as (3, 4); default: the middle
-    layer:str='',    # name of the layer whose output is meant; '' is the model's
-)->np.ndarray:       # bool, (height, width)
-    "The pixels that can change one position of a layer's output, measured by the gradient through `positive_copy`."
-    x = [t.double().cpu() + .5 if t.is_floating_point() else t.cpu() for t in make_input(model, input_shape)]
-    return _gradients(positive_copy(model), [x], layer, at)[0] > 0
-
-# %% ../../nbs/cost/03_receptive_field.ipynb #d67d9ef3
-def _gradients(model, inputs, layer, at, signs=None): # per tuple of inputs: (height, width), the sum over the channels of the squared gradient of one position of a layer's output
-    caught, out = [], []
-    def catch(m, args, y): caught.append(next(_all_tensors(y)))
-    try: hook = model.get_submodule(layer).register_forward_hook(catch)
-    except AttributeError as e: raise ValueError(f"the model has no layer {layer!r}; its layers: {', '.join(n for n, _ in model.named_modules() if n)[:300]}") from e
-    try:
-        for x, *others in inputs:
-            x = x.detach().clone().requires_grad_(); caught.clear()
-            with evaluating(model), torch.enable_grad():
-                model(x, *others)
-                y = caught[-1][(0, slice(None), *_position(caught[-1].shape, at))]
-                w = torch.ones_like(y) if signs is None else (torch.rand(y.shape, generator=signs) < .5).to(y)*2 - 1
-                grad, = torch.autograd.grad((y*w).sum(), x, allow_unused=True)
-            out.append(np.zeros(x.shape[2:]) if grad is None else grad[0].double().square().sum(0).cpu().numpy())
-    finally: hook.remove()
-    return np.stack(out)
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #a21ab0f7
 def _position(shape, at): # an index for every place of an output (1, channels, places...)
@@ -425,6 +577,52 @@ def _position(shape, at): # an index for every place of an output (1, channels, 
     if len(at) == len(places) and inside: return at
     raise ValueError(f"at must be an index into an output of {' x '.join(map(str, places))} places, got {at}")
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #1e94b7ad
+@contextlib.contextmanager
+def _outputs_of(model, layer): # a block in which a layer's outputs are collected
+    try: module = model.get_submodule(layer)
+    except AttributeError as e:
+        names = ', '.join(n for n, _ in model.named_modules() if n)
+        raise ValueError(f"the model has no layer {layer!r}; its layers: {names[:300]}") from e
+    outputs = []
+    def catch(m, args, y): outputs.append(next(_all_tensors(y)))
+    hook = module.register_forward_hook(catch)
+    try: yield outputs
+    finally: hook.remove()
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #d67d9ef3
+def _unit_energy(output, x, at, signs): # (height, width): squared gradient, summed over channels
+    y = output[(0, slice(None), *_position(output.shape, at))]
+    if signs is None: w = torch.ones_like(y)
+    else: w = (torch.rand(y.shape, generator=signs) < .5).to(y)*2 - 1
+    grad, = torch.autograd.grad((y*w).sum(), x, allow_unused=True)
+    if grad is None: return np.zeros(x.shape[2:])
+    return grad[0].double().square().sum(0).cpu().numpy()
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #35f0ac29
+def _energies(model, inputs, layer, at, signs=None): # (inputs, height, width), each input a tuple of tensors
+    energies = []
+    with _outputs_of(model, layer) as outputs:
+        for x, *others in inputs:
+            x = x.detach().clone().requires_grad_()
+            outputs.clear()
+            with evaluating(model), torch.enable_grad():
+                model(x, *others)
+                energies.append(_unit_energy(outputs[-1], x, at, signs))
+    return np.stack(energies)
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #3e8c5249
+def footprint(
+    model:nn.Module, # any model whose activations let positive values through
+    input_shape,     # as for `follow`
+    at=None,         # position of the output: an index per place, such as (3, 4); default: the middle
+    layer:str='',    # name of the layer whose output is meant; '' is the model's
+)->np.ndarray:       # bool, (height, width)
+    "The pixels that can change one position of a layer's output, measured by the gradient through `positive_copy`."
+    x = [t.cpu() for t in make_input(model, input_shape)]
+    x = [t.double() + .5 if t.is_floating_point() else t for t in x]
+    return _energies(positive_copy(model), [x], layer, at)[0] > 0
+
 # %% ../../nbs/cost/03_receptive_field.ipynb #23aeeee8
 def effective_field(
     model:nn.Module, # any model
@@ -433,11 +631,19 @@ def effective_field(
     at=None,         # position of the output; default: the middle
     seed:int=0,      # of the signs
 )->np.ndarray:       # float64, (height, width), sum 1: the share of the gradient's energy at each pixel
-    "The effective receptive field of one position (Luo, Li, Urtasun, Zemel 2016, arXiv:1701.04128): mean squared gradient over inputs."
-    if not isinstance(images, torch.Tensor) or images.dim() < 3 or not len(images): raise ValueError(f"images must be a float tensor (N, C, H, W) with at least one image, got {getattr(images, 'shape', type(images).__name__)}")
-    like = next((p for p in model.parameters()), images)
-    energy = _gradients(model, [(x[None].to(like.device, like.dtype),) for x in images], layer, at, torch.Generator().manual_seed(seed)).mean(0)
-    if not energy.sum() > 0: raise ValueError(f"no pixel changes the layer {layer!r} at this place: the gradient is zero")
+    """The effective receptive field of one position: the mean squared gradient over inputs.
+
+    After Luo, Li, Urtasun, Zemel 2016, arXiv:1701.04128.
+    """
+    if not isinstance(images, torch.Tensor) or images.dim() < 3 or not len(images):
+        given = getattr(images, 'shape', type(images).__name__)
+        raise ValueError(f"images must be a float tensor (N, C, H, W) with at least one image, got {given}")
+    like = next(model.parameters(), images)
+    inputs = [(x[None].to(like.device, like.dtype),) for x in images]
+    signs = torch.Generator().manual_seed(seed)
+    energy = _energies(model, inputs, layer, at, signs).mean(0)
+    if not energy.sum() > 0:
+        raise ValueError(f"no pixel changes the layer {layer!r} at this place: the gradient is zero")
     return energy/energy.sum()
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #c2dea92c
@@ -448,9 +654,15 @@ def energy_radius(
 )->float:            # pixels; 0 where one pixel holds enough
     "The radius of the smallest disc around `centre` that holds a share of the energy."
     e = np.asarray(energy, float)
-    if e.ndim != 2 or not np.isfinite(e).all() or (e < 0).any() or not e.sum() > 0: raise ValueError("energy must be a table (height, width) of numbers of at least 0, not all of them 0")
+    if e.ndim != 2 or not np.isfinite(e).all() or (e < 0).any() or not e.sum() > 0:
+        raise ValueError("energy must be a table (height, width) of numbers of at least 0, not all of them 0")
     if not 0 < share < 1: raise ValueError(f"share must lie in (0, 1), got {share!r}")
+    total = e.sum()
     rows, columns = np.indices(e.shape)
-    y, x = centre if centre is not None else ((rows*e).sum()/e.sum(), (columns*e).sum()/e.sum())
-    distance = np.hypot(rows - y, columns - x).ravel(); order = distance.argsort(kind='stable')
-    return float(distance[order][np.searchsorted(e.ravel()[order].cumsum(), share*e.sum()*(1 - 1e-12))])
+    if centre is None: centre = ((rows*e).sum()/total, (columns*e).sum()/total)
+    y, x = centre
+    distance = np.hypot(rows - y, columns - x).ravel()
+    order = distance.argsort(kind='stable')
+    held = e.ravel()[order].cumsum()
+    last = np.searchsorted(held, share*total*(1 - 1e-12)) # a little less: sums are rounded
+    return float(distance[order][last])
