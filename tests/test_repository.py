@@ -9,7 +9,7 @@ from conftest import NOT_SOURCES, NOTEBOOK_TIMES, NOTEBOOKS_AT_A_TIME, ROOT, fin
 from packaging.requirements import Requirement
 
 sys.path.insert(0, str(ROOT/'tools'))
-import pages  # noqa: E402
+import pages, style  # noqa: E401, E402
 
 NOTEBOOKS = sorted(p.relative_to(ROOT/'nbs').as_posix() for p in (ROOT/'nbs').rglob('*.ipynb')
                    if not any(part[0] in '._' for part in p.relative_to(ROOT/'nbs').parts))
@@ -385,6 +385,15 @@ def test_code_has_no_obvious_mistakes():
     done = subprocess.run([sys.executable, '-m', 'ruff', 'check', '--no-cache', '--output-format', 'concise', 'fashion_lab', 'tests', 'tools', 'benchmarks', 'setup.py'],
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_code_is_read_once():
+    "Lines of exported code are short and hold one action; CONTRIBUTING tells the figures."
+    figures = style.Figures()
+    for path in MODULES: figures.add(path)
+    assert not figures.offenders, 'python tools/style.py --list'
+    row = figures.row()
+    assert float(row['semicolons per 1000']) <= 3 and float(row['nodes per line']) <= 7.5 and float(row['dense per 1000']) <= 1
 
 
 @pytest.mark.parametrize('path', [p.relative_to(ROOT).as_posix() for p in [ROOT/'README.md', ROOT/'CONTRIBUTING.md', *MODULES, *(ROOT/'results').glob('*.csv')]])

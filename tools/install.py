@@ -33,7 +33,8 @@ def key(root):
 def check_python(root, version=None):
     "Stop with a clear sentence when this Python is too old."
     version = tuple(version or sys.version_info[:3])
-    cfg = configparser.ConfigParser(delimiters=['=']); cfg.read(root/'settings.ini', encoding='utf-8')
+    cfg = configparser.ConfigParser(delimiters=['='])
+    cfg.read(root/'settings.ini', encoding='utf-8')
     least = cfg['DEFAULT']['min_python']
     if version >= tuple(int(p) for p in least.split('.')): return
     sys.exit('fashion_lab needs Python %s or newer, but %s is %s. Name another one, for instance: make test PYTHON=python%s'

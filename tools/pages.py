@@ -84,7 +84,9 @@ def write_readme(root=ROOT):
     changed, want = stale(root), readme(root)
     for name in changed:
         path = root/name
-        if name not in want: path.unlink(); continue
+        if name not in want:
+            path.unlink()
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(want[name].encode() if isinstance(want[name], str) else want[name])
     print('README: ' + (', '.join(changed) + ' written' if changed else 'nothing to do'))
