@@ -258,7 +258,7 @@ def _dye(rng, kids=False):
 # %% ../../nbs/synthetic/03_garments.ipynb #d973f36a
 BACKGROUNDS = ('wood', 'parquet', 'sheet', 'carpet', 'tiles', 'rug', 'wall')
 
-# %% ../../nbs/synthetic/03_garments.ipynb #b86b5293
+# %% ../../nbs/synthetic/03_garments.ipynb #f7217620
 @dataclass(frozen=True)
 class Sender:
     "One person who photographs clothes: where, in which light, and with which taste."
@@ -270,7 +270,7 @@ class Sender:
     warmth:tuple      # factors on red, green and blue
     brightness:float  # exposure, 0.82 to 1.15
     favourites:tuple  # a favourite RGB colour for each of the 17 classes
-    mix:tuple         # how much likelier than usual the sender owns each of the 17 classes
+    mix:tuple         # how much likelier than usual they own each of the 17 classes
     parent:bool       # whether some of the clothes are children's
 
 # %% ../../nbs/synthetic/03_garments.ipynb #49c44af8
@@ -397,9 +397,9 @@ def _patch(rng, sender, n):
     shift = rng.normal(0, .35, 2) + 3
     return _coords(n, turn, rng.uniform(.9, 1.15) / sender.grain, shift)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #0da70a8e
+# %% ../../nbs/synthetic/03_garments.ipynb #b76b18cf
 def _background(rng, sender, n):
-    "A patch of the sender's background: (n, n, 3) float32 colours and (n, n) float32 factors on their brightness."
+    "A patch of the contributor's background: (n, n, 3) float32 colours and (n, n) float32 factors on their brightness."
     x, y = _patch(rng, sender, n)
     mask, shade = _FLOORS[sender.background](rng, sender, x, y, n)
     mask = np.clip(mask, 0, 1).astype(np.float32)[..., None]
@@ -963,20 +963,31 @@ def _flare(cut, y0, y1, w0, w1, pleats):
     for x in np.linspace(-.85, .85, pleats):
         cut.line([(w0 * x, y0 + .02), (w1 * x + cut.wobble(.006), y1 - .01)], .011, shade=.74)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #b714f7fd
+@dataclass(frozen=True)
+class _DressShape:
+    "Measures of a dress: its upper part, then half widths and heights of waist and hem."
+    upper:_Upper
+    waist:float      # half width
+    waistline:float  # height of the waist
+    hem:float        # half width
+    bottom:float     # height of the hem
+    sleeves:str      # 'straps', 'none', 'short' or 'long'
+
 # %% ../../nbs/synthetic/03_garments.ipynb #6fe57c3c
-def _dress_measures(cut, rng):
-    "Measures of the bodice, waist, height of the waist, bottom and hem of a dress, and the kind of its sleeves."
+def _dress_shape(cut, rng):
+    "Random measures of a dress; a child's is wider and shorter."
     u = rng.uniform
     chest, top = u(.15, .19), u(.03, .08)
-    waist, y, bottom = chest * u(.78, 1.), u(.33, .43), u(.88, .98)
+    waist, waistline, bottom = chest * u(.78, 1.), u(.33, .43), u(.88, .98)
     hem = u(.22, .36) if rng.random() < .7 else u(.16, .21)
-    style = weighted_choice(rng, dict(straps=2, none=4, short=2.5, long=1.5))
+    sleeves = weighted_choice(rng, dict(straps=2, none=4, short=2.5, long=1.5))
     if cut.kids:
         chest, waist, hem = chest * 1.12, waist * 1.15, hem * 1.1
         top, bottom = top + .06, bottom - .06
     shoulder, neck, armhole = chest * u(.8, .95), u(.055, .085), u(.12, .15)
-    m = _Upper(chest, top, shoulder, neck, armhole, bottom=y + .02)
-    return m, waist, y, bottom, hem, style
+    upper = _Upper(chest, top, shoulder, neck, armhole, bottom=waistline + .02)
+    return _DressShape(upper, waist, waistline, hem, bottom, sleeves)
 
 # %% ../../nbs/synthetic/03_garments.ipynb #de645b17
 def _strap_bodice(cut, rng, m, waist, y):
@@ -986,24 +997,24 @@ def _strap_bodice(cut, rng, m, waist, y):
     for s in _SIDES: cut.line([(s * chest * .6, top + .16), (s * chest * .5, top)], width, 'cloth', .85)
     cut.part(_mirror(_sharp((0, top + .17), (chest * .6, top + .13), (chest, top + .2), (waist, y))))
 
-# %% ../../nbs/synthetic/03_garments.ipynb #c4c5ecab
+# %% ../../nbs/synthetic/03_garments.ipynb #5feea659
 def _bodice(cut, rng, m, waist):
     "The upper part of a dress with a round or pointed neck."
     _torso(cut, m, waist, hem=waist, slope=.035)
     depth = rng.uniform(.03, .1)
     _neck(cut, m, depth, 'vee' if rng.random() < .25 else 'crew', .01, 'cloth')
 
-# %% ../../nbs/synthetic/03_garments.ipynb #c3e18bb7
+# %% ../../nbs/synthetic/03_garments.ipynb #08ca02d7
 def _dress(cut, rng):
     u = rng.uniform
-    m, waist, y, bottom, hem, style = _dress_measures(cut, rng)
-    wide = m.armhole
-    if style == 'short': _sleeves(cut, m, u(.1, .17), wide * u(.55, .85), u(.7, 1.2), drop=.035)
-    if style == 'long': _sleeves(cut, m, u(.3, .42), wide * u(.55, .75), u(.8, 1.25), drop=.035)
-    if style == 'straps': _strap_bodice(cut, rng, m, waist, y)
+    d = _dress_shape(cut, rng)
+    m, waist, y = d.upper, d.waist, d.waistline
+    if d.sleeves == 'short': _sleeves(cut, m, u(.1, .17), m.armhole * u(.55, .85), u(.7, 1.2), drop=.035)
+    if d.sleeves == 'long': _sleeves(cut, m, u(.3, .42), m.armhole * u(.55, .75), u(.8, 1.25), drop=.035)
+    if d.sleeves == 'straps': _strap_bodice(cut, rng, m, waist, y)
     else: _bodice(cut, rng, m, waist)
-    is_pleated = hem > .21 and rng.random() < .6
-    _flare(cut, y, bottom, waist, hem, pleats=int(rng.integers(3, 8)) if is_pleated else 0)
+    is_pleated = d.hem > .21 and rng.random() < .6
+    _flare(cut, y, d.bottom, waist, d.hem, pleats=int(rng.integers(3, 8)) if is_pleated else 0)
     if rng.random() < .5: cut.part(_box(-waist, y - .012, waist, y + u(.012, .03)), 'trim', .95)
     if rng.random() < .15: _buttons(cut, m.top + .2, y - .02, 4, (235, 230, 225))
 
@@ -1015,7 +1026,7 @@ def _crotch(cut, w, y):
     for s in _SIDES: cut.line(_flip(leg, s), .016, 'trim', .9)
     for x in (-.035, 0, .035): cut.part(_disc(x, y + .04, .009, 8), (225, 225, 225))
 
-# %% ../../nbs/synthetic/03_garments.ipynb #df167d54
+# %% ../../nbs/synthetic/03_garments.ipynb #7f17b225
 def _baby_legs(cut, chest):
     "Two legs with feet."
     for s in _SIDES:
@@ -1053,43 +1064,56 @@ def _jeans_details(cut, y, w):
         cut.part(_box(x - .006, y - .004, x + .006, y + .04), shade=.9, edge=.6, times=0)
         cut.line([(s * w * .5, y + .035), (s * w * .62, y + .085), (s * w * 1.02, y + .1)], .009, shade=.62)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #166f2d62
+# %% ../../nbs/synthetic/03_garments.ipynb #6d21abe9
 def _elastic(cut, rng, y, w):
     "A gathered waist, perhaps with a cord."
     for x in np.linspace(-.9, .9, 11) * w: cut.line([(x, y + .004), (x, y + .032)], .006)
     if rng.random() >= .5: return
     for s in _SIDES: cut.line([(s * .01, y + .02), (s * .03 + cut.wobble(.01), y + .12)], .009, (232, 230, 225), .95)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #12102aa6
+# %% ../../nbs/synthetic/03_garments.ipynb #ccbc9132
 def _waistband(cut, rng, y, w, jeans):
     "A band at height `y`: with button, fly and pockets for jeans, else often elastic with a cord."
     cut.part(_box(-w, y, w, y + .035), 'trim' if rng.random() < .2 else 'cloth', .95, edge=.65)
     if jeans: _jeans_details(cut, y, w)
     elif rng.random() < .6: _elastic(cut, rng, y, w)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #28887706
-def _leg(cut, side, x, top, crotch, bottom, waist, hip, hem, cuff, seam):
-    "One leg, its hem around x: half widths at waist and hip, width of the hem."
-    middle, knee = (top + crotch) / 2, (crotch + bottom) / 2
-    a, b = max(x - hem / 2, -.01), x + hem / 2
-    outer = [*_sharp((0, top), (waist, top)), (hip, middle), ((hip + b) / 2, knee), *_sharp((b, bottom))]
-    inner = [*_sharp((a, bottom)), (a * .6 + .012, knee), *_sharp((.004, crotch))]
+# %% ../../nbs/synthetic/03_garments.ipynb #ef8cbc09
+@dataclass(frozen=True)
+class _LegShape:
+    "Measures of trousers or shorts."
+    top:float     # height of the waist
+    crotch:float  # height where the legs part
+    bottom:float  # height of the hems
+    waist:float   # half width
+    hip:float     # half width
+    hem:float     # width of the hem of one leg
+    spread:float  # how far from the middle the centre of a hem lies
+
+# %% ../../nbs/synthetic/03_garments.ipynb #e6a6eb56
+def _leg(cut, side, x, p, cuff, seam):
+    "One leg, its hem around x."
+    middle, knee = (p.top + p.crotch) / 2, (p.crotch + p.bottom) / 2
+    a, b = max(x - p.hem / 2, -.01), x + p.hem / 2
+    outer_knee = ((p.hip + b) / 2, knee)
+    outer = [*_sharp((0, p.top), (p.waist, p.top)), (p.hip, middle), outer_knee, *_sharp((b, p.bottom))]
+    inner = [*_sharp((a, p.bottom)), (a * .6 + .012, knee), *_sharp((.004, p.crotch))]
     cut.part(_flip(outer + inner, side), turn=-side * .05, shade=1. if side < 0 else .97)
-    if cuff: cut.part(_box(side * a, bottom - .035, side * b, bottom), shade=1.1, edge=.65)
+    if cuff: cut.part(_box(side * a, p.bottom - .035, side * b, p.bottom), shade=1.1, edge=.65)
     if seam:
-        line = [(waist, top + .05), (hip, middle), ((hip + b) / 2, knee), (b, bottom)]
-        cut.line(_flip([(q - .012, y) for q, y in line], side), .006, shade=.78)
+        line = [(p.waist, p.top + .05), (p.hip, middle), outer_knee, (b, p.bottom)]
+        cut.line(_flip([(x - .012, y) for x, y in line], side), .006, shade=.78)
 
 # %% ../../nbs/synthetic/03_garments.ipynb #30ba2f13
-def _legs(cut, rng, top, crotch, bottom, waist, hip, hem, spread, jeans, cuff):
-    "Two legs with a waistband; `spread` is how far from the middle the centre of a hem lies."
+def _legs(cut, rng, p, jeans, cuff):
+    "Two legs of the shape `p` with a waistband, perhaps with seams and turned-up cuffs."
     seam = jeans or rng.random() < .3
     for side in _SIDES:
-        x = spread + cut.wobble(.012)
-        _leg(cut, side, x, top, crotch, bottom, waist, hip, hem, cuff, seam)
-    _waistband(cut, rng, top, waist, jeans)
+        x = p.spread + cut.wobble(.012)
+        _leg(cut, side, x, p, cuff, seam)
+    _waistband(cut, rng, p.top, p.waist, jeans)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #e0b95a4a
+# %% ../../nbs/synthetic/03_garments.ipynb #52fcaba8
 def _pants(cut, rng):
     u = rng.uniform
     waist, top, hem = u(.13, .19), u(.02, .08), u(.09, .16)
@@ -1097,9 +1121,8 @@ def _pants(cut, rng):
     jeans = rng.random() < .55
     crotch = top + u(.25, .32)
     bottom = u(.8, .9) if cut.kids else u(.88, .99)
-    spread = hem * .5 + u(0, .07)
-    cuff = rng.random() < .15
-    _legs(cut, rng, top, crotch, bottom, waist, hip, hem, spread, jeans, cuff)
+    shape = _LegShape(top, crotch, bottom, waist, hip, hem, spread=hem * .5 + u(0, .07))
+    _legs(cut, rng, shape, jeans, cuff=rng.random() < .15)
     if rng.random() < .1:                                # patches on the knees
         for s in _SIDES: cut.part(_disc(s * .12, .62, .035), 'trim', .9)
 
@@ -1111,9 +1134,8 @@ def _shorts(cut, rng):
     jeans = rng.random() < .45
     bottom = min(crotch + u(.06, .34), .92)
     hip = waist * u(1.05, 1.2)
-    spread = hem * .5 + u(.01, .05)
-    cuff = rng.random() < .3
-    _legs(cut, rng, top, crotch, bottom, waist, hip, hem, spread, jeans, cuff)
+    shape = _LegShape(top, crotch, bottom, waist, hip, hem, spread=hem * .5 + u(.01, .05))
+    _legs(cut, rng, shape, jeans, cuff=rng.random() < .3)
 
 # %% ../../nbs/synthetic/03_garments.ipynb #922fec5e
 def _skirt_details(cut, rng, top, bottom, waist, hem):
@@ -1124,7 +1146,7 @@ def _skirt_details(cut, rng, top, bottom, waist, hem):
         for s in _SIDES: _pocket(cut, s * waist * .6, top + .1, .055, .11)
     if kind == 'frill': _frill(cut, [(0, bottom - .07), (hem * .94, bottom - .09)], hem * 1.06, bottom, .01)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #a04321a1
+# %% ../../nbs/synthetic/03_garments.ipynb #3a3ab462
 def _skirt(cut, rng):
     u = rng.uniform
     waist, top = u(.15, .23), u(.1, .22)
@@ -1156,7 +1178,7 @@ def _pompon(cut, rng, y):
     r = rng.uniform(.08, .12)
     cut.part(_disc(0, y, r, 14), (235, 228, 215) if rng.random() < .5 else 'trim', edge=.85)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #4909d32c
+# %% ../../nbs/synthetic/03_garments.ipynb #6c4478de
 def _beanie(cut, rng, w, y):
     high, band = rng.uniform(.3, .44), rng.uniform(.09, .14)
     if rng.random() < .5: _pompon(cut, rng, y - high - .03)
@@ -1182,7 +1204,7 @@ def _brim(cut, rng, w, y):
     cut.part(_oval(r * .62, -.02), 'trim', .8, edge=.7)
     cut.part(_oval(r * .58, -.09), shade=1.08, edge=.75)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #4c68b573
+# %% ../../nbs/synthetic/03_garments.ipynb #348bca35
 def _hat(cut, rng):
     w, y = rng.uniform(.26, .34), rng.uniform(.56, .66)
     kind = weighted_choice(rng, dict(cap=4, beanie=4, brim=1.5))
@@ -1206,11 +1228,11 @@ class _ShoeShape:
         heel = [(half * .82, .6), (half * .85, y1 - .08), (half * .4, y1)]
         return [(0, y0)] + _mirror(ball + heel)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #6c2e4252
+# %% ../../nbs/synthetic/03_garments.ipynb #9fb8ae1d
 # a strap of a sandal: x in half widths, y below the strap's height
 _SANDAL_STRAP = ((-1.1, .05), (-.6, 0), (.6, 0), (1.1, .05), (1.1, .11), (.6, .06), (-.6, .06), (-1.1, .11))
 
-# %% ../../nbs/synthetic/03_garments.ipynb #b443b9bb
+# %% ../../nbs/synthetic/03_garments.ipynb #ff6d7df1
 def _shoe(cut, x, lean, shape):
     "One shoe in the middle of x, which leans to one side."
     def at(points): return [(x + lean * (.8 - v) + u, v) for u, v in points]
@@ -1226,14 +1248,14 @@ def _shoe(cut, x, lean, shape):
     _mouth(cut, at, mouth, shape)
     if shape.kind == 'sneaker': _laces(cut, at, mouth, shape)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #a08ced16
+# %% ../../nbs/synthetic/03_garments.ipynb #bc9cae91
 def _mouth(cut, at, mouth, shape):
     "The opening of a shoe, from height `mouth` to the heel."
     half = shape.half
     opening = [(half * .6, mouth + .04), (half * .62, .65), (half * .5, shape.y1 - .05)]
     cut.part(at([(0, mouth)] + _mirror(opening)), (70, 60, 54), edge=.7)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #e7ee56f8
+# %% ../../nbs/synthetic/03_garments.ipynb #9aab258f
 def _laces(cut, at, mouth, shape):
     "The tongue, five laces and the toe cap of a sneaker."
     half, y0 = shape.half, shape.y0
@@ -1275,7 +1297,7 @@ _USUAL = dict(
     Skirt=dict(plain=4, denim=1, checks=2, flowers=1),
 )
 
-# %% ../../nbs/synthetic/03_garments.ipynb #b76ffc5c
+# %% ../../nbs/synthetic/03_garments.ipynb #2c48bf58
 def _pattern_weights(name):
     "How common each pattern is for a class of garments."
     weights = dict.fromkeys(_PATTERNS, .25)
@@ -1283,7 +1305,7 @@ def _pattern_weights(name):
     weights.update(_USUAL.get(name, {}))
     return weights
 
-# %% ../../nbs/synthetic/03_garments.ipynb #2e39aa6a
+# %% ../../nbs/synthetic/03_garments.ipynb #1fc75c9e
 def _grey(colour): return .3 * colour[0] + .59 * colour[1] + .11 * colour[2]
 
 def _apart(ink, base):
@@ -1297,7 +1319,7 @@ def _near(colour, shift):
     "A colour that differs from `colour` by `shift`."
     return tuple(int(min(max(v + d, 8), 250)) for v, d in zip(colour, shift))
 
-# %% ../../nbs/synthetic/03_garments.ipynb #7b85b2dc
+# %% ../../nbs/synthetic/03_garments.ipynb #109d1221
 def _cloth(rng, sender, k, n, kids):
     "Base colour, trim colour and pattern layers of a garment of class k."
     base = _dye(rng, kids)
@@ -1314,7 +1336,7 @@ def _hanger(cut):
     cut.line([(0, .1), (0, -.02), (.025, -.045), (0, -.07), (-.02, -.05)], .012, (150, 150, 155), 1., times=3)
     cut.line([(-.2, .16), (0, .06), (.2, .16)], .03, (150, 112, 74), .95)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #c7c1f75d
+# %% ../../nbs/synthetic/03_garments.ipynb #ffa07cf5
 def _lamp(photo, sender, light, n):
     "The brightness of the light on each pixel, (n, n) float32: brighter towards the lamp, darker in the corners."
     x, y = _coords(n, light)
@@ -1323,14 +1345,14 @@ def _lamp(photo, sender, light, n):
     corners = photo.uniform(0, .35)
     return level * (1 + tilt * x - corners * (x * x + y * y))
 
-# %% ../../nbs/synthetic/03_garments.ipynb #75cdc998
+# %% ../../nbs/synthetic/03_garments.ipynb #9c5d75f3
 def _shadow(alpha, light, n):
     "The shadow of an outline: blurred, and moved away from the light."
     blurred = alpha.filter(ImageFilter.BoxBlur(.035 * n))
     right, down = round(-.022 * n * math.cos(light)), round(-.022 * n * math.sin(light))
     return ImageChops.offset(blurred, right, down)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #f3ce86d8
+# %% ../../nbs/synthetic/03_garments.ipynb #8c3e908d
 def _float32(image): return np.asarray(image, dtype=np.float32)
 
 def _grain(photo, n):
@@ -1340,7 +1362,7 @@ def _grain(photo, n):
 
 # %% ../../nbs/synthetic/03_garments.ipynb #31f1ad2b
 def _develop(cut, sender, photo, n):
-    "The photo of a garment that was cut, on a patch of its sender's background: (n, n, 3) uint8."
+    "The photo of a garment that was cut, on a patch of its contributor's background: (n, n, 3) uint8."
     light = sender.light + photo.normal(0, .15)
     outline = cut.alpha.reduce(2)
     alpha = _float32(outline) / 255
@@ -1359,7 +1381,7 @@ def _develop(cut, sender, photo, n):
     image = colours * np.array(sender.warmth, dtype=np.float32)
     return np.clip(image + noise[..., None], 0, 255).astype(np.uint8)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #e1d8941a
+# %% ../../nbs/synthetic/03_garments.ipynb #093bb33e
 def _check_generators(*generators):
     for g in generators:
         if isinstance(g, np.random.Generator): continue
@@ -1368,7 +1390,7 @@ def _check_generators(*generators):
 # %% ../../nbs/synthetic/03_garments.ipynb #6ad22c6c
 def draw_clothing(
     label:int|str,                       # which class: an index from 0 to 16 or a name from `CLOTHING_CLASSES`
-    rng:np.random.Generator,             # draws the garment: the same state and the same sender, the same garment
+    rng:np.random.Generator,             # draws the garment: the same state and sender, the same garment
     size:int=128,                        # height and width in pixels, 16 or more; the picture is the same at any size
     kids:bool=False,                     # a child's: wider, shorter sleeves, brighter, more prints
     sender:Sender|None=None,             # who photographs it; default: somebody new, drawn from `photo`
@@ -1406,27 +1428,27 @@ def _class_order(n, seed):
     return (np.lexsort((first, turn)) // most)[:n].astype(np.int64)
 
 # %% ../../nbs/synthetic/03_garments.ipynb #049b5b63
-AGAIN = .15  # the share of photos that show a garment of the same sender and class once more
+AGAIN = .15  # the share of photos that show a garment of the same contributor and class once more
 
 def _owners(senders):
-    "For each class, the cumulative chance that a photo is by one of the senders up to j: (people, 17)."
+    "For each class, the cumulative chance that a photo is by one of the contributors up to j: (people, 17)."
     activity = (np.arange(len(senders)) + 3.)**-.9
     owns = activity[:, None] * np.array([s.mix for s in senders])
     return np.cumsum(owns / owns.sum(0), 0)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #a24dc45c
+# %% ../../nbs/synthetic/03_garments.ipynb #47e26094
 def _is_for_kids(k, parent, chance):
     "Whether a garment of class k is a child's, by a uniform number `chance`."
     share = KIDS_COUNTS[k] / CLOTHING_COUNTS[k]
     if share > .5: return chance < share       # bodies: whoever has them
     return chance < 2.5 * share * parent
 
-# %% ../../nbs/synthetic/03_garments.ipynb #9ae1996c
+# %% ../../nbs/synthetic/03_garments.ipynb #c6deb92c
 _COLUMNS = ['id', 'label', 'sender_id', 'kids', 'garment', 'source']
 
-# %% ../../nbs/synthetic/03_garments.ipynb #5540b6ce
+# %% ../../nbs/synthetic/03_garments.ipynb #79c49008
 def _items(n, seed, people):
-    "The table of n items and the list of their senders."
+    "The table of n items and the list of their contributors."
     senders = [new_sender(np.random.default_rng([seed, 0, j])) for j in range(people)]
     owners = _owners(senders)
     rows = []
@@ -1451,7 +1473,7 @@ class ClothingDrawer(Drawn):
         n:int,         # how many photographs, at least 17
         seed:int=0,    # 0 or more; the same seed, the same photographs
         size:int=128,  # height and width in pixels, 16 or more
-        people:int=40, # how many senders there are, at least 1
+        people:int=40, # how many contributors there are, at least 1
     ):
         n = whole_number(n, 'n', len(CLOTHING_CLASSES), ' (one for each class)')
         self.seed = whole_number(seed, 'seed', 0)
