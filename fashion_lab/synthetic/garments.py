@@ -44,6 +44,7 @@ def _corner_cutting(n, times, closed):
         m = cut if closed else np.concatenate([m[:1], cut[:-2], m[-1:]])
     return m
 
+# %% ../../nbs/synthetic/03_garments.ipynb #f8708db4
 def _round(points, times=2, closed=True):
     "The points with their corners cut `times` times (Chaikin, 1974); one that stands twice stays a corner."
     p = np.asarray(points, dtype=float)
@@ -61,7 +62,7 @@ def _mirror(half):
     "The closed outline whose right half runs through `half` from top to bottom."
     return half + [(-x, y) for x, y in reversed(half)]
 
-# %% ../../nbs/synthetic/03_garments.ipynb #13a77ae2
+# %% ../../nbs/synthetic/03_garments.ipynb #a5404dfd
 def _sharp(*points):
     "The points, each twice: corners that stay sharp when the outline is rounded."
     return [p for p in points for _ in range(2)]
@@ -74,7 +75,7 @@ def _disc(x, y, r, n=12):
     "A circle of n points around (x, y)."
     return [(x + r * math.cos(t), y + r * math.sin(t)) for t in np.arange(n) * 2 * math.pi / n]
 
-# %% ../../nbs/synthetic/03_garments.ipynb #31d1cd0e
+# %% ../../nbs/synthetic/03_garments.ipynb #77e6593e
 def _tube(points, widths):
     "The outline of a band along `points` with these widths; its four ends are corners."
     p = np.asarray(points, dtype=float)
@@ -103,13 +104,14 @@ def _mask(field):
     "A grey image of a field between 0 and 1."
     return Image.fromarray((np.clip(field, 0, 1) * 255).astype(np.uint8))
 
+# %% ../../nbs/synthetic/03_garments.ipynb #05dcc3b3
 def _bands(rng, n, period, duty, along):
     "A mask of stripes every `period` units that fill the share `duty` of it, running down (`along`) or across."
     t = ((np.arange(n) + .5) / n * _CLOTH / period + rng.random()) % 1
     row = (t < duty).astype(np.float32)
     return _mask(np.broadcast_to(row[None] if along else row[:, None], (n, n)))
 
-# %% ../../nbs/synthetic/03_garments.ipynb #0431b53c
+# %% ../../nbs/synthetic/03_garments.ipynb #90490158
 def _stripes(rng, n, ink):
     period = rng.uniform(.03, .13)
     along = rng.random() < .3
@@ -140,6 +142,7 @@ def _dots(rng, n, ink):
     distance = np.hypot(x % 1 - .5, y % 1 - .5)
     return [(_mask((radius - distance) * 9), ink[0])]
 
+# %% ../../nbs/synthetic/03_garments.ipynb #e86a840b
 def _blotches(rng, n, ink):
     grid = int(rng.integers(9, 18))
     layers = []
@@ -148,7 +151,7 @@ def _blotches(rng, n, ink):
         layers.append((_mask(field * 8), colour))
     return layers
 
-# %% ../../nbs/synthetic/03_garments.ipynb #f6388b8e
+# %% ../../nbs/synthetic/03_garments.ipynb #91308355
 def _heather(rng, n, ink):
     pale = tuple(int(v * .75 + 50) for v in ink[0])
     return [(_mask(.25 + .22 * smooth_noise(rng, 130, 130, n)), pale)]
@@ -175,7 +178,7 @@ def _flower(leaf, petal, centre, x, y, r, turn):
         _dot(petal, x + .75 * r * math.cos(turn + a), y + .75 * r * math.sin(turn + a), .6 * r)
     _dot(centre, x, y, .4 * r)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #65bd869a
+# %% ../../nbs/synthetic/03_garments.ipynb #0eb52573
 def _flowers(rng, n, ink):
     masks = [Image.new('L', (n, n)) for _ in range(3)]
     pens = [ImageDraw.Draw(m) for m in masks]
@@ -233,7 +236,7 @@ _TONES = dict(
 _TONES_OF_ADULTS = dict(dark=4, pale=3, dull=3, bright=2)
 _TONES_OF_KIDS = dict(dark=1, pale=3, dull=3, bright=4)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #c4877597
+# %% ../../nbs/synthetic/03_garments.ipynb #a0e562ca
 def _clip01(v): return min(max(v, 0), 1)
 
 def _rgb(h, s, v):
@@ -242,6 +245,7 @@ def _rgb(h, s, v):
 
 def _hue(rng): return weighted_choice(rng, _HUES) + rng.uniform(-.02, .02)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #fbb78ae5
 def _dye(rng, kids=False):
     "A colour that clothes have; children's are brighter."
     h = _hue(rng)
@@ -254,6 +258,7 @@ def _dye(rng, kids=False):
 # %% ../../nbs/synthetic/03_garments.ipynb #d973f36a
 BACKGROUNDS = ('wood', 'parquet', 'sheet', 'carpet', 'tiles', 'rug', 'wall')
 
+# %% ../../nbs/synthetic/03_garments.ipynb #f7217620
 @dataclass(frozen=True)
 class Sender:
     "One person who photographs clothes: where, in which light, and with which taste."
@@ -265,7 +270,7 @@ class Sender:
     warmth:tuple      # factors on red, green and blue
     brightness:float  # exposure, 0.82 to 1.15
     favourites:tuple  # a favourite RGB colour for each of the 17 classes
-    mix:tuple         # how much likelier than usual the sender owns each of the 17 classes
+    mix:tuple         # how much likelier than usual they own each of the 17 classes
     parent:bool       # whether some of the clothes are children's
 
 # %% ../../nbs/synthetic/03_garments.ipynb #49c44af8
@@ -277,6 +282,7 @@ def _blanket_colours(rng):
     else: first = _rgb(h, u(.03, .25), u(.65, .95))
     return first, _rgb(h + u(-.08, .08), u(.2, .6), u(.3, .85))
 
+# %% ../../nbs/synthetic/03_garments.ipynb #ced571c6
 def _background_colours(rng, kind):
     "The two colours of a background: wood is brown, floors and walls are pale, blankets have any colour."
     u = rng.uniform
@@ -322,7 +328,7 @@ def _planks(rng, x, y, width, length):
     gap_at_end = np.abs(at - column - .5) > .5 - .03 * width / length
     return tones[board], 1 - np.float32(.35) * (gap_beside | gap_at_end)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #fb81da7a
+# %% ../../nbs/synthetic/03_garments.ipynb #0cb10f49
 def _wood(rng, s, x, y, n):
     tone, gaps = _planks(rng, x, y, .17, 1.1)
     noise = Image.fromarray(rng.standard_normal((64, 64), dtype=np.float32))
@@ -352,11 +358,12 @@ def _ornament(grain, x, y):
 def _sheet(rng, s, x, y, n):
     return _ornament(s.grain, x, y) + 0 * x, 1 + _folds(rng, n, s.light, .17)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #ef59f51b
 def _carpet(rng, s, x, y, n):
     mask = .4 + .25 * smooth_noise(rng, 80, 80, n) + .2 * smooth_noise(rng, 6, 6, n)
     return mask, 1 + .09 * smooth_noise(rng, 100, 100, n)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #c5186991
+# %% ../../nbs/synthetic/03_garments.ipynb #342da84b
 def _rug(rng, s, x, y, n):
     rings = np.abs(x * 2.2 % 1 - .5) + np.abs(y * 1.6 % 1 - .5)
     return .45 + .45 * np.sin(rings * 30), 1 + .08 * smooth_noise(rng, 90, 90, n)
@@ -390,15 +397,16 @@ def _patch(rng, sender, n):
     shift = rng.normal(0, .35, 2) + 3
     return _coords(n, turn, rng.uniform(.9, 1.15) / sender.grain, shift)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #b76b18cf
 def _background(rng, sender, n):
-    "A patch of the sender's background: (n, n, 3) float32 colours and (n, n) float32 factors on their brightness."
+    "A patch of the contributor's background: (n, n, 3) float32 colours and (n, n) float32 factors on their brightness."
     x, y = _patch(rng, sender, n)
     mask, shade = _FLOORS[sender.background](rng, sender, x, y, n)
     mask = np.clip(mask, 0, 1).astype(np.float32)[..., None]
     first, second = np.array(sender.colours, dtype=np.float32)
     return first + mask * (second - first), np.asarray(shade, dtype=np.float32)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #1b751fed
+# %% ../../nbs/synthetic/03_garments.ipynb #f4cd7b03
 class _Pose:
     "How a garment lies in one photo: slightly wavy, stretched, turned, scaled and shifted at random."
     def __init__(self, photo, n, zoom, kids):
@@ -420,7 +428,7 @@ class _Pose:
         waves = self.amplitude * np.sin(9 * p[:, ::-1] + self.phases)
         return (p + waves) @ self.matrix + self.n * self.middle
 
-# %% ../../nbs/synthetic/03_garments.ipynb #fed1f3d8
+# %% ../../nbs/synthetic/03_garments.ipynb #742f8fbd
 def _weave(canvas, layers, pose, xy, turn):
     "Lay pattern layers over the pixels of a canvas inside the outline `xy`, turned by `turn` radians."
     corners = np.concatenate([np.floor(xy.min(0)), np.ceil(xy.max(0)) + 1])
@@ -442,6 +450,7 @@ def _weave(canvas, layers, pose, xy, turn):
 # %% ../../nbs/synthetic/03_garments.ipynb #f9b8c6b7
 _AS_IS = 160  # the shade that leaves the cloth's colour as it is
 
+# %% ../../nbs/synthetic/03_garments.ipynb #0180ddfc
 class _Cut:
     "A garment being drawn: parts in the unit square become pixels of colour, outline and shade."
     def __init__(self, photo, n, zoom, base, trim, layers, kids):
@@ -463,13 +472,14 @@ class _Cut:
 
     def wobble(self, sd): return self.photo.normal(0, sd)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #4db3b8bf
+# %% ../../nbs/synthetic/03_garments.ipynb #2e8b185c
 def _paint(cut, paint):
     "The RGB colour of 'cloth', 'trim' or an RGB colour."
     if paint == 'cloth': return cut.base
     if paint == 'trim': return cut.trim
     return paint
 
+# %% ../../nbs/synthetic/03_garments.ipynb #39d400c3
 def _lay_part(cut, xy, paint, shade, turn, edge):
     level = min(round(_AS_IS * shade), 255)
     flat = xy.ravel().tolist()
@@ -479,6 +489,7 @@ def _lay_part(cut, xy, paint, shade, turn, edge):
         cut.pens[2].line(flat + flat[:4], fill=round(level * edge), width=rim)
     if paint == 'cloth' and cut.layers: _weave(cut.colour, cut.layers, cut.pose, xy, turn)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #9c39f527
 def _lay_line(cut, xy, width, paint, shade):
     colour, alpha, shades = cut.pens
     flat = xy.ravel().tolist()
@@ -488,7 +499,7 @@ def _lay_line(cut, xy, width, paint, shade):
         alpha.line(flat, fill=255, width=width, joint='curve')
     shades.line(flat, fill=min(round(_AS_IS * shade), 255), width=width, joint='curve')
 
-# %% ../../nbs/synthetic/03_garments.ipynb #cc16021d
+# %% ../../nbs/synthetic/03_garments.ipynb #f9d9ccd8
 @dataclass(frozen=True)
 class _Upper:
     "Measures of an upper garment in the unit square: half widths from the middle, and heights from the top."
@@ -513,7 +524,7 @@ _MEASURES = {
     'T-Shirt':    ((.23, .29), (.08, .14), (.8, .92),  (.075, .11),  (.15, .2),  (.78, .93)),
 }
 
-# %% ../../nbs/synthetic/03_garments.ipynb #281669e7
+# %% ../../nbs/synthetic/03_garments.ipynb #1c075b69
 def _measures(rng, name):
     "Random measures of an upper garment of a class."
     chest, top, shoulder, neck, armhole, bottom = (rng.uniform(*limits) for limits in _MEASURES[name])
@@ -523,6 +534,7 @@ def _measures(rng, name):
 def _direction(angle): return np.array([math.cos(angle), math.sin(angle)])
 def _perpendicular(d): return np.array([-d[1], d[0]])
 
+# %% ../../nbs/synthetic/03_garments.ipynb #f2b319e4
 def _sleeves(cut, m, length, wrist, angle, drop=.045, cuff=0., bend=0.):
     """Two sleeves from the shoulder, `drop` below the neck, to a wrist of this width.
 
@@ -558,7 +570,7 @@ def _torso(cut, m, waist, hem, slope=.045, rib=0.):
     cut.part(_mirror(neck + shoulder + armpit + side))
     if rib: cut.part(_box(-hem * .985, bottom - rib, hem * .985, bottom), 'trim', .95)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #aea42220
+# %% ../../nbs/synthetic/03_garments.ipynb #dab0d3ea
 def _neck(cut, m, depth, kind='crew', rib=.016, paint='trim'):
     "The opening of the neck: the inside of the back is dark, the front edge has a band."
     neck, top = m.neck, m.top
@@ -587,7 +599,7 @@ def _heart(x, y, r):
         points.append((x + 1.05 * r * math.sin(t)**3, y - r * up))
     return points
 
-# %% ../../nbs/synthetic/03_garments.ipynb #c5cc9f79
+# %% ../../nbs/synthetic/03_garments.ipynb #c540d8ef
 def _bear(cut, y, r, ink):
     "The face of a bear: two ears, a head, a snout, two eyes and a nose."
     for side in _SIDES: cut.part(_disc(side * r * .72, y - r * .72, r * .4), ink, edge=.85)
@@ -612,6 +624,7 @@ def _letters(cut, rng, y, r, ink):
 _PRINTS = dict(words=5, star=1.5, heart=1, badge=2.5, bear=.5)
 _PRINTS_FOR_KIDS = dict(words=1, star=2, heart=2, badge=1, bear=5)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #004d0764
 def _print(cut, rng, y, r, ink):
     "A picture on the front, around (0, y): words, a star, a heart, a badge, or a bear."
     kind = weighted_choice(rng, _PRINTS_FOR_KIDS if cut.kids else _PRINTS)
@@ -623,7 +636,7 @@ def _print(cut, rng, y, r, ink):
         cut.part(_disc(0, y, r), ink, edge=1)
         cut.part(_star(0, y, r * .7), cut.base, times=0, edge=1)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #ce5d9071
+# %% ../../nbs/synthetic/03_garments.ipynb #8d5d73be
 def _buttons(cut, y0, y1, k, ink, x=0.):
     "A row of k buttons from height y0 to y1."
     for y in np.linspace(y0, y1, k): cut.part(_disc(x, y, .01, 8), ink, edge=.7)
@@ -642,6 +655,7 @@ def _pocket(cut, x, y, w, h, flap=False):
     cut.part(upper + lower, shade=.97, edge=.68)
     if flap: cut.part(_box(x - w * 1.05, y - .01, x + w * 1.05, y + h * .3), edge=.66)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #e9b0bccd
 def _collar(cut, m, depth, spread=.05, paint='trim'):
     "A turned-down collar: the dark inside of the back, and two points."
     neck, top = m.neck, m.top
@@ -670,6 +684,7 @@ def _roll_neck(cut, m):
     cut.part(_box(-m.neck, m.top - .06, m.neck, m.top + .03), shade=.95)
     cut.line([(-m.neck, m.top - .01), (m.neck, m.top - .01)])
 
+# %% ../../nbs/synthetic/03_garments.ipynb #2cf070a5
 def _longsleeve(cut, rng):
     u = rng.uniform
     m = _measures(rng, 'Longsleeve')
@@ -703,7 +718,7 @@ def _undershirt(cut, rng):
         cut.line(_mirror(opening[::-1][1:]), .012, 'trim', .9)
     if rng.random() < (.8 if cut.kids else .25): _print(cut, rng, low + .1, u(.07, .11), cut.trim)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #e07b90c6
+# %% ../../nbs/synthetic/03_garments.ipynb #259df6c7
 def _frill(cut, upper, width, bottom, drop):
     "A strip of trim along a hem: below the line `upper`, its corners at `width` and `drop` below the hem."
     cut.part(_mirror([*upper, *_sharp((width, bottom + drop)), (0, bottom + .03)]), 'trim', .95)
@@ -717,6 +732,7 @@ def _straps(cut, rng, x, low, top):
         middle = (s * x + cut.wobble(.02), (low + top) / 2)
         cut.line([(s * x, low), middle, (s * x * share, top)], width, paint, .85)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #f018f85d
 def _top(cut, rng):
     u = rng.uniform
     chest, top, low = u(.17, .23), u(.08, .16), u(.28, .36)
@@ -744,7 +760,7 @@ def _polo(cut, rng):
     _collar(cut, m, dip)
     if rng.random() < .4: cut.part(_disc(.12, m.top + .25, .017), badge, edge=.9)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #4c92ca62
+# %% ../../nbs/synthetic/03_garments.ipynb #df048a68
 def _shirt_sleeves(cut, rng, m):
     u = rng.uniform
     if rng.random() < .35:
@@ -784,12 +800,13 @@ def _puff_sleeves(cut, m):
         cut.part(_flip(outer, s), shade=.93)
         cut.line([(s * (shoulder + .1), top + .19), (s * m.chest, top + .21)], .018, 'cloth', .75)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #f7cb5e9b
 def _peplum(cut, y, chest, hem):
     "A second, short skirt of cloth over the hips, from height y."
     outline = [(0, y), (chest * .98, y - .01), *_sharp((hem * 1.06, y + .09)), (0, y + .1)]
     cut.part(_mirror(outline), shade=.97)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #56eca107
+# %% ../../nbs/synthetic/03_garments.ipynb #5ca69079
 def _blouse(cut, rng):
     u = rng.uniform
     m = _measures(rng, 'Blouse')
@@ -819,12 +836,13 @@ def _hood(cut, rng, m):
     inside = [(0, top - up * .55), (w * .55, top - up * .4), (w * .62, top + .02), *_sharp((0, top + .09))]
     cut.part(_mirror(inside), 'trim' if rng.random() < .3 else 'cloth', .5)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #3eb4c04e
 def _drawstrings(cut, rng, top):
     for s in _SIDES:
         lower_end = (s * .04 + cut.wobble(.01), top + rng.uniform(.16, .24))
         cut.line([(s * .03, top + .08), lower_end], .009, (230, 228, 222), .95)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #bf971693
+# %% ../../nbs/synthetic/03_garments.ipynb #05a597a3
 def _hoodie(cut, rng):
     u = rng.uniform
     m = _measures(rng, 'Hoodie')
@@ -849,6 +867,7 @@ def _lapels(cut, m, vee, w, y):
     outline = [*collar, *notch, *_sharp((.01, vee)), (neck * .8, top + .05)]
     for s in _SIDES: cut.part(_flip(outline, s), shade=1.06, edge=.6, times=1)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #0c894ffb
 def _front_edge(cut, rng, vee, bottom):
     "The open front of a blazer below `vee`: a gap, or one edge over the other."
     if rng.random() < .5:
@@ -882,6 +901,7 @@ def _rows_of_buttons(cut, rng, top, bottom):
     cut.line([(.05, top + .12), (.05, bottom)], shade=.6)
     for x in rows: _buttons(cut, top + .2, bottom - .12, k, (45, 38, 35), x)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #380b37c0
 def _fastening(cut, rng, m, waist):
     "How a coat closes: a zip or one or two rows of buttons, perhaps a belt; and its slanted pockets."
     if rng.random() < .65: _zip(cut, m.top + .1, m.bottom)
@@ -892,12 +912,13 @@ def _fastening(cut, rng, m, waist):
         cut.part(_box(-waist * 1.02, .56, waist * 1.02, .6), 'trim', .88, edge=.6)
         cut.part(_box(-.03, .55, .03, .61), (60, 52, 45))
 
-# %% ../../nbs/synthetic/03_garments.ipynb #04e7d429
+# %% ../../nbs/synthetic/03_garments.ipynb #ff55300b
 def _quilting(cut, rng, m):
     "Seams across a quilted jacket."
     for y in np.arange(m.top + .12, m.bottom - .03, rng.uniform(.06, .1)):
         cut.line([(-m.chest * .96, y), (0, y + .012), (m.chest * .96, y)], .012, shade=.66)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #bc33b256
 def _fur(cut, m):
     "A rim of fur around a hood."
     for t in np.linspace(-.4, 3.5, 15):
@@ -942,20 +963,31 @@ def _flare(cut, y0, y1, w0, w1, pleats):
     for x in np.linspace(-.85, .85, pleats):
         cut.line([(w0 * x, y0 + .02), (w1 * x + cut.wobble(.006), y1 - .01)], .011, shade=.74)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #b714f7fd
+@dataclass(frozen=True)
+class _DressShape:
+    "Measures of a dress: its upper part, then half widths and heights of waist and hem."
+    upper:_Upper
+    waist:float      # half width
+    waistline:float  # height of the waist
+    hem:float        # half width
+    bottom:float     # height of the hem
+    sleeves:str      # 'straps', 'none', 'short' or 'long'
+
 # %% ../../nbs/synthetic/03_garments.ipynb #6fe57c3c
-def _dress_measures(cut, rng):
-    "Measures of the bodice, waist, height of the waist, bottom and hem of a dress, and the kind of its sleeves."
+def _dress_shape(cut, rng):
+    "Random measures of a dress; a child's is wider and shorter."
     u = rng.uniform
     chest, top = u(.15, .19), u(.03, .08)
-    waist, y, bottom = chest * u(.78, 1.), u(.33, .43), u(.88, .98)
+    waist, waistline, bottom = chest * u(.78, 1.), u(.33, .43), u(.88, .98)
     hem = u(.22, .36) if rng.random() < .7 else u(.16, .21)
-    style = weighted_choice(rng, dict(straps=2, none=4, short=2.5, long=1.5))
+    sleeves = weighted_choice(rng, dict(straps=2, none=4, short=2.5, long=1.5))
     if cut.kids:
         chest, waist, hem = chest * 1.12, waist * 1.15, hem * 1.1
         top, bottom = top + .06, bottom - .06
     shoulder, neck, armhole = chest * u(.8, .95), u(.055, .085), u(.12, .15)
-    m = _Upper(chest, top, shoulder, neck, armhole, bottom=y + .02)
-    return m, waist, y, bottom, hem, style
+    upper = _Upper(chest, top, shoulder, neck, armhole, bottom=waistline + .02)
+    return _DressShape(upper, waist, waistline, hem, bottom, sleeves)
 
 # %% ../../nbs/synthetic/03_garments.ipynb #de645b17
 def _strap_bodice(cut, rng, m, waist, y):
@@ -965,23 +997,24 @@ def _strap_bodice(cut, rng, m, waist, y):
     for s in _SIDES: cut.line([(s * chest * .6, top + .16), (s * chest * .5, top)], width, 'cloth', .85)
     cut.part(_mirror(_sharp((0, top + .17), (chest * .6, top + .13), (chest, top + .2), (waist, y))))
 
+# %% ../../nbs/synthetic/03_garments.ipynb #5feea659
 def _bodice(cut, rng, m, waist):
     "The upper part of a dress with a round or pointed neck."
     _torso(cut, m, waist, hem=waist, slope=.035)
     depth = rng.uniform(.03, .1)
     _neck(cut, m, depth, 'vee' if rng.random() < .25 else 'crew', .01, 'cloth')
 
-# %% ../../nbs/synthetic/03_garments.ipynb #622b8368
+# %% ../../nbs/synthetic/03_garments.ipynb #08ca02d7
 def _dress(cut, rng):
     u = rng.uniform
-    m, waist, y, bottom, hem, style = _dress_measures(cut, rng)
-    wide = m.armhole
-    if style == 'short': _sleeves(cut, m, u(.1, .17), wide * u(.55, .85), u(.7, 1.2), drop=.035)
-    if style == 'long': _sleeves(cut, m, u(.3, .42), wide * u(.55, .75), u(.8, 1.25), drop=.035)
-    if style == 'straps': _strap_bodice(cut, rng, m, waist, y)
+    d = _dress_shape(cut, rng)
+    m, waist, y = d.upper, d.waist, d.waistline
+    if d.sleeves == 'short': _sleeves(cut, m, u(.1, .17), m.armhole * u(.55, .85), u(.7, 1.2), drop=.035)
+    if d.sleeves == 'long': _sleeves(cut, m, u(.3, .42), m.armhole * u(.55, .75), u(.8, 1.25), drop=.035)
+    if d.sleeves == 'straps': _strap_bodice(cut, rng, m, waist, y)
     else: _bodice(cut, rng, m, waist)
-    is_pleated = hem > .21 and rng.random() < .6
-    _flare(cut, y, bottom, waist, hem, pleats=int(rng.integers(3, 8)) if is_pleated else 0)
+    is_pleated = d.hem > .21 and rng.random() < .6
+    _flare(cut, y, d.bottom, waist, d.hem, pleats=int(rng.integers(3, 8)) if is_pleated else 0)
     if rng.random() < .5: cut.part(_box(-waist, y - .012, waist, y + u(.012, .03)), 'trim', .95)
     if rng.random() < .15: _buttons(cut, m.top + .2, y - .02, 4, (235, 230, 225))
 
@@ -993,6 +1026,7 @@ def _crotch(cut, w, y):
     for s in _SIDES: cut.line(_flip(leg, s), .016, 'trim', .9)
     for x in (-.035, 0, .035): cut.part(_disc(x, y + .04, .009, 8), (225, 225, 225))
 
+# %% ../../nbs/synthetic/03_garments.ipynb #7f17b225
 def _baby_legs(cut, chest):
     "Two legs with feet."
     for s in _SIDES:
@@ -1030,41 +1064,56 @@ def _jeans_details(cut, y, w):
         cut.part(_box(x - .006, y - .004, x + .006, y + .04), shade=.9, edge=.6, times=0)
         cut.line([(s * w * .5, y + .035), (s * w * .62, y + .085), (s * w * 1.02, y + .1)], .009, shade=.62)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #6d21abe9
 def _elastic(cut, rng, y, w):
     "A gathered waist, perhaps with a cord."
     for x in np.linspace(-.9, .9, 11) * w: cut.line([(x, y + .004), (x, y + .032)], .006)
     if rng.random() >= .5: return
     for s in _SIDES: cut.line([(s * .01, y + .02), (s * .03 + cut.wobble(.01), y + .12)], .009, (232, 230, 225), .95)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #ccbc9132
 def _waistband(cut, rng, y, w, jeans):
     "A band at height `y`: with button, fly and pockets for jeans, else often elastic with a cord."
     cut.part(_box(-w, y, w, y + .035), 'trim' if rng.random() < .2 else 'cloth', .95, edge=.65)
     if jeans: _jeans_details(cut, y, w)
     elif rng.random() < .6: _elastic(cut, rng, y, w)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #1502a19b
-def _leg(cut, side, x, top, crotch, bottom, waist, hip, hem, cuff, seam):
-    "One leg, its hem around x: half widths at waist and hip, width of the hem."
-    middle, knee = (top + crotch) / 2, (crotch + bottom) / 2
-    a, b = max(x - hem / 2, -.01), x + hem / 2
-    outer = [*_sharp((0, top), (waist, top)), (hip, middle), ((hip + b) / 2, knee), *_sharp((b, bottom))]
-    inner = [*_sharp((a, bottom)), (a * .6 + .012, knee), *_sharp((.004, crotch))]
+# %% ../../nbs/synthetic/03_garments.ipynb #ef8cbc09
+@dataclass(frozen=True)
+class _LegShape:
+    "Measures of trousers or shorts."
+    top:float     # height of the waist
+    crotch:float  # height where the legs part
+    bottom:float  # height of the hems
+    waist:float   # half width
+    hip:float     # half width
+    hem:float     # width of the hem of one leg
+    spread:float  # how far from the middle the centre of a hem lies
+
+# %% ../../nbs/synthetic/03_garments.ipynb #e6a6eb56
+def _leg(cut, side, x, p, cuff, seam):
+    "One leg, its hem around x."
+    middle, knee = (p.top + p.crotch) / 2, (p.crotch + p.bottom) / 2
+    a, b = max(x - p.hem / 2, -.01), x + p.hem / 2
+    outer_knee = ((p.hip + b) / 2, knee)
+    outer = [*_sharp((0, p.top), (p.waist, p.top)), (p.hip, middle), outer_knee, *_sharp((b, p.bottom))]
+    inner = [*_sharp((a, p.bottom)), (a * .6 + .012, knee), *_sharp((.004, p.crotch))]
     cut.part(_flip(outer + inner, side), turn=-side * .05, shade=1. if side < 0 else .97)
-    if cuff: cut.part(_box(side * a, bottom - .035, side * b, bottom), shade=1.1, edge=.65)
+    if cuff: cut.part(_box(side * a, p.bottom - .035, side * b, p.bottom), shade=1.1, edge=.65)
     if seam:
-        line = [(waist, top + .05), (hip, middle), ((hip + b) / 2, knee), (b, bottom)]
-        cut.line(_flip([(q - .012, y) for q, y in line], side), .006, shade=.78)
+        line = [(p.waist, p.top + .05), (p.hip, middle), outer_knee, (b, p.bottom)]
+        cut.line(_flip([(x - .012, y) for x, y in line], side), .006, shade=.78)
 
 # %% ../../nbs/synthetic/03_garments.ipynb #30ba2f13
-def _legs(cut, rng, top, crotch, bottom, waist, hip, hem, spread, jeans, cuff):
-    "Two legs with a waistband; `spread` is how far from the middle the centre of a hem lies."
+def _legs(cut, rng, p, jeans, cuff):
+    "Two legs of the shape `p` with a waistband, perhaps with seams and turned-up cuffs."
     seam = jeans or rng.random() < .3
     for side in _SIDES:
-        x = spread + cut.wobble(.012)
-        _leg(cut, side, x, top, crotch, bottom, waist, hip, hem, cuff, seam)
-    _waistband(cut, rng, top, waist, jeans)
+        x = p.spread + cut.wobble(.012)
+        _leg(cut, side, x, p, cuff, seam)
+    _waistband(cut, rng, p.top, p.waist, jeans)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #d0ff2a1a
+# %% ../../nbs/synthetic/03_garments.ipynb #52fcaba8
 def _pants(cut, rng):
     u = rng.uniform
     waist, top, hem = u(.13, .19), u(.02, .08), u(.09, .16)
@@ -1072,9 +1121,8 @@ def _pants(cut, rng):
     jeans = rng.random() < .55
     crotch = top + u(.25, .32)
     bottom = u(.8, .9) if cut.kids else u(.88, .99)
-    spread = hem * .5 + u(0, .07)
-    cuff = rng.random() < .15
-    _legs(cut, rng, top, crotch, bottom, waist, hip, hem, spread, jeans, cuff)
+    shape = _LegShape(top, crotch, bottom, waist, hip, hem, spread=hem * .5 + u(0, .07))
+    _legs(cut, rng, shape, jeans, cuff=rng.random() < .15)
     if rng.random() < .1:                                # patches on the knees
         for s in _SIDES: cut.part(_disc(s * .12, .62, .035), 'trim', .9)
 
@@ -1086,9 +1134,8 @@ def _shorts(cut, rng):
     jeans = rng.random() < .45
     bottom = min(crotch + u(.06, .34), .92)
     hip = waist * u(1.05, 1.2)
-    spread = hem * .5 + u(.01, .05)
-    cuff = rng.random() < .3
-    _legs(cut, rng, top, crotch, bottom, waist, hip, hem, spread, jeans, cuff)
+    shape = _LegShape(top, crotch, bottom, waist, hip, hem, spread=hem * .5 + u(.01, .05))
+    _legs(cut, rng, shape, jeans, cuff=rng.random() < .3)
 
 # %% ../../nbs/synthetic/03_garments.ipynb #922fec5e
 def _skirt_details(cut, rng, top, bottom, waist, hem):
@@ -1099,6 +1146,7 @@ def _skirt_details(cut, rng, top, bottom, waist, hem):
         for s in _SIDES: _pocket(cut, s * waist * .6, top + .1, .055, .11)
     if kind == 'frill': _frill(cut, [(0, bottom - .07), (hem * .94, bottom - .09)], hem * 1.06, bottom, .01)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #3a3ab462
 def _skirt(cut, rng):
     u = rng.uniform
     waist, top = u(.15, .23), u(.1, .22)
@@ -1130,6 +1178,7 @@ def _pompon(cut, rng, y):
     r = rng.uniform(.08, .12)
     cut.part(_disc(0, y, r, 14), (235, 228, 215) if rng.random() < .5 else 'trim', edge=.85)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #6c4478de
 def _beanie(cut, rng, w, y):
     high, band = rng.uniform(.3, .44), rng.uniform(.09, .14)
     if rng.random() < .5: _pompon(cut, rng, y - high - .03)
@@ -1155,6 +1204,7 @@ def _brim(cut, rng, w, y):
     cut.part(_oval(r * .62, -.02), 'trim', .8, edge=.7)
     cut.part(_oval(r * .58, -.09), shade=1.08, edge=.75)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #348bca35
 def _hat(cut, rng):
     w, y = rng.uniform(.26, .34), rng.uniform(.56, .66)
     kind = weighted_choice(rng, dict(cap=4, beanie=4, brim=1.5))
@@ -1178,10 +1228,11 @@ class _ShoeShape:
         heel = [(half * .82, .6), (half * .85, y1 - .08), (half * .4, y1)]
         return [(0, y0)] + _mirror(ball + heel)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #75a00b6d
+# %% ../../nbs/synthetic/03_garments.ipynb #9fb8ae1d
 # a strap of a sandal: x in half widths, y below the strap's height
 _SANDAL_STRAP = ((-1.1, .05), (-.6, 0), (.6, 0), (1.1, .05), (1.1, .11), (.6, .06), (-.6, .06), (-1.1, .11))
 
+# %% ../../nbs/synthetic/03_garments.ipynb #ff6d7df1
 def _shoe(cut, x, lean, shape):
     "One shoe in the middle of x, which leans to one side."
     def at(points): return [(x + lean * (.8 - v) + u, v) for u, v in points]
@@ -1197,13 +1248,14 @@ def _shoe(cut, x, lean, shape):
     _mouth(cut, at, mouth, shape)
     if shape.kind == 'sneaker': _laces(cut, at, mouth, shape)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #05c15198
+# %% ../../nbs/synthetic/03_garments.ipynb #bc9cae91
 def _mouth(cut, at, mouth, shape):
     "The opening of a shoe, from height `mouth` to the heel."
     half = shape.half
     opening = [(half * .6, mouth + .04), (half * .62, .65), (half * .5, shape.y1 - .05)]
     cut.part(at([(0, mouth)] + _mirror(opening)), (70, 60, 54), edge=.7)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #9aab258f
 def _laces(cut, at, mouth, shape):
     "The tongue, five laces and the toe cap of a sneaker."
     half, y0 = shape.half, shape.y0
@@ -1245,6 +1297,7 @@ _USUAL = dict(
     Skirt=dict(plain=4, denim=1, checks=2, flowers=1),
 )
 
+# %% ../../nbs/synthetic/03_garments.ipynb #2c48bf58
 def _pattern_weights(name):
     "How common each pattern is for a class of garments."
     weights = dict.fromkeys(_PATTERNS, .25)
@@ -1252,7 +1305,7 @@ def _pattern_weights(name):
     weights.update(_USUAL.get(name, {}))
     return weights
 
-# %% ../../nbs/synthetic/03_garments.ipynb #2a7316a9
+# %% ../../nbs/synthetic/03_garments.ipynb #1fc75c9e
 def _grey(colour): return .3 * colour[0] + .59 * colour[1] + .11 * colour[2]
 
 def _apart(ink, base):
@@ -1266,6 +1319,7 @@ def _near(colour, shift):
     "A colour that differs from `colour` by `shift`."
     return tuple(int(min(max(v + d, 8), 250)) for v, d in zip(colour, shift))
 
+# %% ../../nbs/synthetic/03_garments.ipynb #109d1221
 def _cloth(rng, sender, k, n, kids):
     "Base colour, trim colour and pattern layers of a garment of class k."
     base = _dye(rng, kids)
@@ -1282,6 +1336,7 @@ def _hanger(cut):
     cut.line([(0, .1), (0, -.02), (.025, -.045), (0, -.07), (-.02, -.05)], .012, (150, 150, 155), 1., times=3)
     cut.line([(-.2, .16), (0, .06), (.2, .16)], .03, (150, 112, 74), .95)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #ffa07cf5
 def _lamp(photo, sender, light, n):
     "The brightness of the light on each pixel, (n, n) float32: brighter towards the lamp, darker in the corners."
     x, y = _coords(n, light)
@@ -1290,13 +1345,14 @@ def _lamp(photo, sender, light, n):
     corners = photo.uniform(0, .35)
     return level * (1 + tilt * x - corners * (x * x + y * y))
 
+# %% ../../nbs/synthetic/03_garments.ipynb #9c5d75f3
 def _shadow(alpha, light, n):
     "The shadow of an outline: blurred, and moved away from the light."
     blurred = alpha.filter(ImageFilter.BoxBlur(.035 * n))
     right, down = round(-.022 * n * math.cos(light)), round(-.022 * n * math.sin(light))
     return ImageChops.offset(blurred, right, down)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #5e707e57
+# %% ../../nbs/synthetic/03_garments.ipynb #8c3e908d
 def _float32(image): return np.asarray(image, dtype=np.float32)
 
 def _grain(photo, n):
@@ -1306,7 +1362,7 @@ def _grain(photo, n):
 
 # %% ../../nbs/synthetic/03_garments.ipynb #31f1ad2b
 def _develop(cut, sender, photo, n):
-    "The photo of a garment that was cut, on a patch of its sender's background: (n, n, 3) uint8."
+    "The photo of a garment that was cut, on a patch of its contributor's background: (n, n, 3) uint8."
     light = sender.light + photo.normal(0, .15)
     outline = cut.alpha.reduce(2)
     alpha = _float32(outline) / 255
@@ -1325,7 +1381,7 @@ def _develop(cut, sender, photo, n):
     image = colours * np.array(sender.warmth, dtype=np.float32)
     return np.clip(image + noise[..., None], 0, 255).astype(np.uint8)
 
-# %% ../../nbs/synthetic/03_garments.ipynb #07050075
+# %% ../../nbs/synthetic/03_garments.ipynb #093bb33e
 def _check_generators(*generators):
     for g in generators:
         if isinstance(g, np.random.Generator): continue
@@ -1334,7 +1390,7 @@ def _check_generators(*generators):
 # %% ../../nbs/synthetic/03_garments.ipynb #6ad22c6c
 def draw_clothing(
     label:int|str,                       # which class: an index from 0 to 16 or a name from `CLOTHING_CLASSES`
-    rng:np.random.Generator,             # draws the garment: the same state and the same sender, the same garment
+    rng:np.random.Generator,             # draws the garment: the same state and sender, the same garment
     size:int=128,                        # height and width in pixels, 16 or more; the picture is the same at any size
     kids:bool=False,                     # a child's: wider, shorter sleeves, brighter, more prints
     sender:Sender|None=None,             # who photographs it; default: somebody new, drawn from `photo`
@@ -1372,25 +1428,27 @@ def _class_order(n, seed):
     return (np.lexsort((first, turn)) // most)[:n].astype(np.int64)
 
 # %% ../../nbs/synthetic/03_garments.ipynb #049b5b63
-AGAIN = .15  # the share of photos that show a garment of the same sender and class once more
+AGAIN = .15  # the share of photos that show a garment of the same contributor and class once more
 
 def _owners(senders):
-    "For each class, the cumulative chance that a photo is by one of the senders up to j: (people, 17)."
+    "For each class, the cumulative chance that a photo is by one of the contributors up to j: (people, 17)."
     activity = (np.arange(len(senders)) + 3.)**-.9
     owns = activity[:, None] * np.array([s.mix for s in senders])
     return np.cumsum(owns / owns.sum(0), 0)
 
+# %% ../../nbs/synthetic/03_garments.ipynb #47e26094
 def _is_for_kids(k, parent, chance):
     "Whether a garment of class k is a child's, by a uniform number `chance`."
     share = KIDS_COUNTS[k] / CLOTHING_COUNTS[k]
     if share > .5: return chance < share       # bodies: whoever has them
     return chance < 2.5 * share * parent
 
-# %% ../../nbs/synthetic/03_garments.ipynb #cdbbe942
+# %% ../../nbs/synthetic/03_garments.ipynb #c6deb92c
 _COLUMNS = ['id', 'label', 'sender_id', 'kids', 'garment', 'source']
 
+# %% ../../nbs/synthetic/03_garments.ipynb #79c49008
 def _items(n, seed, people):
-    "The table of n items and the list of their senders."
+    "The table of n items and the list of their contributors."
     senders = [new_sender(np.random.default_rng([seed, 0, j])) for j in range(people)]
     owners = _owners(senders)
     rows = []
@@ -1415,7 +1473,7 @@ class ClothingDrawer(Drawn):
         n:int,         # how many photographs, at least 17
         seed:int=0,    # 0 or more; the same seed, the same photographs
         size:int=128,  # height and width in pixels, 16 or more
-        people:int=40, # how many senders there are, at least 1
+        people:int=40, # how many contributors there are, at least 1
     ):
         n = whole_number(n, 'n', len(CLOTHING_CLASSES), ' (one for each class)')
         self.seed = whole_number(seed, 'seed', 0)
