@@ -23,7 +23,7 @@ OBJECT_STORES = ('s3', 's3a', 'gs', 'gcs', 'az', 'abfs', 'abfss')
 def file_system(
     url, # a folder, or an address such as `s3://bucket/runs`
 ):       # (an fsspec file system, the path in it)
-    "What speaks to an address; a `ValueError` says which kinds there are and what has to be installed."
+    "Open what speaks to an address; a `ValueError` says which kinds there are and what has to be installed."
     import fsspec
     text = os.fspath(url)
     kind = text.split('://')[0] if '://' in text else 'file'
@@ -36,16 +36,18 @@ def file_system(
             raise ValueError(f"storage at {text} needs another package: pip install 'fashion_lab[scale]' "
                              f"for object stores; fsspec says: {e}") from None
         made = _object_store(kind)
-    fs, path = fsspec.core.url_to_fs(text, **_patience() if made.__module__.startswith('obstore') else {})
+    options = _patience() if made.__module__.startswith('obstore') else {}
+    fs, path = fsspec.core.url_to_fs(text, **options)
     return fs, path.rstrip('/')
 
+# %% ../../nbs/runs/06_storage.ipynb #fad28691
 def _patience()->dict: # options of obstore: without an answer it would try for three minutes
     options = dict(retry_config=dict(max_retries=4, retry_timeout=timedelta(seconds=20)))
     plain_http = os.environ.get('AWS_ENDPOINT_URL', '').startswith('http://')
     if plain_http: options['client_options'] = dict(allow_http=True)
     return options
 
-def _object_store(kind): # obstore in fsspec's clothes
+def _object_store(kind): # obstore as a file system of fsspec
     import fsspec
     from obstore.fsspec import register
     register(kind)
@@ -58,14 +60,14 @@ class RunStore:
     url:str # a folder, or an address such as `s3://bucket/runs`
 
     def place(self, *parts)->tuple: # (file system, path)
-        "The file system and a path below the address."
+        "Open the file system and name a path below the address."
         fs, home = file_system(self.url)
         return fs, '/'.join([home, *parts])
 
     def check(self)->'RunStore': # the store itself
         "Write, read and delete a small file; an `OSError` says, before any training, that the address is no use."
         fs, probe = self.place(f'.probe-{secrets.token_hex(4)}')
-        with _said(self.url, 'cannot be used'):
+        with _explained(self.url, 'cannot be used'):
             fs.makedirs(fs._parent(probe), exist_ok=True)
             fs.pipe_file(probe, b'fashion_lab')
             if fs.cat_file(probe) != b'fashion_lab': raise OSError('what was written could not be read back')
@@ -75,50 +77,65 @@ class RunStore:
     def names(self,
         lab:str, # the lab
     )->set:      # names of run folders
-        "The finished runs of a lab at the address, from one listing."
+        "List the finished runs of a lab at the address, from one listing."
         fs, home = self.place(lab)
-        with _said(self.url, 'cannot be listed'):
+        with _explained(self.url, 'cannot be listed'):
             fs.invalidate_cache()
-            try: found = fs.find(home)
+            try: paths = fs.find(home)
             except FileNotFoundError: return set()
-        return {p.split('/')[-2] for p in found if p.endswith('/run.json') and '/.unfinished/' not in p}
+        return {p.split('/')[-2] for p in paths if p.endswith('/run.json') and '/.unfinished/' not in p}
+
+# %% ../../nbs/runs/06_storage.ipynb #fa3b4c44
+def _first_line(error): # of its message that is not empty
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
 
 @contextlib.contextmanager
-def _said(url, what): # whatever the storage raises, as an OSError with a sentence
+def _explained(url, what): # whatever the storage raises, as an OSError with a sentence
     try: yield
     except Exception as e:
-        if isinstance(e, (RunError, ValueError)) and not type(e).__module__.startswith('obstore'): raise
-        reason = next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        raise OSError(f"the storage at {url} {what} ({type(e).__name__}: {reason[:300]}); check the address and "
+        from_store = type(e).__module__.startswith('obstore')
+        if isinstance(e, (RunError, ValueError)) and not from_store: raise
+        reason = _first_line(e)[:300]
+        raise OSError(f"the storage at {url} {what} ({type(e).__name__}: {reason}); check the address and "
                       "the rights of these credentials; what is finished stays where it was made") from e
 
 # %% ../../nbs/runs/06_storage.ipynb #2c17d3ef
 def _info(fs, path)->dict: # run.json of a finished run at the address, {} where there is none
     try: info = json.loads(fs.cat_file(f'{path}/run.json'))
     except (FileNotFoundError, NotADirectoryError, ValueError): return {}
-    return info if isinstance(info, dict) and info.get('status') == 'finished' else {}
+    if isinstance(info, dict) and info.get('status') == 'finished': return info
+    return {}
 
 def _put(fs, local, path): # whole or not at all: object stores do so by themselves
     protocols = [fs.protocol] if isinstance(fs.protocol, str) else fs.protocol
     if 'file' not in protocols: return fs.put_file(str(local), path)
-    fs.put_file(str(local), f'{path}.part'); os.replace(f'{path}.part', path)
+    part = f'{path}.part'
+    fs.put_file(str(local), part)
+    os.replace(part, path)
 
 def _whole(fs, path, info)->bool: # whether every file of a run is there with its size
-    try: return all(fs.info(f'{path}/{name}')['size'] == was['bytes'] for name, was in info['files'].items())
+    try: return all(fs.info(f'{path}/{name}')['size'] == file['bytes'] for name, file in info['files'].items())
     except (FileNotFoundError, KeyError): return False
+
+# %% ../../nbs/runs/06_storage.ipynb #8c853d4d
+def _files_of(run): # `run.json` last: with it the run counts as finished
+    files = (p for p in run.path.rglob('*') if p.is_file())
+    return sorted(files, key=lambda p: p == run.path/'run.json')
 
 def push(
     store:RunStore, # where to
     run:Run,        # a finished run
 )->bool:            # whether it was sent; `False` if a finished run of this name is there
     "Send a finished run, its `run.json` last."
-    fs, there = store.place(run.lab, run.name)
-    with _said(store.url, f'did not take run {run.name}'):
-        if (info := _info(fs, there)) and _whole(fs, there, info): return False
-        files = sorted((p for p in run.path.rglob('*') if p.is_file()), key=lambda p: p == run.path/'run.json')
-        for p in files:
-            to = f'{there}/{p.relative_to(run.path).as_posix()}'
-            fs.makedirs(fs._parent(to), exist_ok=True); _put(fs, p, to)
+    fs, folder = store.place(run.lab, run.name)
+    with _explained(store.url, f'did not take run {run.name}'):
+        info = _info(fs, folder)
+        if info and _whole(fs, folder, info): return False
+        for p in _files_of(run):
+            target = f'{folder}/{p.relative_to(run.path).as_posix()}'
+            fs.makedirs(fs._parent(target), exist_ok=True)
+            _put(fs, p, target)
     return True
 
 # %% ../../nbs/runs/06_storage.ipynb #721172d8
@@ -129,14 +146,15 @@ def pull(
     root=None,      # folder of all runs; default: `core.runs_dir()`
 )->Run|None:        # the run, now on this machine's disk; `None` where the address has none that is whole
     "Bring the finished run of a config, if the address has one."
-    name, home = run_name(lab, config), Path(runs_dir() if root is None else root)/lab
+    name = run_name(lab, config)
+    home = Path(runs_dir() if root is None else root)/lab
     if (home/name/'run.json').is_file(): return Run(home/name)
-    fs, there = store.place(lab, name)
-    with _said(store.url, f'did not give run {name}'):
-        if not _info(fs, there): return None
+    fs, folder = store.place(lab, name)
+    with _explained(store.url, f'did not give run {name}'):
+        if not _info(fs, folder): return None
         coming = home/'.unfinished'/f'.coming-{name}-{secrets.token_hex(4)}'
         try:
-            for p in fs.find(there): _get(fs, p, coming/_below(name, p))
+            for p in fs.find(folder): _get(fs, p, coming/_below(name, p))
             (coming/'figures').mkdir(exist_ok=True)
             try: _check_pulled(Run(coming).verify(), lab, config)
             except RunError as e:
@@ -146,7 +164,8 @@ def pull(
         finally: shutil.rmtree(coming, ignore_errors=True)
     return Run(home/name)
 
-def _below(name, path)->str: # a file's path below the folder of run `name`; `RunError` where it would lead out of it
+# %% ../../nbs/runs/06_storage.ipynb #f093225f
+def _below(name, path)->str: # a file's path below the folder of run `name`
     below = path[path.index(f'/{name}/') + len(name) + 2:]
     if '..' in below.split('/') or below.startswith('/'):
         raise RunError(f"the storage names a file outside of run {name}: {path}")
@@ -158,7 +177,8 @@ def _check_pulled(run, lab, config): # `RunError` where the copy is another run 
                        f"with the digest {run.digest}; delete it there")
 
 def _get(fs, path, to):
-    to.parent.mkdir(parents=True, exist_ok=True); fs.get_file(path, str(to))
+    to.parent.mkdir(parents=True, exist_ok=True)
+    fs.get_file(path, str(to))
 
 # %% ../../nbs/runs/06_storage.ipynb #7669228c
 @contextlib.contextmanager
@@ -170,39 +190,49 @@ def mirrored(
     every:float=5.,      # seconds between two looks at the checkpoint
 ):
     "Keep a copy of an unfinished run's checkpoint at the address, and start from the one that is there."
-    if store is None: yield; return
+    if store is None:
+        yield
+        return
     draft = draft_folder(lab, config, root)
-    fs, there = store.place(lab, '.unfinished', draft.name)
+    fs, folder = store.place(lab, '.unfinished', draft.name)
     if not (draft/'draft.json').exists():
-        with _said(store.url, 'did not give a checkpoint'): _fetch_draft(fs, there, draft)
-    sent, over = [None], threading.Event()
+        with _explained(store.url, 'did not give a checkpoint'): _fetch_draft(fs, folder, draft)
+    sent = [None]
+    over = threading.Event()
     def watch():
-        while not over.wait(every): _send_draft(store.url, fs, there, draft, sent)
-    thread = threading.Thread(target=watch, daemon=True); thread.start()
+        while not over.wait(every): _send_draft(store.url, fs, folder, draft, sent)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try: yield
     finally:
-        over.set(); thread.join()
-        if draft.exists(): _send_draft(store.url, fs, there, draft, sent)
+        over.set()
+        thread.join()
+        if draft.exists(): _send_draft(store.url, fs, folder, draft, sent)
         else:
-            with contextlib.suppress(Exception): fs.rm(there, recursive=True)
+            with contextlib.suppress(Exception): fs.rm(folder, recursive=True)
 
 # %% ../../nbs/runs/06_storage.ipynb #6b0f9979
 DRAFT = ('checkpoint.pt', 'draft.json')
 
-def _fetch_draft(fs, there, draft): # draft.json last: it makes the folder a draft
+def _fetch_draft(fs, folder, draft): # draft.json last: it makes the folder a draft
     for name in DRAFT:
         part = draft/f'{name}.part'
-        try: _get(fs, f'{there}/{name}', part); os.replace(part, draft/name)
-        except (FileNotFoundError, NotADirectoryError): shutil.rmtree(draft, ignore_errors=True); return
+        try:
+            _get(fs, f'{folder}/{name}', part)
+            os.replace(part, draft/name)
+        except (FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(draft, ignore_errors=True)
+            return
 
-def _send_draft(url, fs, there, draft, sent): # a copy that fails is said once and tried again; the run goes on
+def _send_draft(url, fs, folder, draft, sent): # `sent`: a list with the time of the checkpoint that was copied last
+    # a copy that fails is reported once and tried again; the run goes on
     try:
         now = (draft/DRAFT[0]).stat().st_mtime_ns
         if now == sent[0]: return
-        fs.makedirs(there, exist_ok=True)
-        for name in DRAFT: _put(fs, draft/name, f'{there}/{name}')
+        fs.makedirs(folder, exist_ok=True)
+        for name in DRAFT: _put(fs, draft/name, f'{folder}/{name}')
         sent[0] = now
-    except FileNotFoundError: pass                            # no checkpoint yet, or finished this very moment
+    except FileNotFoundError: pass # no checkpoint yet, or finished this very moment
     except Exception as e:
         warnings.warn(f"the checkpoint could not be copied to {url}: {type(e).__name__}: {e}; "
                       "the run goes on without the copy", stacklevel=2)
