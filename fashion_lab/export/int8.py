@@ -32,7 +32,7 @@ def quantise(
     correct:bool=True,   # bias correction (Nagel et al. 2019): biases take back what rounded weights change on average
 )->Path:                 # the file
     "Write an ONNX file in 8-bit integers: signed weights of 7 bits, a scale per output channel, unsigned activations."
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # heavy: onnx, onnxruntime
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # heavy: onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process  # heavy: onnx, onnxruntime
     net = OnnxNet(source)
     x = np.ascontiguousarray(pictures, net.dtype)
