@@ -64,6 +64,6 @@ def test_commands_are_escaped_and_commits_linked():
 
 
 def test_the_results_page_shows_the_files_as_they_are():
-    text = (ROOT/'nbs'/'studio'/'results.ipynb').read_text(encoding='utf-8')
+    text = (ROOT/'nbs'/'results'/'results.ipynb').read_text(encoding='utf-8')
     shown = {lab: int(n) for n, lab in re.findall(r'(\d+) recorded rows in `results/(\w+)\.csv`', ' '.join(str(o) for c in json.loads(text)['cells'] for o in c.get('outputs', [])))}
-    assert shown == {lab: len(t) for lab, t in sb.recorded_labs(ROOT/'results').items()}, 'run nbs/studio/results.ipynb and audit.ipynb again, and save them with outputs'
+    assert shown == {lab: len(t) for lab, t in sb.recorded_labs(ROOT/'results').items()}, 'run nbs/results/results.ipynb and audit.ipynb again, and save them with outputs'

@@ -41,7 +41,6 @@ from ..runs.results import as_runs, report_folder, runs_for_answers, table
 from ..runs.ablation import Cards, Method, verdict_table
 from ..train.loop import fit, lr_range_test, predict_probs
 import matplotlib.pyplot as plt
-from scipy import ndimage
 from ..cost.timing import cost, latency
 from ..plot.classification import plot_confusion, plot_per_class, plot_reliability, plot_roc
 from ..plot.images import plot_filters, plot_mistakes, plot_predictions
@@ -599,6 +598,7 @@ def garment_box(
     threshold:float, # what is farther belongs to the garment
 ):                   # (top, left, bottom, right), or None where nothing is far
     "The box around the largest connected part that stands out from the background."
+    from scipy import ndimage # exported examples copy this function, so it brings its own import
     outside = far > threshold
     if min(far.shape) > 56: outside = ndimage.binary_opening(outside, iterations=1)
     parts, n = ndimage.label(outside)
