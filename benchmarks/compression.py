@@ -16,7 +16,7 @@ from fashion_lab.runs.run import all_runs
 from fashion_lab.labs import compression as lab
 from side_by_side import command, record
 
-VARIANTS = ('onnx', 'int8', 'channels-50', 'channels-50-int8', 'taught-50-int8', 'combination', 'photo-onnx', 'photo-int8')
+VARIANTS = ('onnx', 'int8', 'channels-50', 'channels-50-int8', 'distilled-50-strong-int8', 'combination', 'photo-onnx', 'photo-int8')
 
 
 def found(folder, variant):

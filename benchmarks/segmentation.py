@@ -4,7 +4,7 @@
     python benchmarks/segmentation.py ap         only this part: train, ap
     python benchmarks/segmentation.py --quick    tiny sizes, to see that it runs; nothing is recorded
 
-Results go to results/benchmarks.csv. Photographs and masks are drawn (synthetic), 256 x 256 pixels, batches of 16.
+Results go to results/benchmarks.csv. Photos and masks are drawn (synthetic), 256 x 256 pixels, batches of 16.
 *train*: our U-Net as the lab trains it (in-memory uint8, augmentation of whole batches, bfloat16 where the processor has it), against the published plain network trained by the same loop, and against fastai's
 `unet_learner` with the same encoder, as its documentation shows it: image files, `SegmentationDataLoaders`, `aug_transforms`, float32. The number of its DataLoader workers is the one that suits it best.
 *ap*: `SegmentScores` (counts, all measures at once) and the counting of average precision alone, against scikit-learn's `average_precision_score` for each class, on as many pixels as the facade set's test part has.

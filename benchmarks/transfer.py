@@ -4,7 +4,7 @@
     python benchmarks/transfer.py head             only this part: head, tail
     python benchmarks/transfer.py --quick          tiny sizes, to see that it runs; nothing is recorded
 
-Results go to results/benchmarks.csv. Photographs are drawn (synthetic) garments, JPEG files of 256 px; both sides train EfficientNet-Lite0 at 224 px in batches of 32 with random crops and flips (fastai's
+Results go to results/benchmarks.csv. Photos are drawn (synthetic) garments, JPEG files of 256 px; both sides train EfficientNet-Lite0 at 224 px in batches of 32 with random crops and flips (fastai's
 `aug_transforms`, our kept views), in the arithmetic that each chooses: ours in bfloat16 where the hardware has it, fastai's in float32, its default. Weights are random, which changes no time.
 One epoch is measured from the second on: what comes before, once, is measured too.
 """
@@ -76,7 +76,7 @@ def compare(name, o, stage):
         front, rest = (body, net.head) if stage is None else (body.split(f'blocks.{stage}')[0], PhotoClassifier(body.split(f'blocks.{stage}')[1], net.head, net.classes))
         images, start = np.stack([np.asarray(Image.open(Path(d)/f).resize((SIZE, SIZE))) for f in table.name]), time.perf_counter()
         kept = frozen_features(front, images, views=o.views, augment=AUGMENTS['usual'], cache=d, store='float32' if stage is None else 'float16', device='cpu')
-        print(f'  kept once: {o.views} views of {len(images)} photographs in {time.perf_counter() - start:.1f} s', flush=True)
+        print(f'  kept once: {o.views} views of {len(images)} photos in {time.perf_counter() - start:.1f} s', flush=True)
         tasks = {f'peer{w}': peer(Path(d), table, w, stage) for w in (0, 2)} | dict(ours=ours(kept, labels, rest))
         rates = interleaved(o.repeats, **tasks)
     best = max(('peer0', 'peer2'), key=lambda k: np.median(rates[k]))
@@ -90,4 +90,4 @@ def bench_tail(o): compare('transfer, epochs of the last stages (blocks.5 on)', 
 PARTS = dict(head=bench_head, tail=bench_tail)
 
 
-if __name__ == '__main__': command(__doc__, PARTS, dict(images=64, views=2), images=(512, 'photographs'), views=(8, 'kept views per photograph'))
+if __name__ == '__main__': command(__doc__, PARTS, dict(images=64, views=2), images=(512, 'photos'), views=(8, 'kept views per photo'))

@@ -308,7 +308,7 @@ def plot_heat(
     inches = 3.6 if cols == 1 else 2.5             # width of a pair
     fig, ax = canvas(size=_heat_size(pairs, cols, most, inches))
     draw_tiles(ax, pairs, cols, lines or None, lines=most, inches=inches)
-    dress(ax, title, 'left: the photograph, right: what speaks for the class glows', source=source, grid='none')
+    dress(ax, title, 'left: the photo, right: what speaks for the class glows', source=source, grid='none')
     _heat_bar(ax, _colour_map(cmap))
     return fig
 

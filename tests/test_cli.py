@@ -129,7 +129,7 @@ def pictures(folder, *names):
 
 
 def test_data_reads_a_folder_as_the_lab_does(tmp_path, monkeypatch, capsys):
-    "Photographs and masks are segmented, though they are no facades in a published layout."
+    "Photos and masks are segmented, though they are no facades in a published layout."
     from fashion_lab.studio.cli import main
     monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path/'cache'))
     own = pictures(tmp_path/'streets', *[f'{part}/{k}.png' for k in range(8) for part in ('images', 'masks')])

@@ -11,7 +11,7 @@ from fashion_lab.cost.counts import hand_macs
 from fashion_lab.cost.timing import in_turns
 from fashion_lab.compress.pruning import apply_masks, fit_widths, magnitude_masks, prunable, prune_channels, sparsity
 from fashion_lab.compress.low_rank import factorise, rank_for, separable
-from fashion_lab.labs.compression import configs, METHODS, network, pictures_of, slim
+from fashion_lab.labs.compression import configs, ABLATION, network, pictures_of, slim
 from fashion_lab.labs.registry import LABS
 from fashion_lab.studio.cli import main
 from fashion_lab.runs import results as runs_results
@@ -22,7 +22,7 @@ from fashion_lab.labs import compression as lab
 @pytest.fixture(scope='module')
 def done(tmp_path_factory):
     root = tmp_path_factory.mktemp('runs')
-    wanted = ['original', 'low-rank-25', 'combination', 'sparse-80', 'shared-2bit', 'width-25', 'taught-25']
+    wanted = ['original', 'low-rank-25', 'combination', 'sparse-80', 'shared-2bit', 'width-25', 'distilled-25-strong']
     return root, [lab.run(dataclasses.replace(c, limit=300), root, show=False) for c in configs('smoke', variants=wanted)]
 
 
@@ -33,17 +33,17 @@ def test_registered(): assert 'compression' in LABS
 def test_begun_with_and_taught_by_what_a_sweep_runs():
     "Every variant that a run needs is a variant of the sweep, letter by letter, or it would be trained twice."
     for profile in ('quick', 'full'):
-        everything = set(configs(profile, variants=METHODS.names, source='real'))
+        everything = set(configs(profile, variants=ABLATION.names, source='real'))
         for c in everything:
             if c.seed >= 3: continue
-            for needed in {c.begin, c.teacher} - {None, lab.PATIENT}: assert lab.sibling(c, needed) in everything
+            for needed in {c.begin, c.teacher} - {None, lab.STRONG_TEACHER}: assert lab.sibling(c, needed) in everything
 
 
 def test_sizes_are_those_of_the_profile():
     assert {c.limit for c in configs('full')} == {None} and {c.epochs for c in configs('smoke')} <= {0, 1}
     assert {c.turns for c in configs('full', variants=['photo', 'photo-int8'])} == {6}
     assert configs('smoke', variants='photo')[0].limit == lab._PHOTOS['smoke']
-    assert configs('full', variants='photo', data_path='x')[0].data_path is None           # the folder of the small pictures is none of photographs
+    assert configs('full', variants='photo', data_path='x')[0].data_path is None           # the folder of the small pictures is none of photos
 
 
 # ---------------------------------------------------------------- runs
@@ -78,7 +78,7 @@ def test_a_run_makes_what_it_needs_once(done):
 def test_tables_figures_and_page(done, tmp_path):
     root, rs = done
     c = lab.comparison(rs)
-    assert list(c.variant) == [n for n in METHODS.names if n in set(c.variant)]             # in the order of the cards
+    assert list(c.variant) == [n for n in ABLATION.names if n in set(c.variant)]             # in the order of the cards
     assert c.set_index('variant').difference['original'] == 0
     t = lab.targets(rs)
     assert (t.reached == ((t.measured >= t.wanted) | t.target.str.startswith('p of'))).all()

@@ -184,7 +184,7 @@ def test_real_and_synthetic_scores_never_meet(tmp_path, monkeypatch):
 
 def test_a_second_look_is_counted():
     for name in ('fashion_mnist', 'clothing', 'closures'):
-        for m in getattr(lab, name).METHODS: assert lab.looks_of(name, m.name) in (1, 2)
+        for m in getattr(lab, name).ABLATION: assert lab.looks_of(name, m.name) in (1, 2)
     assert lab.looks_of('segmentation', 'unet') == 1
     with pytest.raises(ValueError, match='lab'): lab.looks_of('hats', 'straw')
     t = lab.accuracy_cost().set_index('variant')                              # recorded: the recipe is FashionCNN, looked through twice

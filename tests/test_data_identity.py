@@ -97,7 +97,7 @@ def test_another_folder_a_changed_folder_and_the_first_one_again(tmp_path, capsy
     shoes = folder_of_photos(tmp_path/'a'/'mine', SHOES)
     tops = folder_of_photos(tmp_path/'b'/'mine', TOPS)
     runs = tmp_path/'runs'
-    for own in (shoes, tops, shoes): assert run_command('closures', '--source', own, '--variants', 'head', '--out', runs) == 0
+    for own in (shoes, tops, shoes): assert run_command('closures', '--source', own, '--variants', 'linear-probe', '--out', runs) == 0
     assert '1 of them before' in capsys.readouterr().out
     first, second = all_runs(runs, 'closures')
     assert first.data_id != second.data_id
@@ -106,7 +106,7 @@ def test_another_folder_a_changed_folder_and_the_first_one_again(tmp_path, capsy
     assert second.predictions('test').classes == ['dresses', 'hats']
 
     save_picture(shoes/'boots'/'new.png', SHOES['boots'], 7)
-    assert run_command('closures', '--source', shoes, '--variants', 'head', '--out', runs) == 0
+    assert run_command('closures', '--source', shoes, '--variants', 'linear-probe', '--out', runs) == 0
     assert len(all_runs(runs, 'closures')) == 3
 
     page = (report_folder(second)/'index.html').read_text()
@@ -122,7 +122,7 @@ def test_another_folder_a_changed_folder_and_the_first_one_again(tmp_path, capsy
 
 def test_results_of_own_photos_stay_out_of_the_published_file(tmp_path):
     own = folder_of_photos(tmp_path/'closures', SHOES)                        # even where the folder is called like the published set
-    assert run_command('closures', '--source', own, '--variants', 'head', '--out', tmp_path/'runs') == 0
+    assert run_command('closures', '--source', own, '--variants', 'linear-probe', '--out', tmp_path/'runs') == 0
     files = publish(tmp_path/'runs', tmp_path/'results', allow_dirty=True)
     assert [f.name for f in files] == [f"closures-{all_runs(tmp_path/'runs')[0].data_id.replace('@', '-')}.csv"]
     assert set(read_results(files[0]).data) == {all_runs(tmp_path/'runs')[0].data_id}
@@ -130,7 +130,7 @@ def test_results_of_own_photos_stay_out_of_the_published_file(tmp_path):
 
 def test_a_profile_that_takes_a_part_says_so(tmp_path, capsys):
     own = folder_of_photos(tmp_path/'mine', SHOES)
-    assert run_command('closures', '--source', own, '--variants', 'head', '--out', tmp_path/'runs') == 0
+    assert run_command('closures', '--source', own, '--variants', 'linear-probe', '--out', tmp_path/'runs') == 0
     assert '6 of 16 photos are evaluated: 1 of 3 folds' in capsys.readouterr().out
 
 
@@ -248,18 +248,18 @@ def test_a_file_that_cannot_be_read_stops_nothing_and_is_noticed(tmp_path):
 
 class FakeRun:
     "What `shown_run` looks at."
-    def __init__(self, variant, score, seed=0, protocol='sender-folds', n=100):
+    def __init__(self, variant, score, seed=0, protocol='grouped-folds', n=100):
         self.variant = variant
         self.config = dict(protocol=protocol, seed=seed)
         self.metrics = dict(test=dict(weighted_f1=dict(value=score)), n=dict(test=n))
 
 
 def test_held_out_scores_choose_no_network():
-    lucky, flagship, other_seed = FakeRun('tail', .99), FakeRun('large', .5), FakeRun('large', .9, seed=1)
-    assert photo_lab.shown_run([lucky, other_seed, flagship], 'large') is flagship
-    assert photo_lab.shown_run([FakeRun('large', .9, protocol='random-folds'), lucky], 'large') is lucky
-    few = FakeRun('large', .9, n=10)
-    assert photo_lab.shown_run([few, lucky], 'large') is lucky
+    lucky, flagship, other_seed = FakeRun('last-stages', .99), FakeRun('logreg-448', .5), FakeRun('logreg-448', .9, seed=1)
+    assert photo_lab.shown_run([lucky, other_seed, flagship], 'logreg-448') is flagship
+    assert photo_lab.shown_run([FakeRun('logreg-448', .9, protocol='random-folds'), lucky], 'logreg-448') is lucky
+    few = FakeRun('logreg-448', .9, n=10)
+    assert photo_lab.shown_run([few, lucky], 'logreg-448') is lucky
 
 
 def test_without_validation_pairs_test_pairs_choose_no_network():

@@ -32,7 +32,7 @@ def test_smoke_profile_is_done_once_and_says_synthetic(lab, done):
 
 def test_a_stopped_run_leaves_nothing_finished_and_starts_again(lab, tmp_path, monkeypatch):
     from fashion_lab.runs.run import find_run
-    cfg = lab.configs('smoke', data='clothing', variants='sender-folds')[0]
+    cfg = lab.configs('smoke', data='clothing', variants='grouped-folds')[0]
     with monkeypatch.context() as m:
         def pull(*args): raise KeyboardInterrupt
         m.setattr(lab, 'measure', pull)
@@ -72,19 +72,19 @@ def test_folds_by_sender_share_no_sender_and_the_others_do(lab):
     shown = {}
     for cfg in lab.configs('smoke', data='clothing'):
         s = lab.photos_of(cfg)
-        fold, _ = lab.deal(s, cfg)
+        fold, _ = lab.assign_folds(s, cfg)
         assert set(fold) == set(range(cfg.folds))
         sides = pd.Series(fold).groupby(lab.senders(s)).nunique()
         shown[cfg.variant] = int((sides > 1).sum()), lab.exposure(lab.senders(s), fold)
-    assert shown['sender-folds'] == (0, 0)
-    assert all(n > 5 and share > .5 for v, (n, share) in shown.items() if v != 'sender-folds')
+    assert shown['grouped-folds'] == (0, 0)
+    assert all(n > 5 and share > .5 for v, (n, share) in shown.items() if v != 'grouped-folds')
 
 
 def test_the_control_has_blocks_as_large_as_the_senders(lab):
-    cfg = next(c for c in lab.configs('smoke', data='clothing') if c.variant == 'shuffled-senders')
+    cfg = next(c for c in lab.configs('smoke', data='clothing') if c.variant == 'shuffled-groups')
     s = lab.photos_of(cfg)
     who = np.random.default_rng(cfg.seed).permutation(lab.senders(s))
-    fold, _ = lab.deal(s, cfg)
+    fold, _ = lab.assign_folds(s, cfg)
     assert pd.Series(fold).groupby(who).nunique().max() == 1       # the blocks stay together
     assert sorted(pd.Series(who).value_counts()) == sorted(pd.Series(lab.senders(s)).value_counts())
 
@@ -104,9 +104,9 @@ def test_a_planted_leak_is_found_and_an_independent_sender_is_none(lab):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=25), st.integers(1, 200))
 def test_a_limit_keeps_whole_senders(sizes, limit):
-    from fashion_lab.data.selection import whole_senders
+    from fashion_lab.data.selection import whole_contributors
     who = np.repeat(np.arange(len(sizes)), sizes)
-    kept = whole_senders(who, limit)
+    kept = whole_contributors(who, limit)
     assert len(kept) <= limit and list(kept) == sorted(kept)
     left = np.bincount(who[kept], minlength=len(sizes))
     assert all(n in (0, k) for n, k in zip(left, sizes))
@@ -126,7 +126,7 @@ def test_report_has_a_page_with_tables_and_figures_that_say_synthetic(lab, done,
 def test_one_seed_has_no_spread_and_two_have(lab, done, tmp_path):
     from fashion_lab.runs.results import table
     assert set(lab.significance(done[1].runs).over) == {'senders'}
-    both = ['sender-folds', 'random-folds']
+    both = ['grouped-folds', 'random-folds']
     more = [r for r in done[1].runs if r.variant in both] + [lab.run(c, tmp_path) for c in lab.configs('smoke', 2, both, data='clothing') if c.seed == 1]
     told = lab.significance(more)
     assert set(told.over) == {'senders', 'seeds'} and np.isclose(*told.difference)
@@ -134,7 +134,7 @@ def test_one_seed_has_no_spread_and_two_have(lab, done, tmp_path):
 
 
 @pytest.mark.parametrize('make, says', [
-    (lambda lab: lab.configs('smoke', variants='senders-folds'), "Did you mean 'sender-folds'?"),
+    (lambda lab: lab.configs('smoke', variants='senders-folds'), "Did you mean 'grouped-folds'?"),
     (lambda lab: lab.configs('smoke', data='facades'), 'unknown data'),
     (lambda lab: lab.configs('smoke', source='dreamt'), 'unknown source'),
     (lambda lab: lab.configs('tiny'), 'unknown profile'),
@@ -214,6 +214,6 @@ def test_seeds_that_all_say_the_same_are_no_spread():
     from fashion_lab.labs.data_prep import significance
     rows = [dict(data='clothing', source='real', protocol='pixels', variant=v, seed=seed, split='test',
                  metric='weighted_f1', value=value, n=100)
-            for v, value in (('sender-folds', .5), ('random-folds', .6)) for seed in range(3)]
+            for v, value in (('grouped-folds', .5), ('random-folds', .6)) for seed in range(3)]
     told = significance(pd.DataFrame(rows, columns=COLUMNS))
     assert told.verdict.tolist() == ['no spread']

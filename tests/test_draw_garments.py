@@ -1,11 +1,11 @@
-"""Synthetic garments: the same photograph at any size and in any order, classes and senders as promised, and no argument taken in silence."""
+"""Synthetic garments: the same photo at any size and in any order, classes and senders as promised, and no argument taken in silence."""
 import hashlib, os, subprocess, sys
 
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 
 from fashion_lab.synthetic.garments import (
-    CLOTHING_CLASSES, CLOTHING_COUNTS, clothing_index, ClothingDrawer, draw_clothing, new_sender, Sender,
+    CLOTHING_CLASSES, CLOTHING_COUNTS, clothing_index, ClothingDrawer, draw_clothing, new_contributor, Sender,
     synthetic_clothing,
 )
 from fashion_lab.synthetic import garments as dg
@@ -41,7 +41,7 @@ def test_the_size_changes_nothing_but_the_size(label, seed, photo):
 def test_garment_and_photo_have_generators_of_their_own(label, seed, photo):
     "What a garment draws from its generator does not depend on the photo, nor the other way round."
     a, b = new(seed), new(seed)
-    one, two = (draw_clothing(label, g, 32, sender=new_sender(new(0)), photo=p) for g, p in ((a, new(photo)), (b, new(photo + 1))))
+    one, two = (draw_clothing(label, g, 32, sender=new_contributor(new(0)), photo=p) for g, p in ((a, new(photo)), (b, new(photo + 1))))
     assert a.bit_generator.state == b.bit_generator.state
     assert (one != two).any()
 
@@ -137,7 +137,7 @@ def test_wrong_arguments_are_named(call, says):
 
 
 def test_senders_differ_and_are_complete():
-    senders = [new_sender(new(i)) for i in range(200)]
+    senders = [new_contributor(new(i)) for i in range(200)]
     assert {s.background for s in senders} == set(dg.BACKGROUNDS) == set(dg._FLOORS)
     assert .25 < np.mean([s.parent for s in senders]) < .55
     for s in senders:

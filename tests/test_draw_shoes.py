@@ -1,4 +1,4 @@
-"""Synthetic shoes: what a pair shares and what it does not, the same photograph at any size and in any order, and no argument taken in silence."""
+"""Synthetic shoes: what a pair shares and what it does not, the same photo at any size and in any order, and no argument taken in silence."""
 import dataclasses, hashlib, os, pickle, subprocess, sys
 
 import numpy as np, pytest
@@ -52,7 +52,7 @@ def test_identities_and_scenes_keep_their_promises(seed, kids):
 @few
 @given(seed=seeds)
 def test_the_size_changes_nothing_but_the_size(view, seed):
-    "A picture is nearer to itself at half the size than to another photograph of the same shoe, and leaves the pose as it was."
+    "A picture is nearer to itself at half the size than to another photo of the same shoe, and leaves the pose as it was."
     shoe, hall = shoe_identity(new(seed)), quiet(seed)
     small, large, other = (draw_shoe(shoe, hall, new(s), 'left', view, n).astype(float) for s, n in ((seed, 48), (seed, 96), (seed + 1, 48)))
     assert np.abs(small - halved(large)).mean() < np.abs(small - other).mean()
@@ -152,7 +152,7 @@ def test_taste_and_kinds_are_kept():
         assert np.abs(np.subtract(s.main, SHOE_COLOURS['red'])).max() < 45 and s.kind in ('boot', 'sneaker', 'clog', 'ballerina')
 
 
-# Pairs in one photograph
+# Pairs in one photo
 
 @few
 @given(seed=seeds, view=st.sampled_from(['side', 'top']), size=st.integers(32, 90))
@@ -231,7 +231,7 @@ def test_the_same_photographs_in_another_process():
     assert len(digests) == 1
 
 
-# Pairs of photographs
+# Pairs of photos
 
 def test_pairs_share_their_identity_and_nothing_else():
     d = PairDrawer(6, 2, 48); left, right = d.left[:], d.right[:]

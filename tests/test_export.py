@@ -10,7 +10,7 @@ from torch import nn
 
 from fashion_lab.data.decoding import decode, FITS
 from fashion_lab.export.onnx import check_exportable, OnnxNet, to_onnx
-from fashion_lab.export.int8 import agreement, quantise, quantise_alike
+from fashion_lab.export.int8 import agreement, quantise, quantise_checked
 from fashion_lab.export.answering import photo_pixels
 from fashion_lab.export.formats import as_code, checked_code, FORMATS, to_torch_export, write_export
 from fashion_lab.export import int8 as export_int8
@@ -129,9 +129,9 @@ def test_layers_in_32_bits(tmp_path):
 def test_without_unseen_pictures_all_remedies_are_used(tmp_path):
     net = nn.Sequential(*[m for k in range(9) for m in (nn.Conv2d(4 if k else 1, 4, 3, padding=1), nn.ReLU())], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     file, x = to_onnx(net, (1, 8, 8), tmp_path/'a.onnx'), torch.rand(96, 1, 8, 8)
-    how = quantise_alike(file, x, tmp_path/'b.onnx')
+    how = quantise_checked(file, x, tmp_path/'b.onnx')
     assert how['floats'] == 2 and how['method'] == 'percentile' and 0 <= how['agreement'] <= 1
-    assert quantise_alike(file, x, tmp_path/'b.onnx', x, at_least=0.).keys() == {'agreement'}, 'the first is enough'
+    assert quantise_checked(file, x, tmp_path/'b.onnx', x, at_least=0.).keys() == {'agreement'}, 'the first is enough'
     pixels = (x*255).byte().permute(0, 2, 3, 1).numpy()
     about = json.loads(write_export(net, (1, 8, 8), tmp_path/'out', calibration=pixels, unseen=pixels)[1].read_text())
     assert about['agreement_on'] == 'pictures it was not trained on' and 'onnxruntime' in about['agreement_measured_with'] and '-64 to 64' in about['scheme']

@@ -1,4 +1,4 @@
-"""The labs of photographs: one protocol over folds, from the shell and from Python; bad input is one sentence."""
+"""The labs of photos: one protocol over folds, from the shell and from Python; bad input is one sentence."""
 import shutil, zlib
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from PIL import Image
 from fashion_lab.data.cards import DataError
 from fashion_lab.data.photo_tables import load_csv
 from fashion_lab.data.registry import load_photos
-from fashion_lab.labs.cross_validation import Config, dealt, photos_of, prepare, run_folds
+from fashion_lab.labs.cross_validation import Config, assigned_folds, photos_of, prepare, run_folds
 from fashion_lab.labs.registry import lab_module
 from fashion_lab.labs import closures
 from fashion_lab.labs import clothing
@@ -47,7 +47,7 @@ def test_a_cat_is_named_as_a_garment_and_the_answer_says_how_sure_it_was(smoke, 
     root, _ = smoke('clothing')
     run = next(p for p in (root/'clothing').iterdir() if p.name.startswith('head-s0'))
     out = shell('predict', 'clothing', photo(tmp_path/'cat.png', 3), '--run', run)
-    assert out.returncode == 0 and 'of held-out photographs with answers about as sure' in out.stdout
+    assert out.returncode == 0 and 'of held-out photos with answers about as sure' in out.stdout
 
 
 def test_a_run_of_another_lab_does_not_answer(smoke, tmp_path):
@@ -74,7 +74,7 @@ def own(folder, **changes): return replace(closures.configs('smoke')[0], source=
 
 @pytest.mark.filterwarnings('ignore')
 def test_own_photos_with_a_class_of_one(tmp_path):
-    with pytest.raises(DataError, match='a class with one photograph cannot be learned and judged: zip'): prepare(own(own_photos(tmp_path/'a', laces=9, zip=1)))
+    with pytest.raises(DataError, match='a class with one photo cannot be learned and judged: zip'): prepare(own(own_photos(tmp_path/'a', laces=9, zip=1)))
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -90,9 +90,9 @@ def test_folders_that_differ_in_case_and_spaces_are_one_class(tmp_path):
 
 def test_what_is_wrong_with_own_photos_is_said_once(tmp_path):
     f = own_photos(tmp_path/'a', **{'hook and loop': 5, 'Hook  and Loop': 4, 'laces': 6}); (f/'laces'/'bad.jpg').write_text('no photo'); (f/'laces'/'phone.jpg').write_bytes(b'\0\0\0\x18ftypheic' + bytes(99))
-    out = shell('run', 'closures', '--profile', 'smoke', '--variants', 'head', '--source', f, '--device', 'cpu', '--threads', 1, '--out', tmp_path/'runs')
+    out = shell('run', 'closures', '--profile', 'smoke', '--variants', 'linear-probe', '--source', f, '--device', 'cpu', '--threads', 1, '--out', tmp_path/'runs')
     assert out.returncode == 0 and 'UserWarning' not in out.stderr, out.stderr
-    for said in ('note: 2 not used: laces/bad.jpg is not an image', 'HEIC is not supported', 'spellings joined', 'does not say who took the photographs'): assert out.stdout.count(said) == 1, said
+    for said in ('note: 2 not used: laces/bad.jpg is not an image', 'HEIC is not supported', 'spellings joined', 'does not say who took the photos'): assert out.stdout.count(said) == 1, said
     (report,) = (tmp_path/'runs'/'closures').glob('report-smoke-*/index.html')
     page = report.read_text(); assert 'HEIC is not supported' in page and 'spellings joined' in page
 
@@ -103,7 +103,7 @@ def test_an_empty_folder(tmp_path):
     assert out.returncode in (2, 3) and 'Traceback' not in out.stderr and str(tmp_path/'empty') in out.stderr
 
 
-@pytest.mark.parametrize('arguments, said', [(('--variants', 'tale'), "Did you mean 'tail'?"), (('--profile', 'fast'), 'allowed: smoke, quick, full'), (('--protocol', 'by-hand'), 'sender-folds'),
+@pytest.mark.parametrize('arguments, said', [(('--variants', 'tale'), "Did you mean 'last-stages'?"), (('--profile', 'fast'), 'allowed: smoke, quick, full'), (('--protocol', 'by-hand'), 'grouped-folds'),
                                              (('--seeds', '0'), 'at least 1')])
 def test_arguments_that_cannot_be_meant(arguments, said):
     out = shell('run', 'clothing', *arguments)
@@ -114,10 +114,10 @@ def test_folds_by_sender_hold_nobody_twice_and_every_photo_once():
     s = load_photos('closures', source='synthetic', n=150, size=32)
     for seed in range(3):
         cfg = Config(data='closures', source='synthetic', folds=4, seed=seed, options=(('size', 32),))
-        fold, _ = dealt(s, cfg)
+        fold, _ = assigned_folds(s, cfg)
         assert sorted(set(fold)) == [0, 1, 2, 3]
         for who in np.unique(s.groups): assert len(set(fold[s.groups == who])) == 1
-        random, _ = dealt(s, replace(cfg, protocol='random-folds'))
+        random, _ = assigned_folds(s, replace(cfg, protocol='random-folds'))
         assert any(len(set(random[s.groups == who])) > 1 for who in np.unique(s.groups))
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_told_apart_or_held_out_is_refused_in_words_of_photos(tmp
     table.to_csv(folder/'t.csv', index=False)
     with pytest.warns(UserWarning, match='names 1 contributor in sender_id'): load_csv(folder/'t.csv', size=32)
     cfg = own(folder/'t.csv')
-    assert 't names one sender for all photographs: folds by sender are folds at random' in dealt(photos_of(cfg), cfg)[1]
+    assert 't names one sender for all photos: folds by sender are folds at random' in assigned_folds(photos_of(cfg), cfg)[1]
     table.assign(sender_id=['ann', 'bob']*4).to_csv(folder/'t.csv', index=False)
     with pytest.raises(DataError, match='photos of 2 contributors, and 3 folds by contributor need 3'):
         prepare(own(folder/'t.csv'))

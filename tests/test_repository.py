@@ -1,5 +1,5 @@
 """The rules of the project that a command can check. Nothing here changes the checkout: what exports, cleans or runs does so in a copy."""
-import ast, configparser, hashlib, importlib.metadata, json, os, re, shutil, subprocess, sys, sysconfig, tarfile, tempfile, time, venv, zipfile
+import ast, configparser, csv, hashlib, importlib.metadata, json, os, re, shutil, subprocess, sys, sysconfig, tarfile, tempfile, time, venv, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -274,6 +274,27 @@ def test_imports_only_look_up_the_list(ranks):
             last = max(r for m, r in ranks.items() if m == target or m.startswith(target + '.') and m != me)
             if last >= ranks[me]: wrong.append(f'{me} imports {target} by its name')
     assert not wrong
+
+
+def test_no_former_name_is_left_in_the_results():
+    from fashion_lab.runs.former_names import names
+    for file in sorted((ROOT/'results').glob('*.csv')):
+        with open(file, newline='', encoding='utf-8') as f: rows = list(csv.DictReader(f))
+        if 'variant' not in rows[0]: continue
+        for kind in ('variant', 'protocol', 'split', 'metric'):
+            left = {row[kind] for row in rows if row[kind] in names(row['lab'], kind)}
+            assert not left, f'{file.name} still has the {kind} {left}'
+
+
+def test_no_former_name_is_left_in_the_pages():
+    from fashion_lab.runs.former_names import RENAMED
+    former = {name for kinds in RENAMED.values() for changed in kinds.values() for name in changed}
+    # names of one word are words of the language, too
+    coined = re.compile('|'.join(rf'(?<![\w-]){re.escape(n)}(?![\w-])' for n in sorted(former) if re.search('[-_]', n)))
+    texts = {n: '\n'.join(map(source, read(n)['cells'])) for n in NOTEBOOKS if 'former_names' not in n}
+    texts |= {name: (ROOT/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md')}
+    left = {name: found[0] for name, text in texts.items() if (found := coined.search(text))}
+    assert not left
 
 
 def test_no_module_uses_private_names_of_another():

@@ -1,4 +1,4 @@
-"""Segmentation: counts against definitions, masks and photographs moved together, seamless tiles, masks of any kind, and the lab from the shell."""
+"""Segmentation: counts against definitions, masks and photos moved together, seamless tiles, masks of any kind, and the lab from the shell."""
 
 import numpy as np, pytest, torch
 from fastai.callback.core import Callback
@@ -191,7 +191,7 @@ def test_an_encoder_keeps_the_weights_that_it_is_given():
     assert all(torch.equal(v, own[k]) for k, v in down.state_dict().items() if k in own) and len(down.state_dict())
 
 
-# Masks and photographs together
+# Masks and photos together
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000), st.sampled_from([k for k, v in MASK_AUGMENTS.items() if v]))
@@ -200,7 +200,7 @@ def test_augmentation_moves_masks_with_their_photographs_and_invents_no_class(se
     x, m = MASK_AUGMENTS[name](torch.where(mask[:, None] == 4, 255, 0).byte().expand(-1, 3, -1, -1), mask, torch.Generator().manual_seed(seed))
     assert set(m.unique().tolist()) <= {0, 4}
     light = x[:, 0] > .5*x.max() if (m == 4).any() else x[:, 0] > 2
-    assert (light == (m == 4)).float().mean() > .93                                    # but for the rim, which is blended in the photograph alone
+    assert (light == (m == 4)).float().mean() > .93                                    # but for the rim, which is blended in the photo alone
 
 
 def test_loaders_give_the_same_batches_again(drawn):
@@ -264,7 +264,7 @@ def test_a_twelve_megapixel_photo_needs_little_memory_beyond_its_answer():
     out = segment_photo(net, np.zeros((3000, 4000, 3), np.uint8), short=128)
     assert out.mask.shape == (3000, 4000) and out.seen == (128, 171)
     tracemalloc.start(); segment_photo(net, np.zeros((3000, 4000, 3), np.uint8), short=128); peak = tracemalloc.get_traced_memory()[1]; tracemalloc.stop()
-    assert peak < 3*3000*4000*3                                                        # numpy's share: the photograph and the answer, not five maps of floats
+    assert peak < 3*3000*4000*3                                                        # numpy's share: the photo and the answer, not five maps of floats
 
 
 # Masks of any kind
@@ -298,7 +298,7 @@ def test_what_does_not_fit_is_named(drawn, tmp_path):
     s = load_masked(root, size=64)
     said = ' '.join(f'{f} {p}' for f, p in zip(s.problems.file, s.problems.problem))
     assert len(s) == 2
-    for part in ('0.jpg has no mask', 'has 64 x 64 pixels, and its mask 1.png has 9 x 9', '2.jpg has a mask that cannot be used', '3.jpg is empty', 'stranger.png is a mask without a photograph'): assert part in said, (part, said)
+    for part in ('0.jpg has no mask', 'has 64 x 64 pixels, and its mask 1.png has 9 x 9', '2.jpg has a mask that cannot be used', '3.jpg is empty', 'stranger.png is a mask without a photo'): assert part in said, (part, said)
 
 
 def test_class_files_are_read_and_checked(drawn, tmp_path):
@@ -440,7 +440,7 @@ def data_folder_of_facades():
     from fashion_lab.data.cards import MissingData
     from fashion_lab.data.locate import find_photos
     try: folder = find_photos('facades', None, download=False)
-    except MissingData: pytest.skip('the facade photographs are not on this machine')
+    except MissingData: pytest.skip('the facade photos are not on this machine')
     if not (folder/'test_dev').is_dir(): pytest.skip('another layout')
 
 
@@ -452,7 +452,7 @@ def test_a_figure_of_one_photo_without_truth(drawn):
 def test_a_finished_run_can_be_looked_at_again(smoke):
     root, _ = smoke('segmentation')
     run = Run(next(p for p in (root/'segmentation').iterdir() if p.name.startswith('plain-s0')))
-    assert type(segmentation.network_of(run)).__name__ == 'PlainSegNet' and len(segmentation.judged_on(run)) == run.metrics['n']['test']
+    assert type(segmentation.network_of(run)).__name__ == 'PlainSegNet' and len(segmentation.evaluated_on(run)) == run.metrics['n']['test']
 
 
 @pytest.mark.parametrize('photo, mask', [('images/{}/1.jpg', 'masks/{}/1.png'), ('{}/images/1.jpg', '{}/masks/1.png'), ('{}/1.jpg', 'masks/{}/1_mask.png'), ('train/images/{}/1.jpg', 'train/masks/{}/1.png')])
@@ -472,7 +472,7 @@ def test_a_mask_that_could_be_anybodys_is_nobodys(tmp_path):
     said = dict(bad)
     assert not len(items)
     for f in 'ab': assert 'can belong to only one' in said[f'images/{f}/1.jpg']
-    assert 'has 2 masks of its name' in said['images/2.jpg'] and 'without a photograph' in said['masks/1.png']
+    assert 'has 2 masks of its name' in said['images/2.jpg'] and 'without a photo' in said['masks/1.png']
 
 
 def test_class_names_with_a_mark_in_front_of_the_file_or_in_another_encoding(tmp_path):

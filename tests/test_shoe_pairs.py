@@ -19,7 +19,7 @@ from fashion_lab.pairs.metrics import (
     verification,
 )
 from fashion_lab.pairs.train import fit_network, fit_siamese, pair_data, PairJudge, within
-from fashion_lab.pairs.background import exchanged, framed, hidden, middle
+from fashion_lab.pairs.background import swap_backgrounds, mask_background, mask_object, middle
 from fashion_lab.labs import shoe_pairs as lab
 from shell import shell
 
@@ -71,7 +71,7 @@ def test_wrong_pairs_are_dealt_within_groups(groups, seed):
         return
     dl = PairLoader(shoes, shoes, groups=groups, seed=seed, mean=[0.]*3, std=[1.]*3)
     for epoch in range(3):
-        t = dl.dealt(epoch, seed); right, wrong = t[t[:, 2] == 1], t[t[:, 2] == 0]
+        t = dl.epoch_pairs(epoch, seed); right, wrong = t[t[:, 2] == 1], t[t[:, 2] == 0]
         assert len(right) == len(wrong) and (right[:, 0] == right[:, 1]).all() and (wrong[:, 0] != wrong[:, 1]).all()
         assert all(groups[i] == groups[j] for i, j in wrong[:, :2]) and sorted(wrong[:, 1]) == sorted(right[:, 1])
 
@@ -168,9 +168,9 @@ def test_sides(name, side): assert side_of(name) == side
 def test_lies_leave_the_shoe_or_the_floor_alone(turn):
     x, y = (np.random.default_rng(k).integers(0, 255, (6, 32, 32, 3), np.uint8) for k in (0, 1))
     m = middle(32, turn)[..., 0]; turns = [turn]*6
-    assert (framed(x, turns)[:, m == 1] == x[:, m == 1]).all() and (framed(x, turns)[:, m == 0] == 127).all()
-    full = middle(32, turn, .95)[..., 0]; assert (hidden(x, turns)[:, full == 1] == 127).all() and (hidden(x, turns)[:, full == 0] == x[:, full == 0]).all()
-    same = np.array([1, 0]*3, bool); a, b = exchanged(x, y, same, turns, 3)
+    assert (mask_background(x, turns)[:, m == 1] == x[:, m == 1]).all() and (mask_background(x, turns)[:, m == 0] == 127).all()
+    full = middle(32, turn, .95)[..., 0]; assert (mask_object(x, turns)[:, full == 1] == 127).all() and (mask_object(x, turns)[:, full == 0] == x[:, full == 0]).all()
+    same = np.array([1, 0]*3, bool); a, b = swap_backgrounds(x, y, same, turns, 3)
     assert (a[:, m == 1] == x[:, m == 1]).all() and (b[:, m == 1] == y[:, m == 1]).all()
     shared = np.array([(p[m == 0] == q[m == 0]).all() for p, q in zip(a, b)]); assert (shared == ~same).all()
 
@@ -205,7 +205,7 @@ def test_a_network_learns_its_own_pairs(drawn):
     torch.manual_seed(0)
     rows = drawn.rows('train')[:12]
     t = fit_network(CNNChannel(4, 3, dropout=0.), drawn, rows, None, 25, lr=5e-3, batch_size=8, augment=None, anew=False, show=False)
-    dl = PairLoader(drawn.left[rows], drawn.right[rows], groups=drawn.deal[rows])
+    dl = PairLoader(drawn.left[rows], drawn.right[rows], groups=drawn.pairing_group[rows])
     assert t.history.train_loss.iloc[-1] < .3 and (((t.judge(drawn.left[rows], drawn.right[rows], dl.items[:, :2]) > 0) == dl.items[:, 2]).mean()) > .9
 
 
@@ -225,7 +225,7 @@ def test_smoke_from_the_shell(smoke):
     assert 'synthetic' in out.stdout and 'report:' in out.stdout and '\r' not in out.stderr and all(v in out.stdout for v in lab.QUICK)
     page = (root/'shoe_pairs'/'report-smoke'/'index.html').read_text(); assert '(synthetic)' in page and str(root) not in page
     run = Run(next(p for p in (root/'shoe_pairs').iterdir() if p.name.startswith('siamese')))
-    assert {'valid', 'test', 'test_m', 'test_w', 'test_easy', 'test_hidden', 'test_framed', 'test_exchanged'} <= set(run.metrics)
+    assert {'valid', 'test', 'test_m', 'test_w', 'test_easy', 'test_masked_object', 'test_masked_background', 'test_swapped_background'} <= set(run.metrics)
     for split in ('test', 'test_m', 'test_w'): assert {'recall_same', 'recall_different', 'top1', 'top5', 'mrr', 'eer'} <= set(run.metrics[split])
     assert set(run.metrics['test']['balanced_accuracy']) == {'value', 'low', 'high'} and len(run.extra['senders']) == len(run.predictions('test'))
 

@@ -135,7 +135,7 @@ def test_a_shoe_that_cannot_be_decoded_leaves_the_last_pair(monkeypatch):
 
 @pytest.fixture
 def street(monkeypatch):
-    "Three judged photographs of a network that always says what the truth is, but for one column."
+    "Three judged photos of a network that always says what the truth is, but for one column."
     truth = np.arange(48, dtype=np.uint8).reshape(6, 8) % 2
     answer = truth.copy(); answer[:, 0] = 1
     image = np.full((6, 8, 3), 120, np.uint8)
@@ -145,7 +145,7 @@ def street(monkeypatch):
         return pd.DataFrame([dict(error='', mask=str(folder/'m.png'))])
     monkeypatch.setattr(up.segmentation, 'predict', predict)
     monkeypatch.setattr(up.segmentation, 'shown', lambda run, ids: (image[None], truth[None], answer[None]))
-    monkeypatch.setattr(up.segmentation, 'judged_on', lambda run, split: None)
+    monkeypatch.setattr(up.segmentation, 'evaluated_on', lambda run, split: None)
     monkeypatch.setattr(up, 'image_table', lambda s: pd.DataFrame(dict(id=['a/one', 'two', 'three'], accuracy=[.9, .5, .7])))
     run = types.SimpleNamespace(variant='net', splits=['test'], extra=dict(classes=['wall', 'window'], colours=[[0, 0, 255], [255, 0, 0]]), config=dict(source='synthetic'), broken=False)
     return up.open_segments(run)
@@ -167,8 +167,8 @@ def test_opacity_and_classes_are_laid_over_the_photograph(street):
 
 def test_every_view_changes_the_picture_and_none_is_said(street):
     seen = {bytes(street.image.value)}
-    for v in ('error', 'photograph'): street.views[v].value = True; seen.add(bytes(street.image.value))
-    assert len(seen) == 3 and [n for n, _ in street.panels()] == ['photograph', 'answer', 'truth', 'error']
+    for v in ('error', 'photo'): street.views[v].value = True; seen.add(bytes(street.image.value))
+    assert len(seen) == 3 and [n for n, _ in street.panels()] == ['photo', 'answer', 'truth', 'error']
     for v in street.views.values(): v.value = False
     assert 'nothing is chosen' in street.note.value and bytes(street.image.value) not in (b'',)
 

@@ -191,7 +191,7 @@ def drawn_by(
 # %% ../../nbs/data/31_augment.ipynb #43cc3e80
 @dataclass(frozen=True)
 class PhotoAugment:
-    "Random resized crop, mirror image, turn, light, contrast, colour and erasing, drawn anew for every photograph."
+    "Random resized crop, mirror image, turn, light, contrast, colour and erasing, drawn anew for every photo."
     scale:tuple = (.5, 1.) # least and largest share of the area that is kept, in (0, 1]
     ratio:float = 4/3      # the window is at most so many times as wide as high, or as high as wide; 1 or more
     flip:float = .5        # probability of a horizontal mirror, in [0, 1]
@@ -212,9 +212,9 @@ class PhotoAugment:
 # %% ../../nbs/data/31_augment.ipynb #8b646233
 @patch
 def __call__(self:PhotoAugment, # noqa: F811
-    x:torch.Tensor,                       # uint8 photographs `(N, 3, H, W)` on any device
+    x:torch.Tensor,                       # uint8 photos `(N, 3, H, W)` on any device
     generator:torch.Generator|None=None,  # source of the random numbers, on the same device
-    turn=None,                            # not used: here every photograph has its own coin
+    turn=None,                            # not used: here every photo has its own coin
 )->torch.Tensor:                          # float32 in [0, 1], `(N, 3, size, size)`
     "Augment a batch; the same generator state gives the same result."
     def draw(*shape): return torch.rand(*shape, generator=generator, device=x.device)
@@ -224,10 +224,10 @@ def __call__(self:PhotoAugment, # noqa: F811
 
 @patch
 def place(self:PhotoAugment,
-    n:int,  # photographs
+    n:int,  # photos
     draw,   # `draw(*shape)` gives uniform numbers
 )->tuple:   # window, centre, mirror and angle, as for `crop_resized`
-    "What part of each photograph is kept, and how it lies."
+    "What part of each photo is kept, and how it lies."
     low, high = self.scale
     area = low + (high - low)*draw(n)
     aspect = ((2*draw(n) - 1)*math.log(self.ratio)).exp()
@@ -240,7 +240,7 @@ def place(self:PhotoAugment,
 # %% ../../nbs/data/31_augment.ipynb #4a54b0e9
 @patch
 def look(self:PhotoAugment,
-    x:torch.Tensor, # float photographs `(N, 3, H, W)` in [0, 1]
+    x:torch.Tensor, # float photos `(N, 3, H, W)` in [0, 1]
     draw,           # as for `place`
 )->torch.Tensor:    # the same, changed
     "New light and colour, and rectangles erased."

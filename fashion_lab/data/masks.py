@@ -38,7 +38,7 @@ def _is_mask(path):
     return in_mask_folder or bool(_MASK_SUFFIX.search(path.stem))
 
 def _masks_among(files):
-    "(The masks among the files of a folder, whether they lie beside their photographs.)"
+    "(The masks among the files of a folder, whether they lie beside their photos.)"
     masks = [p for p in files if _is_mask(p)]
     if masks: return masks, False
     # the same name twice: the lossless file is the mask
@@ -60,19 +60,19 @@ def _is_subsequence(a, b):
     return all(x in rest for x in a)
 
 def _shared_name(path, beside):
-    "What a photograph and its mask have in common."
+    "What a photo and its mask have in common."
     if beside: return path.with_suffix('').as_posix()
     return f'{_split_of(path)}/{_MASK_SUFFIX.sub("", path.stem)}'
 
 def _best_by_folders(photo, masks):
-    "The masks whose folders are also those of the photograph; of these the ones with the most folders."
+    "The masks whose folders are also those of the photo; of these the ones with the most folders."
     folders = _telling_folders(photo)
     depth = {m: len(_telling_folders(m)) for m in masks if _is_subsequence(_telling_folders(m), folders)}
     return [m for m, n in depth.items() if n == max(depth.values())]
 
 # %% ../../nbs/data/26_masks.ipynb #f056884a
 def _match(photos, masks, beside):
-    "({photograph: mask}, [(photograph, problem)]); where a name occurs more than once, the folders decide."
+    "({photo: mask}, [(photo, problem)]); where a name occurs more than once, the folders decide."
     masks_named = defaultdict(list)
     for m in masks: masks_named[_shared_name(m, beside)].append(m)
     n_photos_named = Counter(_shared_name(p, beside) for p in photos)
@@ -90,14 +90,14 @@ def _match(photos, masks, beside):
     n_claims = Counter(mask_of.values())
     for p in [p for p, m in mask_of.items() if n_claims[m] > 1]:
         mask = mask_of.pop(p)
-        bad.append((str(p), f'shares its name with another photograph, and {mask} can belong to only one of them'))
+        bad.append((str(p), f'shares its name with another photo, and {mask} can belong to only one of them'))
     return mask_of, bad
 
 # %% ../../nbs/data/26_masks.ipynb #c8b31611
 def mask_pairs(
-    folder, # photographs and masks side by side, or in images/ and masks/; perhaps in train/, valid/ and test/
+    folder, # photos and masks side by side, or in images/ and masks/; perhaps in train/, valid/ and test/
 )->tuple:   # (a table: id, path, mask, split; a list of (file, problem))
-    "Photographs and their masks in a folder, by name; nothing is opened."
+    "Photos and their masks in a folder, by name; nothing is opened."
     found = scan(folder)
     bad = [(p, problem) for p, problem in zip(found.path, found.problem) if problem]
     files = [PurePosixPath(p) for p, problem in zip(found.path, found.problem) if not problem]
@@ -111,7 +111,7 @@ def mask_pairs(
         id = p.with_suffix('').as_posix()
         rows.append(dict(id=id, path=p.as_posix(), mask=mask_of[p].as_posix(), split=_split_of(p)))
     used = set(mask_of.values())
-    unused = [(str(p), 'is a mask without a photograph of its name') for p in masks if p not in used]
+    unused = [(str(p), 'is a mask without a photo of its name') for p in masks if p not in used]
     return pd.DataFrame(rows, columns=['id', 'path', 'mask', 'split']), bad + unmatched + unused
 
 # %% ../../nbs/data/26_masks.ipynb #4a41320e
@@ -277,7 +277,7 @@ def _class_values(kind, contents, most):
     if len(keys) > most:
         what = 'colours' if kind == 'colour' else 'values'
         raise DataError(f"{len(keys)} {what} fill areas of these pictures, and {most} classes are the most: "
-                        "are they photographs, or saved with losses? Save masks as PNG")
+                        "are they photos, or saved with losses? Save masks as PNG")
     return sorted(keys), total
 
 def _stray_problem(stray, content, kind):
@@ -455,7 +455,7 @@ def _translated(path, code, blended):
     return str(out)
 
 def _check_sizes(root, items, usable):
-    "[(photograph, problem)] of masks that do not fit their photographs; `usable` is set to False there."
+    "[(photo, problem)] of masks that do not fit their photos; `usable` is set to False there."
     bad = []
     for i in np.flatnonzero(usable):
         problem = mask_problem(root/items.path[i], root/items['mask'][i], set(range(256)))
@@ -475,14 +475,14 @@ def _value_map(code, blended):
     return None if all(k == i for k, i in values.items()) else values
 
 def _drop_unsplit(items, bad):
-    "Where some photographs lie in folders that name a split, those that do not are left out."
+    "Where some photos lie in folders that name a split, those that do not are left out."
     if items.split.all() or not items.split.any(): return items, bad
     outside = items.path[items.split == '']
     bad = bad + [(p, 'lies in no folder train, valid or test, as others do') for p in outside]
     return items[items.split != ''].reset_index(drop=True), bad
 
 def _usable_items(root, items, files, code, problem_of, blended):
-    "(Items with a mask that can be used, [(photograph, problem)] of the others.)"
+    "(Items with a mask that can be used, [(photo, problem)] of the others.)"
     bad = [(p, f'has a mask that {problem_of[f]}') for p, f in zip(items.path, files) if f in problem_of]
     usable = np.array([f not in problem_of for f in files])
     if _is_translated(code, blended):
@@ -495,14 +495,14 @@ def _items_and_code(root, classes, blended):
     "(Items with a usable mask, [(file, problem)], `MaskCode`) of a folder."
     items, bad = mask_pairs(root)
     if not len(items):
-        raise DataError(f"no photograph in {root.name} has a mask: expected photo.jpg and photo.png beside each other, "
+        raise DataError(f"no photo in {root.name} has a mask: expected photo.jpg and photo.png beside each other, "
                         f"or images/ and masks/; {left_out(problem_table(bad), len(bad))}")
     files = [root/m for m in items['mask']]
     code, problem_of = _code_of(files, classes, named_classes(root), blended)
     items, unusable = _usable_items(root, items, files, code, problem_of, blended)
     bad += unusable
     if not len(items):
-        raise DataError(f"none of the photographs in {root.name} has a usable mask: "
+        raise DataError(f"none of the photos in {root.name} has a usable mask: "
                         f"{left_out(problem_table(bad), len(bad))}")
     return *_drop_unsplit(items, bad), code
 
@@ -510,14 +510,14 @@ def _items_and_code(root, classes, blended):
 def load_masked(
     folder,                # as for `mask_pairs`
     classes=None,          # class names, in the order of the values; default: a file in the folder, else what is found
-    valid_frac:float=.15,  # share of the photographs for validation, in [0, 1), where the folders do not say
+    valid_frac:float=.15,  # share of the photos for validation, in [0, 1), where the folders do not say
     test_frac:float=.15,   # share for the test split, in [0, 1)
     seed:int=0,            # for the split
     size:int|None=256,     # working size in pixels, at which all are decoded once; `None` trusts them
     fit:str='crop',        # 'crop', 'pad' or 'squash'
     blended:str='refuse',  # as in `read_mask`
 )->PhotoSet:               # its `classes` and `colours` are the code's
-    "Photographs with a mask each; raises `MissingData` for no folder, `DataError` where none can be used."
+    "Photos with a mask each; raises `MissingData` for no folder, `DataError` where none can be used."
     root = local_path(folder)
     items, bad, code = _items_and_code(root, classes, blended)
     if items.split.any(): items['split'] = complete_splits(items.split, items, valid_frac, test_frac, seed)

@@ -195,7 +195,7 @@ def write_export(
     mean=None, std=None, # of each channel; `None`: 0 and 1
     about:dict|None=None,# further facts for the JSON file: classes, run, data, ...
     calibration=None,    # training pictures, uint8 (N, H, W, C): ONNX in 8-bit integers, calibrated on them
-    unseen=None,         # the same of pictures it was not trained on, see `quantise_alike`
+    unseen=None,         # the same of pictures it was not trained on, see `quantise_checked`
     mirror:bool=False,   # answers are means over a picture and its mirror image
     fit:str='crop',      # how photos get to their size: crop, pad or squash, as for `data.decoding.decode`
     prepare=(),          # instead of that, functions for the example, the first of them path -> uint8 (H, W, C)

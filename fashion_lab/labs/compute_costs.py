@@ -58,7 +58,7 @@ class Network:
 
 # %% ../../nbs/labs/07_compute.ipynb #569b8717
 def _small(name, variant): # a network of the Fashion-MNIST lab, as one of its variants builds it
-    changes = fashion_mnist.METHODS.card(variant).changes
+    changes = fashion_mnist.ABLATION.variant(variant).changes
     options = dict(changes.get('options', ()))
     model = changes.get('model', 'FashionCNN')
     def make(): return fashion_mnist.MODELS[model](**options)
@@ -767,9 +767,9 @@ def dearest_layers(
 # %% ../../nbs/labs/07_compute.ipynb #8f1e3414
 SCORES = dict( # lab -> protocol and metric
     fashion_mnist=('fast', 'accuracy'),
-    clothing=('sender-folds', 'weighted_f1'),
-    closures=('sender-folds', 'accuracy'),
-    shoe_pairs=('persons', 'balanced_accuracy'),
+    clothing=('grouped-folds', 'weighted_f1'),
+    closures=('grouped-folds', 'accuracy'),
+    shoe_pairs=('grouped-split', 'balanced_accuracy'),
     segmentation=('full-size', 'mean_ap'),
 )
 
@@ -782,7 +782,7 @@ def looks_of(
     modules = dict(fashion_mnist=fashion_mnist, clothing=clothing, closures=closures)
     if lab not in modules: return 1 # the costs of the others are those of a whole answer
     module = modules[lab]
-    if variant not in module.METHODS.names: return 1
+    if variant not in module.ABLATION.names: return 1
     cfg = module.configs('full', variants=variant)[0]
     mirror = cfg.mirror if hasattr(cfg, 'mirror') else cfg.recipe.mirror
     return 2 if mirror else 1

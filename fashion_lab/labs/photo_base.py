@@ -28,7 +28,7 @@ from ..plot.datasets import pictures, plot_balance, plot_set
 from ..runs.config import RunError
 from ..runs.run import Run
 from ..runs.results import as_runs, of_one_data_set, report_folder, runs_for_answers, table
-from ..runs.ablation import Cards, flattery, verdict_table
+from ..runs.ablation import Ablation, paired_difference, verdict_table
 from ..train.finetune import classify, rebuilt, Recipe
 from .data_prep import data_title
 from fashion_lab.labs.cross_validation import (
@@ -115,10 +115,10 @@ def significance(
         for v in dict.fromkeys(r.variant for r in mine if r.variant != baseline):
             others = _paired([r for r in mine if r.variant == v], first)
             if not others: continue
-            about = dict(data=data, source=source, protocol=protocol, variant=v, against=baseline, n=len(others))
-            rows.append(about | flattery(others, first, metric))
+            about = dict(data=data, source=source, protocol=protocol, variant=v, baseline=baseline, n=len(others))
+            rows.append(about | paired_difference(others, first, metric))
     if not rows:
-        raise ValueError(f"significance needs {baseline} and another variant on the same photographs and seeds")
+        raise ValueError(f"significance needs {baseline} and another variant on the same photos and seeds")
     out = pd.DataFrame(rows)
     out['p_holm'] = holm(out.p_value)
     verdicts = np.select([out.p_holm >= .05, out.difference > 0], ['no difference shown', 'better'], 'worse')
@@ -127,17 +127,17 @@ def significance(
 # %% ../../nbs/labs/03b_photo_base.ipynb #b534352e
 def verdicts(
     runs,         # a list of `Run`
-    methods:Cards, # the variants of the lab
+    methods:Ablation, # the variants of the lab
     metric:str='weighted_f1', # a metric's name
 )->pd.DataFrame:  # a row per variant and protocol: hypothesis, cost, source, difference with interval, verdict
     "Every variant against its baseline, with Holm's correction over all of them."
     def compare(m):
-        both = [r for r in runs if r.variant in (m.name, m.against)]
-        found = significance(both, m.against, metric)
+        both = [r for r in runs if r.variant in (m.name, m.baseline)]
+        found = significance(both, m.baseline, metric)
         return found.drop(columns=['p_holm', 'verdict']).to_dict('records')
 
     out = verdict_table(methods, {r.variant for r in runs}, compare)
-    about = ['variant', 'against', 'protocol', 'hypothesis', 'cost', 'cited']
+    about = ['variant', 'baseline', 'protocol', 'hypothesis', 'cost', 'cited']
     return out[[*about, 'n', 'difference', 'low', 'high', 'p_holm', 'verdict']]
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #01f71911
@@ -149,7 +149,7 @@ def shown_run(
     def rank(item):
         position, run = item
         c = run.config
-        grouped = c.get('protocol') == 'sender-folds'
+        grouped = c.get('protocol') == 'grouped-folds'
         n = run.metrics['n'].get('test', 0)
         return grouped, n, run.variant == flagship, -(c.get('seed') or 0), position
     return max(enumerate(runs), key=rank)[1]
@@ -158,7 +158,7 @@ def shown_run(
 def plot_recalls(
     runs,                   # a list of `Run`, or a table of them
     variants:list,          # those that are shown, at most seven
-    protocol='sender-folds',# a name in `PROTOCOLS`
+    protocol='grouped-folds',# a name in `PROTOCOLS`
 ):                          # a matplotlib figure
     "The recall of each class, a dot per variant, mean over seeds; the hardest class first."
     t = table(runs)
@@ -248,7 +248,7 @@ def comparisons(
 CAPTIONS = dict(
     comparison='Every variant',
     samples='Samples',
-    balance='Photographs per class',
+    balance='Photos per class',
     training='Training',
     confusion='Which class is taken for which',
     per_class='F1 per class',
@@ -260,7 +260,7 @@ CAPTIONS = dict(
 def _page(best, runs, tables, files): # HTML
     c = best.config
     n = best.metrics['n']['test']
-    body = [made_with(best.environment, f"{c['source']} photographs", f"{n} evaluated")]
+    body = [made_with(best.environment, f"{c['source']} photos", f"{n} evaluated")]
     body += ['## Variants', table_html(tables['comparison'])]
     for name, file in files.items():
         if not name.startswith('comparison_'): continue
@@ -268,7 +268,7 @@ def _page(best, runs, tables, files): # HTML
         body.append(figure_html(file, f"{CAPTIONS['comparison']}, {protocol}"))
     if 'significance' in tables: body += ['## Is the difference real?', table_html(tables['significance'])]
     remarks = list(dict.fromkeys(w for r in runs for w in r.extra['warnings']))
-    if remarks: body += ['## About the photographs and the folds', list_html(remarks)]
+    if remarks: body += ['## About the photos and the folds', list_html(remarks)]
     body += [f"## {best.variant}, {c['protocol']}, seed {c['seed']}", table_html(tables['per_class'])]
     body += [figure_html(files[k], t) for k, t in CAPTIONS.items() if k in files]
     title = data_title(best.data)
@@ -319,7 +319,7 @@ def answers(
         # without bf16: the same on every processor, and in exported files
         probs = classify(net, pixels[None], None, cfg.recipe.mirror, device, bf16=False)[0]
         rate = right_when(p, probs.max())
-        notes = [*notes, f'of held-out photographs with answers about as sure, {rate:.0%} were right']
+        notes = [*notes, f'of held-out photos with answers about as sure, {rate:.0%} were right']
         if heat is not None: notes.append(f'heat map: {_draw_heat(net, pixels, int(probs.argmax()), path, heat)}')
         return answer_row(path, p.classes, probs, notes)
 
@@ -344,7 +344,7 @@ SMALL = dict( # what smoke changes about every recipe
 class PhotoLab:
     "A lab that classifies photos, made of variants."
     name:str                # the lab's name, and its data set's
-    methods:Cards           # the variants, the baseline first
+    methods:Ablation           # the variants, the baseline first
     quick:dict              # variants of the profile `quick` -> recipe fields that it changes
     published:dict|None=None # variant -> published figure
     metric:str = 'weighted_f1' # what the published figures measure, and variants are compared by
@@ -430,7 +430,7 @@ def search(self:PhotoLab,
     trials:int=20,       # in all
     storage=None,        # as for `runs.tuning.study_url`
     take:int|None=None,  # parts of the training photos that take turns at validation; default: all four
-    protocol:str='sender-folds', # a name in `PROTOCOLS`
+    protocol:str='grouped-folds', # a name in `PROTOCOLS`
     profile:str='full',  # as for `configs`
     show:bool|None=None, # a progress bar
     **changes,           # fields of `Config`: source, limit, data_path, ...

@@ -171,7 +171,7 @@ class PairLoader(BatchLoader):
                              f"got {left.shape} and {right.shape}")
         self.groups = None if groups is None else pd.Series(np.asarray(groups)).astype(str).to_numpy()
         if items is None and self.groups is None: raise ValueError("give items, or groups to make wrong pairs in")
-        self.items = self.dealt(0, seed) if items is None else np.asarray(items, np.int64).reshape(-1, 3)
+        self.items = self.epoch_pairs(0, seed) if items is None else np.asarray(items, np.int64).reshape(-1, 3)
         shoes = np.concatenate([left, right])
         if mean is None or std is None: mean, std = channel_stats(shoes)
         self.pairs = len(left)
@@ -194,12 +194,12 @@ class PairLoader(BatchLoader):
         self.n = len(items)
 
     def __iter__(self):
-        if self.groups is not None and self.shuffle: self._use_items(self.dealt(self.epoch, self.seed))
+        if self.groups is not None and self.shuffle: self._use_items(self.epoch_pairs(self.epoch, self.seed))
         return super().__iter__()
 
 # %% ../../nbs/pairs/00_models.ipynb #b9868e16
 @patch
-def dealt(self:PairLoader,
+def epoch_pairs(self:PairLoader,
     epoch:int, # from 0
     seed:int,  # of the loader
 )->np.ndarray: # `(M, 3)`: left, right, label; half of them wrong

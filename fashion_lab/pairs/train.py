@@ -42,7 +42,7 @@ class PairData:
     items:pd.DataFrame    # a row per item: id, left and right (positions), same (bool), split, person
 
     @property
-    def deal(self)->np.ndarray: # (P,) strings
+    def pairing_group(self)->np.ndarray: # (P,) strings
         "The groups within which wrong pairs are made: one person, photographed in one way."
         columns = [k for k in ('split', 'person', *ALIKE) if k in self.shoes]
         return self.shoes[columns].astype(str).agg('/'.join, axis=1).to_numpy()
@@ -197,7 +197,7 @@ def fit_network(
     mean, std = pixel_stats(np.concatenate([data.left[train], data.right[train]]), normalise)
     common = dict(mean=mean, std=std, mirror=mirror, seed=seed, device=device)
     def loader(rows, **kwargs):
-        return PairLoader(data.left[rows], data.right[rows], groups=data.deal[rows], **common, **kwargs)
+        return PairLoader(data.left[rows], data.right[rows], groups=data.pairing_group[rows], **common, **kwargs)
     loaders = [loader(train, bs=batch_size, shuffle=True, augment=augment)]
     if not anew: loaders[0].groups = None
     has_valid = valid is not None and len(valid) > 0
@@ -300,7 +300,7 @@ def fit_siamese(
     rows = np.concatenate([train, valid])
     if not epochs: rows = train
     elif len(set(person[valid])) >= ENOUGH: rows = valid
-    set_threshold(net, left[rows], right[rows], data.deal[rows], person[rows])
+    set_threshold(net, left[rows], right[rows], data.pairing_group[rows], person[rows])
     judge = PairJudge(net.eval(), device=str(device), cache=cache)
     if done is None: return FittedPairs(judge, pd.DataFrame())
     return FittedPairs(judge, done.history, done.batch_size, bool(done.stopped_early))
@@ -355,7 +355,7 @@ def fit_head_pair(
     net.body.freeze()
     left, right = (torch.tensor(x)[train] for x in _both_features(net, data, device, cache))
     net.centre.copy_(torch.cat([left, right]).mean(0))
-    at = _comparisons(data.deal[train])
+    at = _comparisons(data.pairing_group[train])
     same = at[:, 0] == at[:, 1]
     with torch.no_grad():
         a = net.project(left)[at[:, 0]]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['reduced', 'title_of', 'pictures', 'plot_set', 'plot_tiles', 'Jpeg', 'compact', 'plot_balance', 'plot_copies',
-           'empty_figure', 'plot_senders']
+           'empty_figure', 'plot_contributors']
 
 # %% ../../nbs/plot/03_datasets.ipynb #ba1a8697
 import io
@@ -185,7 +185,7 @@ def empty_figure(
     return fig
 
 # %% ../../nbs/plot/03_datasets.ipynb #932d6c1f
-def plot_senders(
+def plot_contributors(
     s:PhotoSet, # with a group column
 )->Figure:      # the cumulated share
     "How many of the photos the most diligent contributors have sent."

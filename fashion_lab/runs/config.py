@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import atomic_path, runs_dir
+from .former_names import renamed
 
 # %% ../../nbs/runs/01_config.ipynb #4067cd1a
 class RunError(ValueError):
@@ -88,7 +89,9 @@ def config_digest(
     lab:str, # the lab that the configuration belongs to
 )->str:      # 12 hexadecimal digits
     "A short name for a configuration: the first 12 digits of the SHA-256 of its canonical JSON."
-    return hashlib.sha256(f'{lab}\n{canonical(config)}'.encode()).hexdigest()[:12]
+    # over the former names of variants: runs from before they changed stay valid
+    text = canonical(renamed(lab, config_entries(config), former=True))
+    return hashlib.sha256(f'{lab}\n{text}'.encode()).hexdigest()[:12]
 
 # %% ../../nbs/runs/01_config.ipynb #381ff4b0
 def run_name(

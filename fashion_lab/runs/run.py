@@ -18,6 +18,7 @@ from fashion_lab.runs.config import (
     config_digest, config_entries, file_sha256, is_lab_name, lab_folder, plain, read_json, RunError,
 )
 from ..evaluate.predictions import Predictions
+from .former_names import names, renamed, renamed_metrics
 
 # %% ../../nbs/runs/02_run.ipynb #25fd3806
 FORMAT = 1 # of run folders; raised when a folder's content changes its meaning
@@ -146,7 +147,8 @@ class Run:
         self.info = read_json(self.path/'run.json', f"{self.path} is not a finished run: it has no run.json; "
                               "start it again with the same config")
         check_info(self.info, self.name)
-        self.lab, self.variant, self.digest, self.files = (self.info[k] for k in ('lab', 'variant', 'digest', 'files'))
+        self.lab, self.digest, self.files = (self.info[k] for k in ('lab', 'digest', 'files'))
+        self.variant = names(self.lab, 'variant').get(self.info['variant'], self.info['variant'])
 
     def _entries_of(self, what)->dict: # config.json or environment.json, its entries of their kinds
         name = f'{what}.json'
@@ -158,7 +160,7 @@ class Run:
 
     @property
     def config(self)->dict:
-        config = self._entries_of('config')
+        config = renamed(self.lab, self._entries_of('config'))
         variant = config.get('variant') or ''
         if variant == self.variant: return config
         raise RunError(f"config.json of run {self.name} is damaged: its variant is {variant!r}, and run.json says "
@@ -179,8 +181,13 @@ class Run:
     def figures(self)->Path: return self.path/'figures'
     @property
     def splits(self)->list:
-        names = [n for n in self.files if n.startswith('predictions-')]
-        return [n[len('predictions-'):-len('.npz')] for n in names]
+        return list(self._predictions)
+    @property
+    def _predictions(self)->dict: # split -> file
+        files = [f for f in self.files if f.startswith('predictions-')]
+        stored = {f.removeprefix('predictions-').removesuffix('.npz'): f for f in files}
+        today = names(self.lab, 'split')
+        return {today.get(split, split): f for split, f in stored.items()}
 
     def __eq__(self, other): return isinstance(other, Run) and self.path.resolve() == other.path.resolve()
     def __hash__(self): return hash(self.path.resolve())
@@ -197,7 +204,7 @@ def read_metrics(
     run:Run, # a finished run
 )->dict:     # as from `check_metrics`
     "What metrics.json of a run holds; a `RunError` where it is damaged."
-    try: m = check_metrics(read_json(run.file('metrics.json')))
+    try: m = renamed_metrics(run.lab, check_metrics(read_json(run.file('metrics.json'))))
     except RunError: raise
     except ValueError as e: raise RunError(f"metrics.json of run {run.name} is damaged: {e}") from None
     for split in run.splits: # `finish` counts the predictions of every split
@@ -228,7 +235,7 @@ def predictions(self:Run,
 ):                    # `evaluate.predictions.Predictions`
     "Every prediction on one split."
     one_of(split, self.splits, f'split with predictions in run {self.name}')
-    return Predictions.load(self.file(f'predictions-{split}.npz'))
+    return Predictions.load(self.file(self._predictions[split]))
 
 @patch
 def weights(self:Run)->dict: # name -> tensor on the CPU: a state dict

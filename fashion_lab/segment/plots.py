@@ -45,7 +45,7 @@ def overlay_mask(
 )->np.ndarray:          # uint8 (H, W, 3)
     "A photo with its classes laid over it."
     if image.shape[:2] != mask.shape:
-        raise ValueError(f"the photograph has {image.shape[0]} x {image.shape[1]} pixels "
+        raise ValueError(f"the photo has {image.shape[0]} x {image.shape[1]} pixels "
                          f"and the mask {mask.shape[0]} x {mask.shape[1]}")
     if not 0 <= opacity <= 1: raise ValueError(f"opacity must lie in [0, 1], got {opacity!r}")
     # integers: a of 256 parts from the class
@@ -113,9 +113,9 @@ def plot_segments(
     "Each photo with its true classes, the network's, and where they differ."
     c = class_colours(classes, colours)
     n = len(images)
-    if not n: raise ValueError("there is nothing to show: give at least one photograph")
+    if not n: raise ValueError("there is nothing to show: give at least one photo")
     answers = np.asarray(answers)
-    columns = dict(photograph=images)
+    columns = dict(photo=images)
     if truth is not None: columns['truth'] = c[np.asarray(truth)]
     columns['answer'] = c[answers]
     if truth is not None:

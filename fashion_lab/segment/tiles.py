@@ -136,7 +136,7 @@ def segment_photo(
     "Segment one photo of any size; the memory needed hardly grows with it."
     pixels = np.asarray(pixels)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(f"a photograph is a uint8 array (H, W, 3), got {pixels.dtype} of shape {pixels.shape}")
+        raise ValueError(f"a photo is a uint8 array (H, W, 3), got {pixels.dtype} of shape {pixels.shape}")
     h, w = pixels.shape[:2]
     device = pick_device(str(device))
     was_training = net.training

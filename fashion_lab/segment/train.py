@@ -41,7 +41,7 @@ class MaskAugment(PhotoAugment):
         "Augment a batch and its masks; the same generator state gives the same result."
         shape = len(x), *x.shape[2:]
         if masks.shape != shape:
-            raise ValueError(f"masks must have the shape {shape}, as the photographs have, got {tuple(masks.shape)}")
+            raise ValueError(f"masks must have the shape {shape}, as the photos have, got {tuple(masks.shape)}")
         def draw(*shape): return torch.rand(*shape, generator=generator, device=x.device)
         place = self.place(len(x), draw)
         size = self.size or x.shape[2]
@@ -208,7 +208,7 @@ class SegmentRecipe:
     wd:float = .02                       # weight decay
     schedule:str = 'one_cycle'           # as in `train.loop.fit`
     average:float|None = .98             # decay of a moving average of the weights
-    mirror:bool = True                   # predict each photograph and its mirror image
+    mirror:bool = True                   # predict each photo and its mirror image
     bf16:bool|str = 'auto'               # bfloat16 arithmetic where the hardware has it
     fp16:bool = False                    # float16 arithmetic instead, with a scaled loss
     channels_last:bool = True            # memory layout of pictures and filters

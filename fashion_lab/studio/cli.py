@@ -163,9 +163,9 @@ def refused_by_run(
     "Why the labs would not train a classifier on a folder or table of one's own."
     from fashion_lab.data.cards import DataError  # heavy: PIL, numpy
     from fashion_lab.data.dataset import plain_markdown  # heavy: PIL, filelock
-    from fashion_lab.labs.cross_validation import Config, dealt  # heavy: fastai, matplotlib
+    from fashion_lab.labs.cross_validation import Config, assigned_folds  # heavy: fastai, matplotlib
     if photos.kind != 'images' or photos.published or photos.source == 'synthetic': return []
-    try: dealt(photos, Config())
+    try: assigned_folds(photos, Config())
     except DataError as e:
         return [f'The profiles quick and full of run will refuse these photos: {plain_markdown(e)}.']
     return []

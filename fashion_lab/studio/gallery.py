@@ -78,10 +78,10 @@ def lab_pictures(
 
 # %% ../../nbs/studio/02_gallery.ipynb #09b4d18e
 HEADLINES = [ # lab, label, variant, protocol, metric, split
-    ('shoe_pairs', 'shoe pairs, new people', 'siamese', 'persons', 'balanced_accuracy', 'test'),
+    ('shoe_pairs', 'shoe pairs, new contributors', 'siamese', 'grouped-split', 'balanced_accuracy', 'test'),
     ('fashion_mnist', 'Fashion-MNIST', 'recipe', 'fast', 'accuracy', 'test'),
-    ('clothing', '17 articles, new people', 'tail', 'sender-folds', 'weighted_f1', 'test'),
-    ('closures', 'six closures, new people', 'large', 'sender-folds', 'accuracy', 'test'),
+    ('clothing', '17 articles, new contributors', 'last-stages', 'grouped-folds', 'weighted_f1', 'test'),
+    ('closures', 'six closures, new contributors', 'logreg-448', 'grouped-folds', 'accuracy', 'test'),
     ('segmentation', 'facades, mean AP', 'unet', 'full-size', 'mean_ap', 'test'),
 ]
 

@@ -95,7 +95,7 @@ def _of_photos(run): # clothing and closures: the network that predicted the fir
     net, size = rebuilt(cfg.recipe, classes, run.weights()), cfg.recipe.size
     def pictures(n):
         s = photo_folds.photos_of(cfg)
-        fold = photo_folds.dealt(s, cfg)[0]
+        fold = photo_folds.epoch_pairs(s, cfg)[0]
         rows = photo_folds.studied(fold, 0, cfg)[:n]
         return np.asarray(s.images(size)[rows])
     return Portable(

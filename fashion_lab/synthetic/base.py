@@ -77,4 +77,4 @@ class Drawn(ABC):
 
     def __array__(self, dtype=None, copy=None): return self[:] if dtype is None else self[:].astype(dtype)
 
-    def __repr__(self): return f'{type(self).__name__}: {len(self):,} synthetic photographs of {self.size} px'
+    def __repr__(self): return f'{type(self).__name__}: {len(self):,} synthetic photos of {self.size} px'

@@ -647,7 +647,7 @@ def _lamp_post(site, rng):
     site.box(x + .04, y - .02, x + .075, y - .006, (220, 215, 190), _OTHERS)
 
 def _empty_corners(site, rng):
-    "One to three corners outside the straightened photograph, black or grey."
+    "One to three corners outside the straightened photo, black or grey."
     void = (0, 0, 0) if rng.random() < .6 else (128, 128, 128)
     x, y = rng.uniform(.04, .16), rng.uniform(.25, .9)
     corners = [
@@ -693,7 +693,7 @@ def _grime(rng, n):
     return 1 + blotches + streaks + grain
 
 def _develop(site, rng, plan, mask, n):
-    "The photograph of a finished site, (n, n, 3) uint8."
+    "The photo of a finished site, (n, n, 3) uint8."
     u = rng.uniform
     t = (np.arange(n, dtype=np.float32) + .5) / n - .5
     warm = u(-.06, .06)

@@ -244,16 +244,16 @@ _FLOOR_COLOURS = dict(
 # %% ../../nbs/synthetic/02_shoes.ipynb #992a2ab4
 @dataclass(frozen=True)
 class Scene:
-    "What the photographs of one person share: the floor, the light and the photographer's habits."
+    "What the photos of one person share: the floor, the light and the photographer's habits."
     floor:str      # one of `FLOORS`
     colour:tuple   # colour of the floor: red, green and blue, 0 to 255
     second:tuple   # colour of its joints, stripes or flowers
     turn:float     # direction of planks and joints, radians
-    scale:float    # how much floor a photograph shows; 1 is ordinary
+    scale:float    # how much floor a photo shows; 1 is ordinary
     light:float    # where the light comes from, radians: 0 is the right, pi / 2 is above
     contrast:float # strength of light against shadow, 0 to 1
     warmth:float   # of the light: -1 is a cold sky, 1 a warm bulb
-    exposure:float # brightness of the photographs; 1 is ordinary
+    exposure:float # brightness of the photos; 1 is ordinary
     wear:float     # how dusty the shoes are, 0 to 1
     toes:str       # in views from above the toes point `up` (the wearer's view) or `down` (somebody in front of them)
 
@@ -273,7 +273,7 @@ def _floor_colours(rng, floor):
 def scene(
     rng:np.random.Generator, # where the randomness comes from
 )->Scene:                    # floor, light and habits
-    "Draw the scene of one person's photographs."
+    "Draw the scene of one person's photos."
     _check_rng(rng)
     floor = FLOORS[rng.choice(5, p=_FLOOR_SHARES)]
     colour, second = _floor_colours(rng, floor)
@@ -426,7 +426,7 @@ def _light(colours, parts, floor, sc, gloss):
 
 # %% ../../nbs/synthetic/02_shoes.ipynb #084dbe13
 def _expose(picture, sc, rng):
-    "The photograph, (height, width, 3) uint8; `picture` is used up."
+    "The photo, (height, width, 3) uint8; `picture` is used up."
     h, w, _ = picture.shape
     y = np.arange(h, dtype=np.float32)[:, None] / h - .5
     x = np.arange(w, dtype=np.float32) / w - .5
@@ -1364,12 +1364,12 @@ def _check_drawing(identity, scene, rng, view, size):
 def draw_shoe(
     identity:ShoeIdentity,   # which shoe
     scene:Scene,             # floor, light and wear
-    rng:np.random.Generator, # pose, patch of floor and grain: the same state draws the same photograph
+    rng:np.random.Generator, # pose, patch of floor and grain: the same state draws the same photo
     side:str='left',         # which foot: `left` or `right`
     view:str='side',         # `side` (the outer side) or `top`
     size:int=128,            # height and width in pixels, 16 or more
 )->np.ndarray:               # (size, size, 3) uint8
-    "Draw one shoe as somebody would photograph it; a `ValueError` names whatever is not allowed."
+    "Draw one shoe as somebody would photo it; a `ValueError` names whatever is not allowed."
     _check_drawing(identity, scene, rng, view, size)
     one_of(side, ('left', 'right'), 'side')
     return _photo(identity, scene, rng, [side], [size], view, size)
@@ -1382,7 +1382,7 @@ def draw_pair_photo(
     view:str='top',          # `top` or `side`
     size:int=128,            # height and width in pixels, 16 or more
 )->tuple:                    # (size, size, 3) uint8, and the fraction of its width at which a cut separates the shoes
-    "Draw both shoes of a pair beside each other in one photograph."
+    "Draw both shoes of a pair beside each other in one photo."
     _check_drawing(identity, scene, rng, view, size)
     middle = float(np.clip(rng.normal(.5, .035), .4, .6))
     cut = round(size * middle)
@@ -1407,7 +1407,7 @@ def _another_day(rng, sc):
     )
 
 # %% ../../nbs/synthetic/02_shoes.ipynb #51b16093
-# annotated photographs per closure, and the share of them that shows children's shoes
+# annotated photos per closure, and the share of them that shows children's shoes
 _COUNTS = dict(back_strap=18, buckle=27, hook_loop=86, lace_up=108, slip_on=171, zip=12)
 _KIDS = dict(back_strap=.61, buckle=.04, hook_loop=.33, lace_up=.03, slip_on=.09, zip=.17)
 
@@ -1421,13 +1421,13 @@ def _shares(n, weights):
 
 # %% ../../nbs/synthetic/02_shoes.ipynb #81661640
 def _closure_counts(n):
-    "Photographs per closure: the real proportions, but at least one of each."
+    "Photos per closure: the real proportions, but at least one of each."
     counts = np.maximum(_shares(n, list(_COUNTS.values())), 1)
     while counts.sum() > n: counts[counts.argmax()] -= 1
     return counts
 
 def _draw_people(rng, label, people):
-    "Who took each photograph: some persons take many, and everybody has favourite closures."
+    "Who took each photo: some persons take many, and everybody has favourite closures."
     favour = rng.gamma(.7, size=(people, 6))
     favour = favour * (rng.pareto(1.1, people) + .4)[:, None]
     chances = [column / column.sum() for column in favour.T]
@@ -1453,10 +1453,10 @@ def _closure_items(n, seed):
 
 # %% ../../nbs/synthetic/02_shoes.ipynb #d59811f1
 class ClosureDrawer(Drawn):
-    "Synthetic photographs of shoes and their closures: (n, size, size, 3) uint8, drawn when indexed, and `items`."
+    "Synthetic photos of shoes and their closures: (n, size, size, 3) uint8, drawn when indexed, and `items`."
     def __init__(self,
-        n:int=422,    # photographs, 6 or more
-        seed:int=0,   # 0 or more; the same seed, the same photographs
+        n:int=422,    # photos, 6 or more
+        seed:int=0,   # 0 or more; the same seed, the same photos
         size:int=128, # height and width in pixels, 16 or more
     ):
         self.seed = whole_number(seed, 'seed', 0)
@@ -1466,9 +1466,9 @@ class ClosureDrawer(Drawn):
     def __len__(self): return len(self.items)
 
     def draw(self,
-        i:int,        # which photograph, from 0
+        i:int,        # which photo, from 0
     )->np.ndarray:    # (size, size, 3) uint8
-        "Draw photograph `i`: one shoe, or a pair."
+        "Draw photo `i`: one shoe, or a pair."
         row = self.items.iloc[i]
         rng = np.random.default_rng([self.seed, 12, int(i)])
         hall = _another_day(rng, _home(self.seed, 11, int(row['person'])))
@@ -1479,11 +1479,11 @@ class ClosureDrawer(Drawn):
 
 # %% ../../nbs/synthetic/02_shoes.ipynb #88480abe
 def synthetic_closures(
-    n:int=422,    # photographs, 6 or more
-    seed:int=0,   # 0 or more; the same seed, the same photographs
+    n:int=422,    # photos, 6 or more
+    seed:int=0,   # 0 or more; the same seed, the same photos
     size:int=128, # height and width in pixels, 16 or more
 )->tuple:         # images (n, size, size, 3) uint8, and their table (see below)
-    """Synthetic photographs of shoes and their closures, all in memory.
+    """Synthetic photos of shoes and their closures, all in memory.
 
     `ClosureDrawer` draws the same ones piece by piece. Columns of the table: id, label (index in `CLOSURES`),
     closure, person, kids, view, shoes (1 or 2), source.
@@ -1511,7 +1511,7 @@ class PairDrawer:
     "Synthetic left and right shoes, drawn when indexed: `drawer[i]` is (left, right), `items` is the table."
     def __init__(self,
         n_people:int=20,        # persons, 1 or more; the first ones are the same however many there are
-        seed:int=0,             # 0 or more; the same seed, the same photographs
+        seed:int=0,             # 0 or more; the same seed, the same photos
         size:int=128,           # height and width in pixels, 16 or more
         pairs_per_person:int=3, # pairs of shoes that each person owns, 1 or more
     ):
@@ -1559,8 +1559,8 @@ def _table(self:PairDrawer, n_people):
 @patch
 def pair(self:PairDrawer,
     i:int,    # which pair, from 0
-)->tuple:     # its `ShoeIdentity`, the person's `Scene`, and the view of both photographs
-    "What the two photographs of pair `i` share."
+)->tuple:     # its `ShoeIdentity`, the person's `Scene`, and the view of both photos
+    "What the two photos of pair `i` share."
     person, j = divmod(range(len(self))[i], self.pairs_per_person)
 
     # the same for all pairs of this person
@@ -1592,11 +1592,11 @@ def shoe(self:PairDrawer,
 # %% ../../nbs/synthetic/02_shoes.ipynb #4f550850
 def synthetic_shoe_pairs(
     n_people:int=20,        # persons, 1 or more
-    seed:int=0,             # 0 or more; the same seed, the same photographs
+    seed:int=0,             # 0 or more; the same seed, the same photos
     size:int=128,           # height and width in pixels, 16 or more
     pairs_per_person:int=3, # 1 or more
 )->tuple:                   # left shoes and right shoes, each (n, size, size, 3) uint8, and their table (see below)
-    """Synthetic photographs of left and right shoes, all in memory; row i of both arrays is one pair.
+    """Synthetic photos of left and right shoes, all in memory; row i of both arrays is one pair.
 
     `PairDrawer` draws the same ones piece by piece. Columns of the table: id, person, pair (of the person),
     gender (m or w), source.

@@ -393,19 +393,19 @@ def check_photos(
     "Raise a `ValueError` for photos, labels and rows that cannot be trained on."
     if len(classes) < 2: raise ValueError(f"a classifier needs at least two classes, got {list(classes)}")
     if len(images) != len(labels):
-        raise ValueError(f"{len(images)} photographs but {len(labels)} labels: every photograph needs one label")
+        raise ValueError(f"{len(images)} photos but {len(labels)} labels: every photo needs one label")
     if tuple(images.shape[1:]) != (recipe.size, recipe.size, 3):
         shape = ' x '.join(map(str, images.shape[1:]))
-        raise ValueError(f"the recipe wants photographs of {recipe.size} x {recipe.size} x 3, got {shape}; "
+        raise ValueError(f"the recipe wants photos of {recipe.size} x {recipe.size} x 3, got {shape}; "
                          f"load them with size={recipe.size}")
     both = np.intersect1d(train, [] if valid is None else valid)
     if len(both):
-        raise ValueError(f"{len(both)} photographs are in training and in validation, such as number {int(both[0])}")
+        raise ValueError(f"{len(both)} photos are in training and in validation, such as number {int(both[0])}")
     present = set(labels[train].tolist())
     missing = [str(c) for k, c in enumerate(classes) if k not in present]
     if len(missing) > len(classes) - 2:
         names = ', '.join(missing)
-        raise ValueError(f"the training photographs show fewer than two classes: nothing of {names}")
+        raise ValueError(f"the training photos show fewer than two classes: nothing of {names}")
 
 # %% ../../nbs/train/04_finetune.ipynb #958a3bab
 def new_classifier(
@@ -478,7 +478,7 @@ def classify(
     size = model.body.input_size
     if tuple(images.shape[1:]) != (size, size, 3):
         shape = ' x '.join(map(str, images.shape[1:]))
-        raise ValueError(f"the model wants photographs of {size} x {size} x 3, got {shape}")
+        raise ValueError(f"the model wants photos of {size} x {size} x 3, got {shape}")
     no_labels = np.zeros(len(images), np.int64)
     dl = BatchLoader(
         images, no_labels, batch, mean=model.body.mean, std=model.body.std, rows=rows,

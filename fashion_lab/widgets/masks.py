@@ -32,7 +32,7 @@ class OverlayExplorer(Explorer):
         classes,       # class names
         truth=False,   # whether `load` gives true classes
         colours=None, source:str='real', # as for `plot_segments`
-        controls=(), title='Photographs and their classes', # more controls; what is explored
+        controls=(), title='Photos and their classes', # more controls; what is explored
     ):
         import ipywidgets as w  # heavy: IPython, ipywidgets
         self.load = load
@@ -41,9 +41,9 @@ class OverlayExplorer(Explorer):
         self.source = source
         self.colours = class_colours(classes, colours)
         narrow = w.Layout(width='auto')
-        self.which = w.Dropdown(options=self._options(), description='photograph')
+        self.which = w.Dropdown(options=self._options(), description='photo')
         self.views = {}
-        for v in ('photograph', 'answer', 'truth', 'error') if truth else ('photograph', 'answer'):
+        for v in ('photo', 'answer', 'truth', 'error') if truth else ('photo', 'answer'):
             self.views[v] = w.ToggleButton(v in ('answer', 'truth'), description=v, layout=narrow)
         self.opacity = w.FloatSlider(.5, min=0, max=1, step=.05, description='opacity', readout_format='.0%')
         self.on = {}
@@ -60,9 +60,9 @@ class OverlayExplorer(Explorer):
 
     def panels(self)->list: # (name, uint8 (H, W, 3)) of each
         "The pictures that stand beside each other."
-        if not self.names: raise ValueError('there is no photograph yet')
+        if not self.names: raise ValueError('there is no photo yet')
         image, answer, truth = (None if x is None else np.asarray(x) for x in self.load(self.which.value))
-        possible = [v for v in self.views if truth is not None or v in ('photograph', 'answer')]
+        possible = [v for v in self.views if truth is not None or v in ('photo', 'answer')]
         views = [v for v in possible if self.views[v].value]
         if not views: raise ValueError(f"nothing is chosen: press {' or '.join(possible)}")
         self.say(self._summary(answer, truth, views))
@@ -71,7 +71,7 @@ class OverlayExplorer(Explorer):
             full = overlay_mask(image, mask, self.colours, self.opacity.value)
             return np.where(on[mask][..., None], full, image)
         def drawn(view):
-            if view == 'photograph': return image
+            if view == 'photo': return image
             if view == 'answer': return overlaid(answer)
             if view == 'truth': return overlaid(truth)
             return error_picture(image, answer != truth)
@@ -144,7 +144,7 @@ def explore_overlay(
     colours=None, source:str='real', # as for `plot_segments`
 )->OverlayExplorer:
     "Look through photos and their classes."
-    if not len(images): raise ValueError("there is nothing to show: give at least one photograph")
-    names = list(names) if len(names) else [f'photograph {i + 1}' for i in range(len(images))]
+    if not len(images): raise ValueError("there is nothing to show: give at least one photo")
+    names = list(names) if len(names) else [f'photo {i + 1}' for i in range(len(images))]
     def load(k): return images[k], masks[k], None if truth is None else truth[k]
     return OverlayExplorer(load, names, classes, truth is not None, colours, source)

@@ -355,15 +355,15 @@ class SegmentTrial(OverlayExplorer):
         classes, colours = self.run.extra['classes'], self.run.extra.get('colours')
         source = self.run.config['source']
         super().__init__(self.at, names, classes, True, colours, source, [self.upload],
-                         'Photographs under their classes')
+                         'Photos under their classes')
         if not names:
-            self.say(f'{self.run.variant}, trained on {source} photographs. '
+            self.say(f'{self.run.variant}, trained on {source} photos. '
                      f'Choose a photo of at most {limit/1e6:g} MB.')
         if photo is not None: self.ask(Path(photo).read_bytes(), Path(photo).name)
 
     def _from_difficult_to_easy(self, n): # ids of n evaluated photos
         split = 'test' if 'test' in self.run.splits else 'valid'
-        rows = image_table(segmentation.judged_on(self.run, split))
+        rows = image_table(segmentation.evaluated_on(self.run, split))
         ids = rows.sort_values('accuracy', kind='stable').id.to_numpy()
         if not n: return []
         at = np.linspace(0, len(ids) - 1, min(n, len(ids))).astype(int)

@@ -131,13 +131,13 @@ def test_data_browser_shows_another_class(notebook):
 
 
 def test_overlay_follows_the_opacity(notebook):
-    box = explorer(notebook, 'Photographs and their classes')
+    box = explorer(notebook, 'Photos and their classes')
     handle, picture = box.get_by_role('slider').first, box.locator('.fl-picture').first
     many = picture.evaluate(COLOURS)
     changed(notebook, box, lambda: (handle.focus(), handle.press('End')))
     assert picture.evaluate(COLOURS) <= 6 < many, 'opaque: the colours of five classes, and white between the panels'
     changed(notebook, box, lambda: box.get_by_label('window').uncheck())
-    assert picture.evaluate(COLOURS) > 6, 'where a class is off, the photograph shows'
+    assert picture.evaluate(COLOURS) > 6, 'where a class is off, the photo shows'
 
 
 def test_compute_explorer_shows_the_layer_that_is_picked(notebook):

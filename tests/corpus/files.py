@@ -163,7 +163,7 @@ def last_name(path) -> str:
 
 BROKEN = ('broken|not an image|empty|truncated|cannot be read|damaged',)
 SIZE = ('pixels|too large|larger than',)
-WHOLE = dict(
+ALL_STAGES = dict(
     jpeg=jpeg,
     png=png,
     gif=lambda: encoded(picture().quantize(), 'GIF'),
@@ -320,13 +320,13 @@ BROKEN_FILES = {
     ),
 }
 BROKEN_FILES |= {
-    f'{kind} cut in half': File(f'x.{kind}', make()[: len(make()) // 2], BROKEN) for kind, make in WHOLE.items()
+    f'{kind} cut in half': File(f'x.{kind}', make()[: len(make()) // 2], BROKEN) for kind, make in ALL_STAGES.items()
 }
 BROKEN_FILES |= {
     f'{kind} without its last ten bytes': File(
         f'x.{kind}', make()[:-10], BROKEN, either=kind not in ('bmp', 'ppm', 'tiff')
     )
-    for kind, make in WHOLE.items()
+    for kind, make in ALL_STAGES.items()
 }
 
 
@@ -404,11 +404,11 @@ def half_red():
 READABLE_FILES = {
     'PNG named jpg': File('x.jpg', png()),
     'JPEG named png': File('x.png', jpeg()),
-    'WebP named jpg': File('x.jpg', WHOLE['webp']()),
-    'GIF named jpg': File('x.jpg', WHOLE['gif']()),
-    'TIFF named png': File('x.png', WHOLE['tiff']()),
-    'BMP named jpeg': File('x.jpeg', WHOLE['bmp']()),
-    'AVIF': File('x.avif', WHOLE['avif']()),
+    'WebP named jpg': File('x.jpg', ALL_STAGES['webp']()),
+    'GIF named jpg': File('x.jpg', ALL_STAGES['gif']()),
+    'TIFF named png': File('x.png', ALL_STAGES['tiff']()),
+    'BMP named jpeg': File('x.jpeg', ALL_STAGES['bmp']()),
+    'AVIF': File('x.avif', ALL_STAGES['avif']()),
     'capital ending': File('X.JPG', jpeg()),
     'no ending': File('photo', jpeg(), folder='ignored'),
     'another ending': File('photo.dat', jpeg(), folder='ignored'),

@@ -232,7 +232,7 @@ SOURCES = {
     'smoothed edges': Source(apart(blended), Refused(('smooth|blend|edges|colours',))),
     'rims of 255': Source(apart(with_rims), Masked(said=('255',), classes=4, or_refused=('255',))),
     'arrays of NumPy': Source(apart(array, 'npy'), Refused(('mask|image',))),
-    'photos for masks': Source(apart(lambda k: photo(k + 50)), Refused(('photograph|colours|mask',))),
+    'photos for masks': Source(apart(lambda k: photo(k + 50)), Refused(('photo|colours|mask',))),
     'one class': Source(apart(times(0)), Masked(classes=1, run_refuses=('class',))),
     # single masks
     'a mask is missing': Source(

@@ -93,12 +93,12 @@ def with_set(seen, desk):
     "The photos that `run` would train on, and what it would say of them."
     if seen.value is None:
         return seen
-    from fashion_lab.labs.cross_validation import _about, dealt, photos_of
+    from fashion_lab.labs.cross_validation import _about, assigned_folds, photos_of
 
     cfg, told = seen.value, desk.call(photos_of, seen.value)
     seen.value, seen.crash = told.value, told.crash
     if told.value is not None:
-        seen.err += '\n'.join([told.err, *_about(told.value), *dealt(told.value, cfg)[1]])
+        seen.err += '\n'.join([told.err, *_about(told.value), *assigned_folds(told.value, cfg)[1]])
     return seen
 
 
