@@ -135,7 +135,12 @@ TWO_STAGE_VARIANTS = [
 ]
 
 # %% ../../nbs/labs/05_closures.ipynb #a8c584c8
-ABLATION = Ablation('closures', LINEAR_PROBE_VARIANTS + LARGER_PHOTOS_VARIANTS + LAST_STAGES_VARIANTS + TWO_STAGE_VARIANTS)
+ABLATION = Ablation('closures', [
+    *LINEAR_PROBE_VARIANTS,
+    *LARGER_PHOTOS_VARIANTS,
+    *LAST_STAGES_VARIANTS,
+    *TWO_STAGE_VARIANTS,
+])
 QUICK = {
     'linear-probe': dict(views=2, head_epochs=8),
     'last-stages': dict(views=2, epochs=6),

@@ -531,7 +531,8 @@ def _report_body(best, split, tables, files): # parts of the page
     c = best.config
     made = made_with(best.environment, f"{c['source']} photos", f"{best.metrics['n'][split]} {split} images")
     body = [made, '## Variants', table_html(tables['comparison'])]
-    if 'verdicts' in tables: body += ['## What the validation images say of each variant', table_html(tables['verdicts'])]
+    if 'verdicts' in tables:
+        body += ['## What the validation images say of each variant', table_html(tables['verdicts'])]
     body += [f"## {best.variant}, {c['protocol']}, seed {c['seed']}", table_html(tables['per_class'])]
     body += [figure_html(files[name], caption) for name, caption in CAPTIONS.items() if name in files]
     return body + ['## The twenty worst images', table_html(tables['images'].head(20))]

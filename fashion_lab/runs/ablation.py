@@ -76,7 +76,7 @@ def verdict_table(
     # and p_value (NaN: not tested), and n, the repetitions, where there are several
     compare,
 )->pd.DataFrame:   # per comparison: variant, baseline, hypothesis, cost, cited, what `compare` gave, p_holm, verdict
-    "What the runs say of every variant, with Holm's correction over all of them; a `ValueError` where none can be compared."
+    "What the runs say of every variant, Holm-corrected over all of them; a `ValueError` where none can be compared."
     rows = []
     for m in ablation.comparable(variants):
         found = compare(m)
@@ -101,7 +101,7 @@ def paired_difference(
     "The difference between two variants, averaged over seeds, with its interval over contributors."
     later = {r.config['seed']: r for r in second}
     both = [(r, later[r.config['seed']]) for r in first if r.config['seed'] in later]
-    if not both: raise ValueError("paired_difference compares runs of the same seeds, and these two variants share none")
+    if not both: raise ValueError("two variants are compared on the same seeds, and these share none")
     reps, values = [], []
     for a, b in both:
         p = a.predictions('test')

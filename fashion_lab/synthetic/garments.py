@@ -1393,7 +1393,7 @@ def draw_clothing(
     rng:np.random.Generator,             # draws the garment: the same state and sender, the same garment
     size:int=128,                        # height and width in pixels, 16 or more; the picture is the same at any size
     kids:bool=False,                     # a child's: wider, shorter sleeves, brighter, more prints
-    sender:Sender|None=None,             # who photos it; default: somebody new, drawn from `photo`
+    sender:Sender|None=None,             # who photographs it; default: somebody new, drawn from `photo`
     photo:np.random.Generator|None=None, # draws pose, folds, patch of background, light and noise; default: `rng`
 )->np.ndarray:                           # (size, size, 3) uint8, RGB
     "Draw one synthetic photo of a garment."
@@ -1484,7 +1484,7 @@ class ClothingDrawer(Drawn):
 
     def __repr__(self):
         people = self.items.sender_id.nunique()
-        return f"ClothingDrawer: {len(self):,} synthetic photos of {self.size} px by {people} senders"
+        return f"ClothingDrawer: {len(self):,} synthetic photos of {self.size} px by {people} contributors"
 
     def draw(self,
         i:int,       # a position in the table, 0 or more
@@ -1502,7 +1502,7 @@ def synthetic_clothing(
     n:int=500,     # how many photos, at least 17
     seed:int=0,    # 0 or more; the same seed, the same photos
     size:int=128,  # height and width in pixels, 16 or more
-    people:int=40, # how many senders there are, at least 1
+    people:int=40, # how many contributors there are, at least 1
 )->tuple:          # images (n, size, size, 3) uint8, and a DataFrame: id, label, sender_id, kids, garment, source
     "A synthetic clothing data set, all drawn at once; `ClothingDrawer` draws the same one piece by piece."
     drawer = ClothingDrawer(n, seed, size, people)
