@@ -20,7 +20,7 @@ INPUTS = ['1,28,28', '3,28,28', '1,8,8', '0,0,0', '1,-1,1', '1', '784', 'a,b,c',
 MODELS = ['SmallCNN', 'LogisticBaseline', 'SmalCNN', 'no.such:net', 'torch.nn:Linear', 'torch.nn', ':', 'torch:float32']
 FLAGS = 'find fetch verify clear csv int8 allow-dirty help version'.split()
 CHOICES = dict(profile=['smoke', 'quick', 'full', 'fast'], source=['real', 'synthetic', 'folder', 'empty.csv'], device=['cpu', 'cuda:7', 'auto'], protocol=['fast', 'as-published'],
-               variants=['FashionCNN', 'recipe', 'head', 'unet'], seeds=['1', '2', '0', '100000000'], executor=['sequential', 'processes', 'rays'], grid=GRIDS, input=INPUTS,
+               variants=['FashionCNN', 'recipe', 'linear-probe', 'unet'], seeds=['1', '2', '0', '100000000'], executor=['sequential', 'processes', 'rays'], grid=GRIDS, input=INPUTS,
                repeats=['0', '1', '-1'], format=['onnx', 'safetensors', 'pickle'], labs=['fashion_mnist', 'closures,clothing'], threads=['1', '2'])
 DATA = ['fashion_mnist', 'clothing', 'closures', 'facades', 'shoe_pairs']
 RUN = 'profile seeds variants protocol source data device threads out'.split()

@@ -74,8 +74,8 @@ def test_folds_by_sender_share_no_sender_and_the_others_do(lab):
         s = lab.photos_of(cfg)
         fold, _ = lab.assign_folds(s, cfg)
         assert set(fold) == set(range(cfg.folds))
-        sides = pd.Series(fold).groupby(lab.senders(s)).nunique()
-        shown[cfg.variant] = int((sides > 1).sum()), lab.exposure(lab.senders(s), fold)
+        sides = pd.Series(fold).groupby(lab.contributors(s)).nunique()
+        shown[cfg.variant] = int((sides > 1).sum()), lab.leakage(lab.contributors(s), fold)
     assert shown['grouped-folds'] == (0, 0)
     assert all(n > 5 and share > .5 for v, (n, share) in shown.items() if v != 'grouped-folds')
 
@@ -83,10 +83,10 @@ def test_folds_by_sender_share_no_sender_and_the_others_do(lab):
 def test_the_control_has_blocks_as_large_as_the_senders(lab):
     cfg = next(c for c in lab.configs('smoke', data='clothing') if c.variant == 'shuffled-groups')
     s = lab.photos_of(cfg)
-    who = np.random.default_rng(cfg.seed).permutation(lab.senders(s))
+    who = np.random.default_rng(cfg.seed).permutation(lab.contributors(s))
     fold, _ = lab.assign_folds(s, cfg)
     assert pd.Series(fold).groupby(who).nunique().max() == 1       # the blocks stay together
-    assert sorted(pd.Series(who).value_counts()) == sorted(pd.Series(lab.senders(s)).value_counts())
+    assert sorted(pd.Series(who).value_counts()) == sorted(pd.Series(lab.contributors(s)).value_counts())
 
 
 def test_a_planted_leak_is_found_and_an_independent_sender_is_none(lab):
@@ -134,7 +134,7 @@ def test_one_seed_has_no_spread_and_two_have(lab, done, tmp_path):
 
 
 @pytest.mark.parametrize('make, says', [
-    (lambda lab: lab.configs('smoke', variants='senders-folds'), "Did you mean 'grouped-folds'?"),
+    (lambda lab: lab.configs('smoke', variants='groupd-folds'), "Did you mean 'grouped-folds'?"),
     (lambda lab: lab.configs('smoke', data='facades'), 'unknown data'),
     (lambda lab: lab.configs('smoke', source='dreamt'), 'unknown source'),
     (lambda lab: lab.configs('tiny'), 'unknown profile'),
@@ -165,7 +165,7 @@ def test_photos_of_nobody_cannot_be_dealt_by_sender(lab):
     from dataclasses import replace
     from fashion_lab.data.cards import DataError
     s = lab.photos_of(lab.configs('smoke', data='clothing')[0])
-    with pytest.raises(DataError, match='column sender_id'): lab.senders(replace(s, items=s.items.drop(columns='sender_id'), group=None))
+    with pytest.raises(DataError, match='column sender_id'): lab.contributors(replace(s, items=s.items.drop(columns='sender_id'), group=None))
 
 
 def test_copies_on_both_sides_of_a_split_are_found(lab):

@@ -33,7 +33,7 @@ def odd(tmp_path_factory):
         os.makedirs(os.path.join(photos, name))
         for file in [b'=1+1.jpg', b'0.jpg', *(b'bro\xe9ken%d.jpg' % i for i in range(8))]: photo(os.path.join(photos, name, file))
         with open(os.path.join(photos, name, b'\xff.jpg'), 'wb') as f: f.write(b'no photo')
-    done = shell('run', 'closures', '--profile', 'smoke', '--variants', 'head', '--source', home/'photos', '--device', 'cpu', '--threads', 1, '--out', home/'runs',
+    done = shell('run', 'closures', '--profile', 'smoke', '--variants', 'linear-probe', '--source', home/'photos', '--device', 'cpu', '--threads', 1, '--out', home/'runs',
                  FASHION_LAB_CACHE=str(home/'cache'))
     assert done.returncode == 0, done.stderr
     return home
@@ -44,7 +44,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='file sy
 
 @linux
 def test_a_run_on_names_that_are_no_utf8_is_finished(odd):
-    (run,) = (Run(p) for p in (odd/'runs'/'closures').glob('head-*'))
+    (run,) = (Run(p) for p in (odd/'runs'/'closures').glob('linear-probe-*'))
     assert set(run.predictions('test').classes) == {'error', 'file', r'rob\xe9'}
     assert any(r'/bro\xe9ken' in i for i in run.predictions('test').ids)
     assert any(r'\xff.jpg' in said for said in run.extra['warnings'])
@@ -53,7 +53,7 @@ def test_a_run_on_names_that_are_no_utf8_is_finished(odd):
 @linux
 @pytest.mark.parametrize('env', [dict(PYTHONIOENCODING='ascii'), dict(LC_ALL='POSIX', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')], ids=['ascii', 'POSIX'])
 def test_no_answer_is_lost_whatever_the_terminal_can_show(odd, env):
-    run = next((odd/'runs'/'closures').glob('head-*'))
+    run = next((odd/'runs'/'closures').glob('linear-probe-*'))
     photos = [p for folder in (odd/'photos').iterdir() for p in sorted(folder.iterdir())[-3:]]                # two that can be read, one that cannot
     said = shell('predict', 'closures', *photos, '--run', run, '--csv', cwd=odd, **env)
     table = plain_cells(pd.read_csv(io.StringIO(said.stdout), keep_default_na=False))
@@ -64,7 +64,7 @@ def test_no_answer_is_lost_whatever_the_terminal_can_show(odd, env):
 
 @linux
 def test_no_line_for_people_is_lost_either(odd):
-    run, photos = next((odd/'runs'/'closures').glob('head-*')), sorted((odd/'photos'/'file').iterdir())[-3:]
+    run, photos = next((odd/'runs'/'closures').glob('linear-probe-*')), sorted((odd/'photos'/'file').iterdir())[-3:]
     said = shell('predict', 'closures', *photos, '--run', run, cwd=odd, LC_ALL='C', LANG='C')
     assert said.returncode == 1 and said.stdout.count('were right') == 2 and 'Traceback' not in said.stderr
 
@@ -72,7 +72,7 @@ def test_no_line_for_people_is_lost_either(odd):
 @linux
 def test_names_that_begin_like_formulas_are_text_in_csv(odd, monkeypatch, capsys):
     monkeypatch.chdir(odd/'photos'/'error')
-    run = next((odd/'runs'/'closures').glob('head-*'))
+    run = next((odd/'runs'/'closures').glob('linear-probe-*'))
     cli.main(['predict', 'closures', '=1+1.jpg', '0.jpg', '--run', str(run), '--csv'])
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table.file.tolist() == ["'=1+1.jpg", '0.jpg'] and plain_cells(table).file.tolist() == ['=1+1.jpg', '0.jpg']

@@ -74,7 +74,7 @@ def own(folder, **changes): return replace(closures.configs('smoke')[0], source=
 
 @pytest.mark.filterwarnings('ignore')
 def test_own_photos_with_a_class_of_one(tmp_path):
-    with pytest.raises(DataError, match='a class with one photo cannot be learned and judged: zip'): prepare(own(own_photos(tmp_path/'a', laces=9, zip=1)))
+    with pytest.raises(DataError, match='a class with one photo cannot be learned and evaluated: zip'): prepare(own(own_photos(tmp_path/'a', laces=9, zip=1)))
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -103,7 +103,7 @@ def test_an_empty_folder(tmp_path):
     assert out.returncode in (2, 3) and 'Traceback' not in out.stderr and str(tmp_path/'empty') in out.stderr
 
 
-@pytest.mark.parametrize('arguments, said', [(('--variants', 'tale'), "Did you mean 'last-stages'?"), (('--profile', 'fast'), 'allowed: smoke, quick, full'), (('--protocol', 'by-hand'), 'grouped-folds'),
+@pytest.mark.parametrize('arguments, said', [(('--variants', 'last-stage'), "Did you mean 'last-stages'?"), (('--profile', 'fast'), 'allowed: smoke, quick, full'), (('--protocol', 'by-hand'), 'grouped-folds'),
                                              (('--seeds', '0'), 'at least 1')])
 def test_arguments_that_cannot_be_meant(arguments, said):
     out = shell('run', 'clothing', *arguments)
@@ -140,7 +140,7 @@ def test_what_cannot_be_told_apart_or_held_out_is_refused_in_words_of_photos(tmp
     table.to_csv(folder/'t.csv', index=False)
     with pytest.warns(UserWarning, match='names 1 contributor in sender_id'): load_csv(folder/'t.csv', size=32)
     cfg = own(folder/'t.csv')
-    assert 't names one sender for all photos: folds by sender are folds at random' in assigned_folds(photos_of(cfg), cfg)[1]
+    assert 't names one contributor for all photos: folds by contributor are random folds' in assigned_folds(photos_of(cfg), cfg)[1]
     table.assign(sender_id=['ann', 'bob']*4).to_csv(folder/'t.csv', index=False)
     with pytest.raises(DataError, match='photos of 2 contributors, and 3 folds by contributor need 3'):
         prepare(own(folder/'t.csv'))

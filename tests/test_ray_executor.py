@@ -242,7 +242,7 @@ def test_the_ablation_grid_is_the_same_on_ray(inside, tmp_path):
 def test_five_folds_are_spread_and_the_same_on_ray(inside, tmp_path):
     "Five folds of clothing, one run: computed apart, put together by who comes last."
     from fashion_lab.labs import clothing as lab
-    todo = lab.configs('smoke', variants='head', source='synthetic', device='cpu', folds=5, take=None)
+    todo = lab.configs('smoke', variants='linear-probe', source='synthetic', device='cpu', folds=5, take=None)
     with threads(1): here = sweep(lab.run, todo, lab.LAB, tmp_path/'a')
     there = sweep(lab.run, todo, lab.LAB, tmp_path/'b', executor='ray')
     same(here, there, 1)

@@ -153,7 +153,7 @@ def _get_archive(archive, file, retries, timeout, pause):
     problems = []
     for url in archive.urls:
         part = file.with_name(hashlib.sha256(url.encode()).hexdigest()[:8] + '.part')
-        arrived, told = retry(lambda: _download_zip(url, part, timeout), retries, 2*pause)
+        arrived, told = retry(lambda: _download_zip(url, part, timeout), retries, pause)
         if arrived:
             os.replace(part, file)
             return url

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..core import progress
+from ..core import progress, whole_number
 from .cards import DataError
 
 # %% ../../nbs/data/05_download.ipynb #bd25300f
@@ -142,6 +142,7 @@ def retry(
     count_all:bool=False, # count tries that brought something, too
 )->tuple:                 # what `attempt` returned, or `None`; what went wrong on the way, in words
     "Try until it works, until the same address is worth no further try, or until too many tries in a row have failed."
+    whole_number(retries, 'retries', 1)
     problems = []
     failures = 0
     while failures < retries:

@@ -6,7 +6,7 @@
 __all__ = ['parse_idx', 'verify', 'find_files', 'fetch', 'load_fashion_mnist']
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #65c4db57
-import contextlib, gzip, hashlib, math, os, struct, time, warnings, zlib
+import contextlib, gzip, hashlib, math, os, struct, warnings, zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pandas as pd
 from ..core import cache_dir, local_path, one_of, whole_number
 from ..synthetic.fashion_mnist import synthetic_fashion_mnist
 from .cards import card, Card, DataError, MissingData
-from .download import BrokenDownload, download_to, host_of, one_at_a_time
+from .download import BrokenDownload, download_to, host_of, one_at_a_time, retry
 from .folds import check_fraction, stratified_choice, stratified_split
 from .image_table import ImageTable
 from .locate import places_of
@@ -153,25 +153,23 @@ def _size(path): return path.stat().st_size if path.exists() else 0
 
 def _fetch_from(url, part, check, retries, timeout, pause):
     "Fetch a file into `part` from one mirror: (whether it is there, whether something wrong came, messages)."
-    is_wrong, messages = False, []
-    left = retries
-    while left > 0:
+    wrong = []
+
+    def attempt():
         before = _size(part)
         try: download_to(url, part, timeout)
         except BrokenDownload as e:
-            messages.append(f'{host_of(url)}: {e}')
-            if not e.again:             left = 0
-            elif _size(part) > before: left = retries
-            else:                      left -= 1
-            if left: time.sleep(pause * 2 ** (retries - left))
-            continue
+            e.grown = _size(part) > before
+            raise
         problem = check(part)
-        if not problem: return True, is_wrong, messages
-        is_wrong = True
+        if not problem: return True
+        wrong.append(problem)
         part.unlink()
-        messages.append(f'{host_of(url)}: what arrived {problem}; it was removed')
-        left = left - 1 if before else 0
-    return False, is_wrong, messages
+        # perhaps only what was there before is wrong
+        raise BrokenDownload(f'what arrived {problem}; it was removed', again=before > 0, wait=False)
+
+    is_there, problems = retry(attempt, retries, pause)
+    return bool(is_there), bool(wrong), [f'{host_of(url)}: {problem}' for problem in problems]
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #56dfac8e
 def _fetch_file(spec, card, folder, retries, timeout, pause):

@@ -7,7 +7,7 @@ __all__ = ['WEIGHTS_BY_ORDER', 'WeightsError', 'MissingWeights', 'match_state', 
            'packaged_state', 'fetch_weights', 'imagenet_state']
 
 # %% ../../nbs/models/02_weights.ipynb #39304043
-import difflib, hashlib, importlib.util, os, re, time
+import difflib, hashlib, importlib.util, os, re
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -16,8 +16,8 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from ..core import cache_dir, one_of
-from ..data.download import BrokenDownload, download_to, host_of
+from ..core import cache_dir, one_of, whole_number
+from ..data.download import BrokenDownload, download_to, host_of, retry
 from .cards import backbone_card, BACKBONE_CARDS, BackboneCard, digest_in_name
 
 # %% ../../nbs/models/02_weights.ipynb #0bb1ba4d
@@ -172,19 +172,15 @@ def _has_digest(path, digits): return path.is_file() and _sha256(path).startswit
 
 def _fetch(url, target, digits, tries, pause, timeout): # put the right file at `target`; returns what failed
     part = target.with_name(target.name + '.part')
-    failures = []
-    while not _has_digest(target, digits) and len(failures) < tries:
-        try: download_to(url, part, timeout)
-        except BrokenDownload as e:
-            failures.append(str(e))
-            if not e.again: break
-            if len(failures) < tries: time.sleep(pause*2**(len(failures) - 1))
-            continue
-        if _has_digest(part, digits): os.replace(part, target)
-        else:
-            part.unlink()
-            failures.append('another file arrived than its name says (SHA-256), and was removed')
-    return failures
+
+    def attempt():
+        download_to(url, part, timeout)
+        if _has_digest(part, digits): return os.replace(part, target)
+        part.unlink()
+        raise BrokenDownload('another file arrived than its name says (SHA-256), and was removed', wait=False)
+
+    if _has_digest(target, digits): return []
+    return retry(attempt, whole_number(tries, 'tries', 1), pause, count_all=True)[1]
 
 # %% ../../nbs/models/02_weights.ipynb #50fda90f
 def fetch_weights(

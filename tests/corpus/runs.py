@@ -522,7 +522,7 @@ TRAINED = {
 def check_trained(tree, desk):
     "A whole run: trained, reported, asked, published."
     own, home = plant(desk.folder / 'own', tree), desk.folder / 'runs'
-    options = ('--profile', 'smoke', '--variants', 'head', '--device', 'cpu', '--threads', '1', '--out', home)
+    options = ('--profile', 'smoke', '--variants', 'linear-probe', '--device', 'cpu', '--threads', '1', '--out', home)
     seen = desk.command('run', 'closures', '--source', own, *options, train=True)
     no_crash(seen)
     must(seen.code == 0, seen, 'a finished run with its report')

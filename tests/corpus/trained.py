@@ -53,7 +53,7 @@ def finish(lab, cfg, root, net, predictions, metrics, extra):
         return draft.finish(metrics, [dict(epoch=0, train_loss=1.0)], predictions, state_of(net), ENVIRONMENT, extra)
 
 
-def closures_run(root, classes=None, variant='head', seed=0):
+def closures_run(root, classes=None, variant='linear-probe', seed=0):
     "A network for closures, or for classes of one's own."
     from fashion_lab.synthetic.shoes import CLOSURES
     from fashion_lab.labs.photo_base import SMALL
