@@ -33,7 +33,7 @@ def photo(path, seed=0, size=(300, 200)):
 
 def test_predict_writes_heat_maps_and_goes_on_after_a_bad_file(smoke, tmp_path):
     root, _ = smoke('closures')
-    run = next(p for p in (root/'closures').iterdir() if p.name.startswith('head-s0'))
+    run = next(p for p in (root/'closures').iterdir() if p.name.startswith('linear-probe-s0'))
     good, bad = photo(tmp_path/'shoe.png'), tmp_path/'text.jpg'
     bad.write_text('no photo')
     out = shell('predict', 'closures', good, bad, '--run', run, '--heat', tmp_path/'heat')
@@ -45,14 +45,14 @@ def test_predict_writes_heat_maps_and_goes_on_after_a_bad_file(smoke, tmp_path):
 
 def test_a_cat_is_named_as_a_garment_and_the_answer_says_how_sure_it_was(smoke, tmp_path):
     root, _ = smoke('clothing')
-    run = next(p for p in (root/'clothing').iterdir() if p.name.startswith('head-s0'))
+    run = next(p for p in (root/'clothing').iterdir() if p.name.startswith('linear-probe-s0'))
     out = shell('predict', 'clothing', photo(tmp_path/'cat.png', 3), '--run', run)
     assert out.returncode == 0 and 'of held-out photos with answers about as sure' in out.stdout
 
 
 def test_a_run_of_another_lab_does_not_answer(smoke, tmp_path):
     root, _ = smoke('clothing')
-    run = next(p for p in (root/'clothing').iterdir() if p.name.startswith('head-s0'))
+    run = next(p for p in (root/'clothing').iterdir() if p.name.startswith('linear-probe-s0'))
     out = shell('predict', 'closures', photo(tmp_path/'shoe.png'), '--run', run)
     assert out.returncode == 2 and 'is a run of clothing, not of closures' in out.stderr and not out.stdout
 
