@@ -195,7 +195,7 @@ def test_costs_alone_are_no_scores(measured, tmp_path):
     from fashion_lab.studio.results import recorded_labs
     runs_results.publish(measured[1], tmp_path, allow_dirty=True)
     assert recorded_labs(tmp_path) == {}
-    _results(tmp_path/'closures.csv', 'closures', 'real', [('head', .7, 10)])
+    _results(tmp_path/'closures.csv', 'closures', 'real', [('linear-probe', .7, 10)])
     assert list(recorded_labs(tmp_path)) == ['closures']
 
 

@@ -230,7 +230,7 @@ def test_smoke_from_the_shell(smoke):
     assert set(run.metrics['test']['balanced_accuracy']) == {'value', 'low', 'high'} and len(run.extra['senders']) == len(run.predictions('test'))
 
 
-@pytest.mark.parametrize('arguments, said', [(('--variants', 'siamesse'), 'siamese'), (('--profile', 'fast'), 'allowed: smoke, quick, full'), (('--protocol', 'random'), 'persons'), (('--seeds', '0'), 'at least 1')])
+@pytest.mark.parametrize('arguments, said', [(('--variants', 'siamesse'), 'siamese'), (('--profile', 'fast'), 'allowed: smoke, quick, full'), (('--protocol', 'random'), 'grouped-split'), (('--seeds', '0'), 'at least 1')])
 def test_arguments_that_cannot_be_meant(arguments, said, capsys):
     from fashion_lab.studio.cli import main
     assert main(['run', 'shoe_pairs', *arguments]) == 2 and said in capsys.readouterr().err
