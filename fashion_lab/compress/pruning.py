@@ -151,6 +151,7 @@ def prune_channels(
                          "give the layers that make the outputs as keep, or leave keep out")
     return m
 
+# %% ../../nbs/compress/00_pruning.ipynb #b36befb0
 def take_out(
     m:nn.Module,  # changed in place
     x,            # its inputs
@@ -170,6 +171,7 @@ def take_out(
     )
     pruner.step()
 
+# %% ../../nbs/compress/00_pruning.ipynb #c2ea03fd
 def width_left(
     width:int,    # channels
     share:float,  # to take out

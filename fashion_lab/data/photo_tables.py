@@ -133,6 +133,7 @@ def load_csv(
     split = valid_frac, test_frac, seed
     return own_set(items, root, name, group, problems, split, size, fit, sorted(table[label].unique()))
 
+# %% ../../nbs/data/20_photo_tables.ipynb #a8d4e7fc
 def _existing_table(csv):
     csv = local_path(csv)
     if not os.path.isfile(csv): raise MissingData(f"there is no table {csv}; check its name and folder")

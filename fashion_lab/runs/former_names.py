@@ -8,86 +8,108 @@ __all__ = ['RENAMED', 'names', 'renamed', 'renamed_metrics']
 # %% ../../nbs/runs/00b_former_names.ipynb #01bcb209
 _GROUPED = {'sender-folds': 'grouped-folds'}
 
+_CLOSURES = dict(
+    protocol=_GROUPED,
+    variant={
+        'head': 'linear-probe',
+        'one-view': 'linear-probe-one-view',
+        'solved': 'logreg',
+        'solved-weights': 'logreg-weights',
+        'solved-maxima': 'logreg-concat-pool',
+        'solved-once': 'logreg-no-flip',
+        'large': 'logreg-448',
+        'large-mean': 'logreg-448-mean-pool',
+        'large-even': 'logreg-448-no-weights',
+        'large-once': 'logreg-448-no-flip',
+        'large-tail': 'logreg-448-last-stages',
+        'tail': 'last-stages',
+        'tail-weights': 'last-stages-weights',
+        'tail-oversample': 'last-stages-oversample',
+        'tail-mixup': 'last-stages-mixup',
+        'tail-strong': 'last-stages-strong-augment',
+        'taught': 'two-stage',
+        'taught-linear': 'two-stage-linear',
+        'lite2-tail': 'last-stages-lite2',
+    },
+)
+
+# %% ../../nbs/runs/00b_former_names.ipynb #dcc99799
+_CLOTHING = dict(
+    protocol=_GROUPED,
+    variant={
+        'head': 'linear-probe',
+        'one-view': 'linear-probe-one-view',
+        'head-half': 'linear-probe-half',
+        'head-quarter': 'linear-probe-quarter',
+        'head-eighth': 'linear-probe-eighth',
+        'head-weights': 'linear-probe-weights',
+        'head-oversample': 'linear-probe-oversample',
+        'custom-cnn-growing': 'custom-cnn-progressive',
+        'tail': 'last-stages',
+        'tail-timid': 'last-stages-low-lr',
+        'tail-weights': 'last-stages-weights',
+        'deep-tail': 'last-stages-deep',
+        'whole': 'all-stages',
+        'whole-growing': 'all-stages-progressive',
+        'lite2-tail': 'last-stages-lite2',
+        'top10-head': 'top10-linear-probe',
+        'top10-tail': 'top10-last-stages',
+    },
+)
+
+# %% ../../nbs/runs/00b_former_names.ipynb #07887aa3
+_COMPRESSION = dict(
+    variant={
+        'taught-25': 'distilled-25-strong',
+        'taught-50': 'distilled-50-strong',
+        'taught-50-int8': 'distilled-50-strong-int8',
+    },
+)
+
+_DATA_PREP = dict(
+    variant=_GROUPED | {'shuffled-senders': 'shuffled-groups'},
+    metric={'sender_outside': 'contributor_outside'},
+    split={
+        'test_sender_1': 'test_contributor_1',
+        'test_sender_2_to_9': 'test_contributor_2_to_9',
+        'test_sender_10_up': 'test_contributor_10_up',
+    },
+)
+
+_FASHION_MNIST = dict(
+    variant={'mirror': 'flip-tta', 'average': 'weight-average'},
+    split={'test_one_view': 'test_no_flip'},
+)
+
+# %% ../../nbs/runs/00b_former_names.ipynb #2851635e
+_SHOE_PAIRS = dict(
+    protocol={'persons': 'grouped-split'},
+    variant={
+        'head': 'logreg',
+        'large': 'mirrored-320',
+        'lite2': 'mirrored-lite2',
+        'colours': 'mirrored-colours',
+        'siamese-tail': 'siamese-last-stages',
+        'CNNChannel-raw': 'CNNChannel-no-normalise',
+        'CNNChannel-mean': 'CNNChannel-mean-only',
+        'CNNChannel-still': 'CNNChannel-no-augment',
+    },
+    split={
+        'test_framed': 'test_masked_background',
+        'test_hidden': 'test_masked_object',
+        'test_exchanged': 'test_swapped_background',
+    },
+)
+
+# %% ../../nbs/runs/00b_former_names.ipynb #64443745
 # lab -> the kind of name -> former name -> today's
 RENAMED = dict(
-    closures=dict(
-        protocol=_GROUPED,
-        variant={
-            'head': 'linear-probe',
-            'one-view': 'linear-probe-one-view',
-            'solved': 'logreg',
-            'solved-weights': 'logreg-weights',
-            'solved-maxima': 'logreg-concat-pool',
-            'solved-once': 'logreg-no-flip',
-            'large': 'logreg-448',
-            'large-mean': 'logreg-448-mean-pool',
-            'large-even': 'logreg-448-no-weights',
-            'large-once': 'logreg-448-no-flip',
-            'large-tail': 'logreg-448-last-stages',
-            'tail': 'last-stages',
-            'tail-weights': 'last-stages-weights',
-            'tail-oversample': 'last-stages-oversample',
-            'tail-mixup': 'last-stages-mixup',
-            'tail-strong': 'last-stages-strong-augment',
-            'taught': 'two-stage',
-            'taught-linear': 'two-stage-linear',
-            'lite2-tail': 'last-stages-lite2',
-        }),
-    clothing=dict(
-        protocol=_GROUPED,
-        variant={
-            'head': 'linear-probe',
-            'one-view': 'linear-probe-one-view',
-            'head-half': 'linear-probe-half',
-            'head-quarter': 'linear-probe-quarter',
-            'head-eighth': 'linear-probe-eighth',
-            'head-weights': 'linear-probe-weights',
-            'head-oversample': 'linear-probe-oversample',
-            'custom-cnn-growing': 'custom-cnn-progressive',
-            'tail': 'last-stages',
-            'tail-timid': 'last-stages-low-lr',
-            'tail-weights': 'last-stages-weights',
-            'deep-tail': 'last-stages-deep',
-            'whole': 'all-stages',
-            'whole-growing': 'all-stages-progressive',
-            'lite2-tail': 'last-stages-lite2',
-            'top10-head': 'top10-linear-probe',
-            'top10-tail': 'top10-last-stages',
-        }),
-    compression=dict(
-        variant={
-            'taught-25': 'distilled-25-strong',
-            'taught-50': 'distilled-50-strong',
-            'taught-50-int8': 'distilled-50-strong-int8',
-        }),
-    data_prep=dict(
-        variant=_GROUPED | {'shuffled-senders': 'shuffled-groups'},
-        metric={'sender_outside': 'contributor_outside'},
-        split={
-            'test_sender_1': 'test_contributor_1',
-            'test_sender_2_to_9': 'test_contributor_2_to_9',
-            'test_sender_10_up': 'test_contributor_10_up',
-        }),
-    fashion_mnist=dict(
-        variant={'mirror': 'flip-tta', 'average': 'weight-average'},
-        split={'test_one_view': 'test_no_flip'}),
-    shoe_pairs=dict(
-        protocol={'persons': 'grouped-split'},
-        variant={
-            'head': 'logreg',
-            'large': 'mirrored-320',
-            'lite2': 'mirrored-lite2',
-            'colours': 'mirrored-colours',
-            'siamese-tail': 'siamese-last-stages',
-            'CNNChannel-raw': 'CNNChannel-no-normalise',
-            'CNNChannel-mean': 'CNNChannel-mean-only',
-            'CNNChannel-still': 'CNNChannel-no-augment',
-        },
-        split={
-            'test_framed': 'test_masked_background',
-            'test_hidden': 'test_masked_object',
-            'test_exchanged': 'test_swapped_background',
-        }),
+    closures=_CLOSURES,
+    clothing=_CLOTHING,
+    compression=_COMPRESSION,
+    data_prep=_DATA_PREP,
+    fashion_mnist=_FASHION_MNIST,
+    shoe_pairs=_SHOE_PAIRS,
 )
 # entries of a configuration -> the kind of name that they hold; `begin` and `teacher` name variants
 _ENTRIES = dict(variant='variant', begin='variant', teacher='variant', protocol='protocol')

@@ -191,13 +191,16 @@ class Run:
 
     def __eq__(self, other): return isinstance(other, Run) and self.path.resolve() == other.path.resolve()
     def __hash__(self): return hash(self.path.resolve())
-    def __repr__(self):
-        try: m = self.metrics
-        except RunError as e: return f"Run {self.lab}/{self.name}: {e}"
-        words = []
-        for split in splits_of(m):   # the first metric of each
-            for name, v in list(m[split].items())[:1]: words.append(f'{split} {name} {value_with_interval(v)[0]:.4f}')
-        return f"Run {self.lab}/{self.name}: " + (', '.join(words) or 'no metrics')
+
+# %% ../../nbs/runs/02_run.ipynb #8d1e143a
+@patch
+def __repr__(self:Run):
+    try: m = self.metrics
+    except RunError as e: return f"Run {self.lab}/{self.name}: {e}"
+    words = []
+    for split in splits_of(m):   # the first metric of each
+        for name, v in list(m[split].items())[:1]: words.append(f'{split} {name} {value_with_interval(v)[0]:.4f}')
+    return f"Run {self.lab}/{self.name}: " + (', '.join(words) or 'no metrics')
 
 # %% ../../nbs/runs/02_run.ipynb #a6d4cc9f
 def read_metrics(

@@ -346,6 +346,7 @@ ALONE = dict( # option of `fit` -> (which values are about one network, why)
     compile=(bool, 'was never tried with stacked networks'),
 )
 
+# %% ../../nbs/train/05_stacked.ipynb #0b6362b4
 def refuse_alone(
     options:dict, # of `fit`
 ):
@@ -359,6 +360,7 @@ def refuse_alone(
         if about_one(v):
             raise ValueError(f"{k}={v!r} {why}: leave it out, or train the networks by fit, one after another")
 
+# %% ../../nbs/train/05_stacked.ipynb #5c7cc845
 def check_checkpoint(
     path,  # a file, or `None`
     k:int, # networks
@@ -376,6 +378,7 @@ def check_checkpoint(
     raise ValueError(f"{Path(path).name} is the checkpoint of {n} network{plural}, and {k} are to go on: "
                      "give the same ones again, or another file")
 
+# %% ../../nbs/train/05_stacked.ipynb #38ec48eb
 def joined_loaders(
     loaders, # `DataLoaders`, one per network
     k:int,   # networks
@@ -419,6 +422,7 @@ def fit_together(
     monitor = options.get('monitor', 'valid_loss')
     return [fit_of(i, model, done, log, monitor) for i, model in enumerate(models)]
 
+# %% ../../nbs/train/05_stacked.ipynb #8a28e974
 def fit_of(
     i:int,           # which network
     model:nn.Module, # with its new weights
@@ -431,6 +435,7 @@ def fit_of(
     best = None if done.best_epoch is None else best_epoch(history[monitor], monitor)
     return Fit(model.eval(), history, best, done.batch_size, False, done.resumed_from)
 
+# %% ../../nbs/train/05_stacked.ipynb #d12a0138
 def best_epoch(
     values,      # a Series with a value per epoch
     monitor:str, # which quantity it is
