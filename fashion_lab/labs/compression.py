@@ -354,7 +354,7 @@ def _photo_config(cfg): # of the protocol in folds: one logistic regression on f
 def _clothing_pictures(p):
     photos, size = photo_folds.photos_of(p), p.recipe.size
     images = photos.images(size)
-    fold = photo_folds.epoch_pairs(photos, p)[0]
+    fold = photo_folds.assigned_folds(photos, p)[0]
     card = backbone_card(p.recipe.backbone)
     rows = dict(train=np.flatnonzero(fold > 1), valid=np.flatnonzero(fold == 1), test=np.flatnonzero(fold == 0))
     def loader(rows):

@@ -95,8 +95,8 @@ def _of_photos(run): # clothing and closures: the network that predicted the fir
     net, size = rebuilt(cfg.recipe, classes, run.weights()), cfg.recipe.size
     def pictures(n):
         s = photo_folds.photos_of(cfg)
-        fold = photo_folds.epoch_pairs(s, cfg)[0]
-        rows = photo_folds.studied(fold, 0, cfg)[:n]
+        fold = photo_folds.assigned_folds(s, cfg)[0]
+        rows = photo_folds.training_rows(fold, 0, cfg)[:n]
         return np.asarray(s.images(size)[rows])
     return Portable(
         net=net,
