@@ -261,7 +261,7 @@ BACKGROUNDS = ('wood', 'parquet', 'sheet', 'carpet', 'tiles', 'rug', 'wall')
 # %% ../../nbs/synthetic/03_garments.ipynb #f7217620
 @dataclass(frozen=True)
 class Sender:
-    "One person who photos clothes: where, in which light, and with which taste."
+    "One person who photographs clothes: where, in which light, and with which taste."
     background:str    # one of `BACKGROUNDS`
     colours:tuple     # two RGB colours of the background
     grain:float       # scale of the background's pattern, 0.6 to 1.5

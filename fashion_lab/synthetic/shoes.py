@@ -1369,7 +1369,7 @@ def draw_shoe(
     view:str='side',         # `side` (the outer side) or `top`
     size:int=128,            # height and width in pixels, 16 or more
 )->np.ndarray:               # (size, size, 3) uint8
-    "Draw one shoe as somebody would photo it; a `ValueError` names whatever is not allowed."
+    "Draw one shoe as somebody would photograph it; a `ValueError` names whatever is not allowed."
     _check_drawing(identity, scene, rng, view, size)
     one_of(side, ('left', 'right'), 'side')
     return _photo(identity, scene, rng, [side], [size], view, size)
