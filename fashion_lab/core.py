@@ -26,6 +26,7 @@ def one_of(
 # %% ../nbs/foundation/00_core.ipynb #e0c16722
 _CONTROLS = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]') # commands to a terminal, and ends of lines
 
+# %% ../nbs/foundation/00_core.ipynb #a13c80a4
 def printable(
     name, # a path or a string
 )->str:   # the same, where it can be encoded as UTF-8
@@ -50,6 +51,7 @@ def whole_number(
     if most is not None and value > most: raise ValueError(f"{what} must be at most {most:,}{unit}, got {value:,}")
     return int(value)
 
+# %% ../nbs/foundation/00_core.ipynb #d285dcfb
 MOST_SEEDS = 10_000 # each is a run per variant
 
 def number_of_seeds(
@@ -65,6 +67,7 @@ def is_interactive()->bool: # False in tests, and with FASHION_LAB_PROGRESS=0
     if os.environ.get('IN_TEST') or os.environ.get('FASHION_LAB_PROGRESS') == '0': return False
     return 'ipykernel' in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
 
+# %% ../nbs/foundation/00_core.ipynb #da0fe227
 def progress(
     items=None,          # what to iterate over; `None` for a bar that is moved with `update`
     desc:str='',         # what is being done
@@ -115,6 +118,7 @@ def atomic_path(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
+# %% ../nbs/foundation/00_core.ipynb #0e344186
 def _umask(): # there is no way to read the umask without setting it
     mask = os.umask(0)
     os.umask(mask)
@@ -142,6 +146,7 @@ def cache_dir()->Path: # not made yet: the first writer makes it
     folder = os.environ.get('FASHION_LAB_CACHE') or platformdirs.user_cache_dir('fashion_lab', appauthor=False)
     return Path(os.path.expanduser(folder))
 
+# %% ../nbs/foundation/00_core.ipynb #ac24d66f
 def runs_dir()->Path: # not made yet: the first run makes it
     "Where runs are kept: `FASHION_LAB_RUNS`, else `runs` in the working folder."
     return Path(os.path.expanduser(os.environ.get('FASHION_LAB_RUNS') or 'runs'))

@@ -49,6 +49,7 @@ def rng_state()->dict: # plain containers, numbers and tensors: loads with `torc
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     )
 
+# %% ../nbs/foundation/01_devices.ipynb #1ae6ff96
 def set_rng_state(
     state:dict, # as `rng_state` returned it
 ):
@@ -82,6 +83,7 @@ def n_cores()->int: # at least 1
 
 MOST_THREADS = 1024
 
+# %% ../nbs/foundation/01_devices.ipynb #3109b5dc
 def check_threads(
     n:int, # as it was given
 )->int:    # the same
@@ -91,6 +93,7 @@ def check_threads(
                          f"give about as many as there are cores, here {n_cores()}")
     return int(n)
 
+# %% ../nbs/foundation/01_devices.ipynb #243e6c30
 @contextlib.contextmanager
 def threads(
     n:int|None=None, # torch threads inside the block, from 1 to `MOST_THREADS`; `None` leaves them as they are
@@ -106,6 +109,7 @@ def threads(
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of options in malloc.h
 _open_blocks = []                              # the sizes that open blocks of `keep_memory` asked for
 
+# %% ../nbs/foundation/01_devices.ipynb #90247eb0
 @contextlib.contextmanager
 def keep_memory(
     largest:int=2**30, # blocks of up to so many bytes are kept for the next step, 1 to 2**31 - 1
@@ -119,6 +123,7 @@ def keep_memory(
         _open_blocks.remove(largest)
         if c and not _open_blocks: _return_memory(c)
 
+# %% ../nbs/foundation/01_devices.ipynb #b4da6cf8
 def _keep_up_to(c, largest): # whether the allocator took both options
     return bool(c and c.mallopt(_M_MMAP_THRESHOLD, largest) and c.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
@@ -160,6 +165,7 @@ def synchronise(
     if kind == 'cuda': torch.cuda.synchronize(device)
     elif kind == 'mps': torch.mps.synchronize()
 
+# %% ../nbs/foundation/01_devices.ipynb #2e458e70
 class Timer:
     "Wall-clock time of a block in `seconds`; waits for the device at both ends."
     def __init__(self,

@@ -12,16 +12,22 @@ from contextlib import contextmanager
 
 import matplotlib as mpl
 import numpy as np
+
 import pandas as pd
 import torch
+
 import torch.nn.functional as F
 from scipy.stats import rankdata
-from torch import nn
 
+from torch import nn
 from .core import one_of, progress, whole_number
+
 from .devices import rng_state, set_rng_state
 from .plot.theme import canvas, dress, GREY, INK, short, style
+
 from .plot.images import draw_tiles
+
+# %% ../nbs/foundation/03_interpret.ipynb #3b67ffba
 from .models.backbones import Backbone
 
 # %% ../nbs/foundation/03_interpret.ipynb #85b7c522
@@ -45,6 +51,7 @@ def layer_name(
     raise ValueError(f"{type(model).__name__} has no layer {stage!r}; names such as {', '.join(near) or 'none'} "
                      "or a layer itself will do, and positions only where there is a Backbone")
 
+# %% ../nbs/foundation/03_interpret.ipynb #c71d96b5
 def _backbone_of(model): # the model itself, or its `body`, if that is a Backbone
     for m in (model, getattr(model, 'body', None)):
         if isinstance(m, Backbone): return m
@@ -57,11 +64,13 @@ def _map_of(out, name): # the layer's output, from which gradients begin
                          "choose a layer before the pool, or larger images")
     return out.detach().requires_grad_()
 
+# %% ../nbs/foundation/03_interpret.ipynb #1be46f04
 # tensors made in inference mode cannot be differentiated through; their copies can
 def _inference_copies(model): # {name: copy}
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     return {k: t.detach().clone() for k, t in tensors.items() if t.is_inference()}
 
+# %% ../nbs/foundation/03_interpret.ipynb #80aeb87f
 @contextmanager
 def _unchanged(model): # evaluation mode without gradients of parameters; modes, flags and random state come back
     state = rng_state()
@@ -98,6 +107,7 @@ def _check_images(x):
     if x.ndim != 4 or not len(x):
         raise ValueError(f"x must have the shape (N, C, H, W) with at least one image, got {tuple(x.shape)}")
 
+# %% ../nbs/foundation/03_interpret.ipynb #7aa7ee67
 def _class_numbers(target, n): # -> int64 (n,) or None
     if target is None: return None
     t = np.asarray(target.cpu() if isinstance(target, torch.Tensor) else target)
@@ -118,6 +128,7 @@ def _classes_to_explain(logits, target): # -> (N,), checked; the predicted ones 
         raise ValueError(f"target must lie in 0 to {k - 1} for a model of {k} classes, got {got}")
     return torch.as_tensor(target, device=logits.device)
 
+# %% ../nbs/foundation/03_interpret.ipynb #25b4b504
 def _weighted_sum(logits, chosen, recorded, name): # float32 (N, h, w): the positive part of the channels' weighted sum
     slope = None
     if recorded and logits.requires_grad:
@@ -168,6 +179,7 @@ def scaled(
     top = m.max((1, 2), keepdims=True, initial=0)
     return np.divide(m, top, out=np.zeros_like(m), where=top > 0).astype(np.float32)
 
+# %% ../nbs/foundation/03_interpret.ipynb #ddb9b480
 def grad_cam(
     model:nn.Module, # a `PhotoClassifier`, or any network that gives scores (N, classes)
     x:torch.Tensor,  # `(N, C, H, W)` float, normalised: what `Backbone.prepare` gives
@@ -190,6 +202,7 @@ def _pictures(images): # uint8 (N, H, W) or (N, H, W, 3), at least one
                          f"got {a.dtype} of shape {a.shape}")
     return a
 
+# %% ../nbs/foundation/03_interpret.ipynb #5c09dada
 def _cover(images, fill): # what patches of each image are painted with
     if isinstance(fill, str):
         one_of(fill, ('mean',), "fill (or a grey level or a colour)")
@@ -204,6 +217,7 @@ def _cover(images, fill): # what patches of each image are painted with
 def _starts(n, patch, step): # where patches begin along a side of n pixels; the last one ends with the picture
     return list(dict.fromkeys([*range(0, n - patch, step), n - patch]))
 
+# %% ../nbs/foundation/03_interpret.ipynb #45725d2d
 def _scores(score, pictures): # float64 (n,), checked
     s = score(pictures)
     if isinstance(s, torch.Tensor): s = s.detach().cpu()
@@ -253,6 +267,7 @@ def _times_covered(places, patch, h, w): # (h, w): how many patches lie over eac
     for top, left in places: times[top:top + patch, left:left + patch] += 1
     return times
 
+# %% ../nbs/foundation/03_interpret.ipynb #2dc9b831
 def _check_patches(patch, step, h, w):
     if whole_number(patch, 'patch') > min(h, w):
         raise ValueError(f"a patch of {patch} pixels does not fit into images of {h} x {w}; give at most {min(h, w)}")
@@ -265,6 +280,7 @@ def _colour_map(cmap):
     if isinstance(cmap, mpl.colors.Colormap): return cmap
     return mpl.colormaps[one_of(cmap, list(mpl.colormaps), 'colour map of matplotlib')]
 
+# %% ../nbs/foundation/03_interpret.ipynb #0a349023
 def overlay(
     images,          # uint8 `(N, H, W, 3)` or `(N, H, W)`
     heat,            # `(N, H, W)` in [0, 1], as from `grad_cam` or `scaled`
@@ -321,11 +337,13 @@ def _caption_lines(caption): # [(text, colour)], the first line dark, the others
     texts = [short(line, 44) for line in str(caption).split('\n')]
     return [(text, INK if k == 0 else GREY) for k, text in enumerate(texts)]
 
+# %% ../nbs/foundation/03_interpret.ipynb #3daf3659
 def _heat_bar(ax, cmap): # a colour bar from 0 to 1
     scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), cmap)
     bar = ax.figure.colorbar(scale, ax=ax, shrink=.8, aspect=24, pad=.015, label="Share of the map's maximum")
     bar.outline.set_visible(False)
 
+# %% ../nbs/foundation/03_interpret.ipynb #ffc7c4f3
 def _heat_size(pairs, cols, lines, inches): # width and height of the figure, inches
     rows = -(-len(pairs)//cols)
     row = inches*(pairs.shape[1]/pairs.shape[2] + .13) + .16*lines
@@ -346,6 +364,7 @@ def rank_correlation(
     size = np.sqrt((ra**2).sum(1)*(rb**2).sum(1))
     return np.divide((ra*rb).sum(1), size, out=np.zeros(len(a)), where=size > 0)
 
+# %% ../nbs/foundation/03_interpret.ipynb #9adfb677
 def _centred_ranks(maps): # (N, H, W) -> (N, H*W), with mean 0
     ranks = rankdata(maps.reshape(len(maps), -1), axis=1)
     return ranks - ranks.mean(1, keepdims=True)
@@ -355,12 +374,14 @@ def _stages_of(name, module): # [(name, module)]: the stages and the pool of a B
     if not isinstance(module, Backbone): return [(name, module)]
     return [*zip(module.stage_names, module.stages), ('pool', module.pool)]
 
+# %% ../nbs/foundation/03_interpret.ipynb #f76e395c
 def _parts(model): # [(name, module)] with parameters, from the scores down; a Backbone stage by stage
     parts = []
     for name, module in model.named_children(): parts += _stages_of(name, module)
     parts = [(name, m) for name, m in reversed(parts) if next(m.parameters(), None) is not None]
     return parts or [('the model', model)]
 
+# %% ../nbs/foundation/03_interpret.ipynb #0a3252a9
 def _shuffle(module, generator): # every parameter keeps its values, at other places
     with torch.no_grad():
         for p in module.parameters():

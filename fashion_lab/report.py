@@ -20,12 +20,14 @@ STYLE = ('body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem a
          '.t{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}'
          '.t td,.t th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}')
 
+# %% ../nbs/foundation/02_report.ipynb #5e59d3d7
 def table_html(
     df, # a pandas table
 )->str: # a `<table>`
     "A table as HTML, four significant digits, nothing where there is no value."
     return df.to_html(index=False, border=0, float_format=lambda v: f'{v:.4g}', na_rep='', classes='t')
 
+# %% ../nbs/foundation/02_report.ipynb #e6d88f18
 def figure_html(
     file:str,    # the figure's file, relative to the page
     caption:str, # what it shows, which is also what a screen reader reads out
@@ -34,6 +36,7 @@ def figure_html(
     caption = html.escape(caption)
     return f'<h3>{caption}</h3><img src="{html.escape(file, quote=True)}" alt="{caption}">'
 
+# %% ../nbs/foundation/02_report.ipynb #e22549bf
 def list_html(
     sentences, # strings
 )->str:        # a `<ul>`, '' where there are none
@@ -58,6 +61,7 @@ def made_with(
     ]
     return f"<p>{html.escape(', '.join(texts))}<br><code>{html.escape(e['command'])}</code></p>"
 
+# %% ../nbs/foundation/02_report.ipynb #02f11049
 def html_page(
     title:str, # the page's title
     parts,     # pieces of HTML, in order; plain strings that begin with '## ' become headings
@@ -77,6 +81,7 @@ def _is_number(text):
     except ValueError: return False
     return True
 
+# %% ../nbs/foundation/02_report.ipynb #18266c71
 def _map_texts(df, change): # `change` applied to every string of a table, its column names included
     def cell(v): return change(v) if isinstance(v, str) else v
     text_columns = [i for i, kind in enumerate(df.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
@@ -84,6 +89,7 @@ def _map_texts(df, change): # `change` applied to every string of a table, its c
     for i in text_columns: out.isetitem(i, df.iloc[:, i].map(cell))
     return out.rename(columns=cell)
 
+# %% ../nbs/foundation/02_report.ipynb #a7fc9635
 def safe_cells(
     df, # a pandas table
 ):      # a copy
@@ -91,6 +97,7 @@ def safe_cells(
     def safe(text): return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
     return _map_texts(df, safe)
 
+# %% ../nbs/foundation/02_report.ipynb #2d1ed0e6
 def plain_cells(
     df, # a table that was written with `safe_cells`
 ):      # a copy
@@ -107,6 +114,7 @@ def class_columns(
     "A column for each class, under a name that no other column has."
     return {f'{what}({c})': float(v) for c, v in zip(classes, values)}
 
+# %% ../nbs/foundation/02_report.ipynb #aba83c18
 def class_values(
     row, # column -> value: a row of an answer table
 )->dict: # class -> number
@@ -133,6 +141,7 @@ def answer_row(
     fixed = dict(file=printable(file), answer=classes[best], probability=probability, notes='; '.join(notes), error='')
     return fixed | more | class_columns(classes, values, what)
 
+# %% ../nbs/foundation/02_report.ipynb #b550fc4d
 def no_answer(
     file,  # the photo
     error, # why there is no answer
@@ -172,6 +181,7 @@ def with_pictures(
         return f'src="data:{kind};base64,{data}"'
     return re.sub(r'src="([^":]+)"', as_data, text)
 
+# %% ../nbs/foundation/02_report.ipynb #b9508acf
 def page_body(
     text:str,   # a page, as from `html_page`
     down:int=0, # how many levels its headings go down

@@ -24,6 +24,7 @@ def factors(
     root = s[:rank].sqrt()
     return (u[:, :rank]*root).to(matrix.dtype), (root[:, None]*v[:rank]).to(matrix.dtype)
 
+# %% ../../nbs/compress/03_low_rank.ipynb #774a980d
 def check_rank(
     rank:int, # wanted
     most:int, # the largest that makes sense
@@ -32,6 +33,7 @@ def check_rank(
     if whole_number(rank, 'rank') <= most: return
     raise ValueError(f"rank must lie between 1 and {most}, the smaller side of the layer's matrix, got {rank}")
 
+# %% ../../nbs/compress/03_low_rank.ipynb #2639a48c
 @torch.no_grad()
 def fill_factors(
     two:nn.Sequential, # two layers; changed in place
@@ -59,12 +61,14 @@ def low_rank_linear(
     fill_factors(two, layer, *factors(layer.weight, rank))
     return two
 
+# %% ../../nbs/compress/03_low_rank.ipynb #842f8a80
 def conv_settings(
     layer:nn.Conv2d, # any
 )->dict:             # keyword arguments
     "How a convolution moves over its input."
     return {k: getattr(layer, k) for k in ('stride', 'padding', 'dilation', 'padding_mode')}
 
+# %% ../../nbs/compress/03_low_rank.ipynb #615df710
 def low_rank_conv(
     layer:nn.Conv2d, # trained, without groups
     rank:int,        # channels between the factors, from 1 to the smaller of outputs and inputs x kernel area
@@ -91,6 +95,7 @@ def rank_for(
     out, into = layer.weight.flatten(1).shape
     return min(max(1, int(share*out*into/(out + into))), out, into)
 
+# %% ../../nbs/compress/03_low_rank.ipynb #45adc997
 def replaced(
     model:nn.Module, # any network
     rule,            # of (name, layer): new layers, or `None` for those that stay
@@ -105,6 +110,7 @@ def replaced(
         setattr(m.get_submodule(parent), last, new)
     return m
 
+# %% ../../nbs/compress/03_low_rank.ipynb #54ee7dfd
 def inner_layers(
     model:nn.Module, # any network
 )->list:             # of names
@@ -112,6 +118,7 @@ def inner_layers(
     def has_matrix(m): return isinstance(m, nn.Linear) or isinstance(m, nn.Conv2d) and m.groups == 1
     return [n for n, m in model.named_modules() if has_matrix(m)][1:-1]
 
+# %% ../../nbs/compress/03_low_rank.ipynb #bc8a6dae
 def factorise(
     model:nn.Module, # trained
     share:float=.5,  # of every layer's multiplications that may be left, in (0, 1)

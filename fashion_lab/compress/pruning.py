@@ -30,6 +30,7 @@ def prunable(
     if weights: return weights
     raise ValueError(f"{type(model).__name__} has no convolution and no linear layer, so there is nothing to prune")
 
+# %% ../../nbs/compress/00_pruning.ipynb #9090dc3c
 def sparsity(
     model:nn.Module, # any network
 )->float:            # in [0, 1]
@@ -43,6 +44,7 @@ def check_share(
     "Raise a `ValueError` for a share that does not lie in [0, 1)."
     if isinstance(share, bool) or not 0 <= share < 1: raise ValueError(f"share must lie in [0, 1), got {share!r}")
 
+# %% ../../nbs/compress/00_pruning.ipynb #ed80a02a
 def layer_name(
     key:str, # of a weight, such as 'head.1.weight'
 )->str:      # such as 'head.1'; '' for the network itself
@@ -61,6 +63,7 @@ def magnitude_masks(
     prune.global_unstructured([(layer, 'weight') for layer in layers], prune.L1Unstructured, amount=float(share))
     return {n: layer.weight_mask.bool() for n, layer in zip(names, layers)}
 
+# %% ../../nbs/compress/00_pruning.ipynb #fdb830cb
 @torch.no_grad()
 def apply_masks(
     model:nn.Module, # changed in place
@@ -111,6 +114,7 @@ def output_layers(
         else: ahead += [before for before, _ in node.next_functions]
     return names
 
+# %% ../../nbs/compress/00_pruning.ipynb #1bc02e60
 @torch.no_grad()
 def output_shapes(
     model:nn.Module, # any network
@@ -201,6 +205,7 @@ def fit_widths(
     model.load_state_dict(state)
     return model
 
+# %% ../../nbs/compress/00_pruning.ipynb #6c803580
 def _note_width(name, m): # what a layer says of itself
     if isinstance(m, nn.modules.conv._ConvNd): return _note_channels(name, m)
     weight = getattr(m, 'weight', None)
@@ -211,6 +216,7 @@ def _note_width(name, m): # what a layer says of itself
     elif isinstance(m, nn.PReLU): m.num_parameters = len(weight)
     elif hasattr(m, 'normalized_shape'): m.normalized_shape = tuple(weight.shape)
 
+# %% ../../nbs/compress/00_pruning.ipynb #730158b2
 def _note_channels(name, m): # of a convolution; as many groups as before, unless every channel is one
     first, second = m.weight.shape[:2]
     depthwise = m.groups > 1 and m.groups == m.in_channels

@@ -60,6 +60,7 @@ class Shared:
         "How often each value occurs."
         return np.bincount(self.codes, minlength=len(self.book))
 
+# %% ../../nbs/compress/01_weight_sharing.ipynb #7ff63bb6
 def share_weights(
     model:nn.Module, # any network
     bits:int=4,      # of a code, from 1 to 8: 2**bits values per layer
@@ -72,6 +73,7 @@ def share_weights(
         shared[name] = Shared(book, codes, tuple(w.shape))
     return shared
 
+# %% ../../nbs/compress/01_weight_sharing.ipynb #c7b9f2c9
 def with_shared(
     model:nn.Module, # any network
     shared:dict,     # as from `share_weights`
@@ -100,6 +102,7 @@ class TieWeights(Callback):
             sums.index_add_(0, codes, w.grad.contiguous().flatten())
             w.grad.copy_((sums/n)[codes].view(w.shape))
 
+# %% ../../nbs/compress/01_weight_sharing.ipynb #2963d1f6
 def read_books(
     model:nn.Module, # after training with `TieWeights`
     shared:dict,     # as before
@@ -130,6 +133,7 @@ def huffman_lengths(
         heapq.heappush(heap, (a + b, next(number), left + right))
     return lengths
 
+# %% ../../nbs/compress/01_weight_sharing.ipynb #248a6e6d
 def _canonical(lengths): # (symbols in the order of their codes, codes as integers)
     order = [i for i in np.lexsort((np.arange(len(lengths)), lengths)) if lengths[i]]
     code, codes, before = 0, [], 0
@@ -159,6 +163,7 @@ def encode(
         bits[starts[at] + j] = (word[codes[at]] >> shift) & np.uint64(1)
     return np.packbits(bits)
 
+# %% ../../nbs/compress/01_weight_sharing.ipynb #1b5b82ac
 def decode(
     stream,       # uint8, as from `encode`
     lengths,      # the same
@@ -183,6 +188,7 @@ def decode(
 # %% ../../nbs/compress/01_weight_sharing.ipynb #4499eaeb
 CODINGS = ('fixed', 'huffman')
 
+# %% ../../nbs/compress/01_weight_sharing.ipynb #6be9ad31
 def save_shared(
     model:nn.Module, # gives what is not shared
     shared:dict,     # as from `share_weights`
@@ -203,6 +209,7 @@ def save_shared(
     save_weights(out, path)
     return Path(path).stat().st_size
 
+# %% ../../nbs/compress/01_weight_sharing.ipynb #3afbb83b
 def load_shared(
     path, # as written by `save_shared`
 )->dict:  # a state dict

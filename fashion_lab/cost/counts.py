@@ -28,6 +28,7 @@ def count_params(
         raise ValueError("the model has lazy layers without a shape yet; run one batch through it first")
     return sum(p.numel() for p in params if trainable is None or p.requires_grad == trainable)
 
+# %% ../../nbs/cost/00_counts.ipynb #6c17c9b3
 def model_mb(
     model:nn.Module, # any model
 )->float:            # megabytes of 10^6 bytes
@@ -46,6 +47,7 @@ def conv_macs(
     "MACs of a convolution in any number of dimensions, transposed or not."
     return in_channels * out_channels // groups * math.prod(kernel) * math.prod(size)
 
+# %% ../../nbs/cost/00_counts.ipynb #39d613f8
 def linear_macs(
     in_features:int,  # at least 1
     out_features:int, # at least 1
@@ -93,6 +95,7 @@ def _shapes(model, given): # the shapes, or tensors, of the inputs, in the order
                              f"got {given}")
     return shapes
 
+# %% ../../nbs/cost/00_counts.ipynb #50ba378f
 def _is_several(given): # several shapes in place of one
     sequence = (tuple, list)
     return isinstance(given, sequence) and len(given) > 0 and isinstance(given[0], (*sequence, torch.Tensor))
@@ -101,6 +104,7 @@ def _is_shape(s):
     if not isinstance(s, (tuple, list)): return False
     return all(isinstance(d, numbers.Integral) and not isinstance(d, bool) and d > 0 for d in s)
 
+# %% ../../nbs/cost/00_counts.ipynb #5194661a
 def _in_order(model, named): # the values of a dict, in the order in which `forward` takes them
     takes = list(inspect.signature(model.forward).parameters)
     kind = type(model).__name__
@@ -132,6 +136,7 @@ def make_input(
         return torch.rand(batch, *shape, generator=g).to(like.device, like.dtype)
     return tuple(make(shape) for shape in _shapes(model, input_shape))
 
+# %% ../../nbs/cost/00_counts.ipynb #85779e58
 def _check_memory(shape): # of an input of float32 numbers; it and the first layer's output must fit
     try: memory = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
     except (AttributeError, ValueError, OSError): return # a system that does not say
@@ -178,6 +183,7 @@ def _failing_layer(model, x): # where a run fails, in words: '' for the model it
             given = ', '.join(map(str, shapes)) or 'no tensor'
             return f", in the layer '{name}' ({kind}), which was given {given}"
 
+# %% ../../nbs/cost/00_counts.ipynb #13ad9c2a
 def _missing_inputs(model, x): # the end of a sentence, where more inputs are needed
     try: params = inspect.signature(model.forward).parameters
     except (TypeError, ValueError): return ''
@@ -186,12 +192,14 @@ def _missing_inputs(model, x): # the end of a sentence, where more inputs are ne
     return (f": it takes {len(needs)} inputs ({', '.join(needs)}), "
             f"so give {len(needs)} shapes (on the command line, --input once for each)")
 
+# %% ../../nbs/cost/00_counts.ipynb #38d37cbd
 def _is_required(p): # a parameter of a signature
     return p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
 
 # %% ../../nbs/cost/00_counts.ipynb #20c57703
 _FAILURES = (RuntimeError, IndexError, TypeError, AssertionError, ValueError, KeyError, AttributeError)
 
+# %% ../../nbs/cost/00_counts.ipynb #229ebdb3
 @contextlib.contextmanager
 def one_pass(
     model:nn.Module, # any model
@@ -209,6 +217,7 @@ def one_pass(
             if place is None and isinstance(e, (ValueError, KeyError, AttributeError)): raise # not the model's doing
             raise ValueError(_failure(model, x, e, place or '')) from e
 
+# %% ../../nbs/cost/00_counts.ipynb #2302e0c9
 def _failure(model, x, e, place): # the message for a run that failed
     kind = type(model).__name__
     shapes = ', '.join(str(tuple(t.shape)) for t in x)
@@ -239,6 +248,7 @@ def hand_macs(
         for h in hooks: h.remove()
     return dict(macs)
 
+# %% ../../nbs/cost/00_counts.ipynb #d72cec80
 def _layer_macs(m, x, y): # of one call of a linear layer or convolution
     if isinstance(m, nn.Linear): return linear_macs(m.in_features, m.out_features, x.numel() // m.in_features)
     size = (x if m.transposed else y).shape[2:]
@@ -251,6 +261,7 @@ _NOTED = '''batch_norm group_norm layer_norm instance_norm upsample_nearest2d up
 def _same_conv_macs(inputs, outputs): # a convolution whose padding is given as 'same' or 'valid'
     return math.prod(inputs[1].type().sizes()) * math.prod(outputs[0].type().sizes()[2:])
 
+# %% ../../nbs/cost/00_counts.ipynb #3412775d
 def _attention_macs(inputs, outputs): # two products: queries with keys, weights with values
     query, key, value = [i.type().sizes() for i in inputs[:3]]
     *batch, n, width = query
@@ -270,6 +281,7 @@ def _quiet(): # fvcore and the tracer report through warnings and through a logg
             yield
     finally: log.setLevel(before)
 
+# %% ../../nbs/cost/00_counts.ipynb #7240b94f
 @contextlib.contextmanager
 def _same_hooks(model): # fvcore forgets its hooks on the model when the model fails
     hooks = [(d, list(d)) for m in model.modules() for d in (m._forward_hooks, m._forward_pre_hooks)]
@@ -316,6 +328,7 @@ _MOVES = set('''detach clone copy_ _to_copy empty empty_like empty_strided new_e
                 flip repeat fill_ zero_ lift_fresh _unsafe_view _reshape_copy dropout native_dropout scalar_tensor
                 as_strided_ unsqueeze_ squeeze_ transpose_ t_ detach_ linspace eye bernoulli_'''.split())
 
+# %% ../../nbs/cost/00_counts.ipynb #7f30b9c7
 class _Listener(TorchDispatchMode): # writes down the operations that `known` does not count
     def __init__(self, known):
         super().__init__()
@@ -395,12 +408,15 @@ def _window(y, k): # values under a window, for a pooling
     return k[0]**dims
 
 def _max_pool(y, x, k, *args, **kw): return 0, 0, (_window(y, k) - 1)*y.numel()
+
+# %% ../../nbs/cost/00_counts.ipynb #f633cb70
 def _avg_pool(y, x, k, *args, **kw): return 0, (_window(y, k) - 1)*y.numel(), y.numel()
 
 def _window_sizes(n, outputs): # of an adaptive pooling along one dimension, added up
     def size(i): return -(-(i + 1)*n//outputs) - i*n//outputs
     return sum(size(i) for i in range(outputs))
 
+# %% ../../nbs/cost/00_counts.ipynb #d178f0e5
 def _under_windows(y, x, size): # values under all windows together: they may overlap
     total = math.prod(_window_sizes(n, o) for n, o in zip(x.shape[-len(size):], size))
     return y.numel()//math.prod(size) * total
@@ -418,6 +434,7 @@ def _norm(y, rows, scale, shift): # over rows of values, with a scale and a shif
 def _layer_norm(y, x, shape, w=None, b=None, *args): return _norm(y, y.numel()//math.prod(shape), w, b)
 def _group_norm(y, x, w, b, n, c, hw, groups, *args): return _norm(y, n*groups, w, b)
 
+# %% ../../nbs/cost/00_counts.ipynb #e101c7d0
 def _batch_norm(y, x, w=None, b=None, mean=None, var=None, train=False, *args):
     if train is True: return _norm(y, x.shape[0]*x.shape[1], w, b) # an instance norm is a batch norm in training
     return y.numel(), y.numel(), 0
@@ -431,6 +448,7 @@ def _log_softmax(y, x, dim, *args):
     n, rows = y.numel(), y.numel()//x.shape[dim]
     return 0, 3*n - rows, 2*n
 
+# %% ../../nbs/cost/00_counts.ipynb #62723c79
 def _attention(y, q, k, v, *args, attn_mask=None, **kw): # the scale, a mask, and the softmax of every row of weights
     rows = math.prod(q.shape[:-1])
     weights = rows * k.shape[-2]
@@ -440,11 +458,14 @@ def _attention(y, q, k, v, *args, attn_mask=None, **kw): # the scale, a mask, an
 # %% ../../nbs/cost/00_counts.ipynb #d45fbd9d
 def _mean(y, x, *args, **kw): return 0, x.numel() - y.numel(), y.numel()
 def _sum(y, x, *args, **kw): return 0, x.numel() - y.numel(), 0
+
 def _largest(y, x, *args, **kw): return 0, 0, x.numel() - y.numel()
 def _variance(y, x, *args, **kw): return x.numel(), 3*x.numel() - 2*y.numel(), 2*y.numel()
+
 def _length(y, x, *args, **kw): return x.numel(), x.numel() - y.numel(), y.numel()
 def _power(y, x, to, *args): return (y.numel(), 0, 0) if to == 2 else (0, 0, y.numel())
 
+# %% ../../nbs/cost/00_counts.ipynb #0c9624ba
 def _clamp(y, x, low=None, high=None, **kw):
     limits = (low is not None) + (high is not None)
     return 0, 0, limits*y.numel()
@@ -478,6 +499,8 @@ _GROUPS = ( # operations with the same formula
 
 # %% ../../nbs/cost/00_counts.ipynb #e9ddd56f
 OPERATIONS = {name: formula for names, formula in _GROUPS for name in names.split()}
+
+# %% ../../nbs/cost/00_counts.ipynb #fe9d8391
 OPERATIONS.update(
     mul=_each(1),
     addcmul=_each(2, 1),
@@ -511,8 +534,10 @@ _COPIES = set('''clone copy_ _to_copy cat stack constant_pad_nd reflection_pad1d
                  replication_pad2d index _unsafe_index index_select gather scatter roll flip repeat embedding
                  pixel_shuffle pixel_unshuffle upsample_nearest1d upsample_nearest2d _unsafe_view _reshape_copy im2col
                  channel_shuffle'''.split())
+
 _READS = {'_local_scalar_dense', 'is_nonzero', 'item', 'equal'} # how Python gets to see a value
 
+# %% ../../nbs/cost/00_counts.ipynb #14257040
 def _tensors(x): # the tensors in anything
     if isinstance(x, torch.Tensor): yield x
     elif isinstance(x, (tuple, list)):
@@ -564,6 +589,7 @@ def _shape_of(y): # shapes without the batch, of a tensor or of tuples, lists an
     if isinstance(y, dict): return {k: _shape_of(v) for k, v in y.items()}
     if isinstance(y, (tuple, list)): return tuple(_shape_of(v) for v in y)
 
+# %% ../../nbs/cost/00_counts.ipynb #47539579
 def record_layers(
     model:nn.Module, # any model
     x,               # its inputs, as from `make_input`
@@ -603,5 +629,6 @@ def check_one_path(
                          f"(data-dependent control flow), first seen at {place}: its cost is not one number; "
                          "give that input itself, a tensor without the batch, in place of its shape")
 
+# %% ../../nbs/cost/00_counts.ipynb #86fe3473
 def _path(ledger, shapes): # what was called, and what it did
     return {n: (v[1:], ledger.layers.get(n)) for n, v in shapes.items()}

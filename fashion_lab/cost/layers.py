@@ -39,6 +39,7 @@ def layer_table(
     if not repeats: return df
     return with_latency(df, layer_latency(model, input_shape, repeats=repeats, **conditions))
 
+# %% ../../nbs/cost/02_layers.ipynb #b5ca360c
 def _rows(model, ledger, shapes): # of `layer_table`, without what follows from the counts
     counted = set()
     rows = []
@@ -59,10 +60,12 @@ def _rows(model, ledger, shapes): # of `layer_table`, without what follows from 
 
 # %% ../../nbs/cost/02_layers.ipynb #6ffdc471
 _COUNTS = '''calls params macs multiplies adds others activations activation_bytes weight_bytes moved_bytes'''.split()
+
 TABLE_COLUMNS = '''layer kind input output calls params macs flops multiplies adds others operations activations
                    activation_bytes weight_bytes moved_bytes intensity params_share macs_share operations_share
                    uncounted'''.split()
 
+# %% ../../nbs/cost/02_layers.ipynb #4090b308
 def _own_weights(m, counted): # (parameters of a layer, bytes in these and its buffers) without those in `counted`
     params = [t for t in m.parameters(recurse=False) if id(t) not in counted]
     buffers = [t for t in m.buffers(recurse=False) if id(t) not in counted]
@@ -70,6 +73,7 @@ def _own_weights(m, counted): # (parameters of a layer, bytes in these and its b
     counted |= {id(t) for t in tensors}
     return sum(p.numel() for p in params), sum(t.numel()*t.element_size() for t in tensors)
 
+# %% ../../nbs/cost/02_layers.ipynb #e834571b
 def _with_shares(df): # what follows from the counts
     df = df.assign(**{c: df[c].fillna(0).astype('int64') for c in _COUNTS})
     df = df.assign(flops=2*df.macs, operations=df.multiplies + df.adds + df.others)
@@ -81,6 +85,7 @@ def _with_shares(df): # what follows from the counts
 _SUMMED = '''params macs flops multiplies adds others operations activations activation_bytes weight_bytes
              moved_bytes'''.split()
 
+# %% ../../nbs/cost/02_layers.ipynb #45c7f23a
 def totals(
     table:pd.DataFrame, # as from `layer_table`
 )->dict:                # layers, what the columns say for the whole model, and uncounted: {operation: calls}
@@ -107,6 +112,7 @@ def _short(n): # 4.09 G
         if abs(n) >= size: return f'{n/size:.2f}{letter}'
     return f'{n:,.0f}'
 
+# %% ../../nbs/cost/02_layers.ipynb #2062299d
 def in_words(
     table:pd.DataFrame, # as from `layer_table`
 )->str:                 # one sentence
@@ -133,6 +139,7 @@ def in_words(
 _SCREEN = '''layer kind output params macs multiplies adds others intensity macs_share time_share median_ms size
              stride uncounted'''.split()
 
+# %% ../../nbs/cost/02_layers.ipynb #4c230ba3
 def readable(
     table:pd.DataFrame,  # as from `layer_table`
     columns=None,        # which columns; default: those that fit on a screen
@@ -143,6 +150,7 @@ def readable(
 
 def _is_nan(v): return isinstance(v, float) and math.isnan(v)
 
+# %% ../../nbs/cost/02_layers.ipynb #785c85ed
 def _text(column, v): # one cell of `readable`
     if v is None or _is_nan(v): return ''
     if isinstance(v, tuple):

@@ -23,6 +23,7 @@ def _close(name, names): # the nearest names, in words
     near = list(dict.fromkeys(difflib.get_close_matches(str(name), names, n=3)))
     return f". Did you mean {' or '.join(map(repr, near))}?" if near else ''
 
+# %% ../../nbs/cost/05_models.ipynb #76a67a3c
 def _made_by(name): # what `package.module:function` gives
     module, _, function = name.partition(':')
     with _current_folder_first():
@@ -51,6 +52,7 @@ def _from_libraries(name, known): # a classifier of timm or torchvision
     allowed = ', '.join([*known, 'any name of timm or torchvision'])
     raise ValueError(f"unknown model {name!r}{_close(name, names)}; allowed: {allowed}, or package.module:function")
 
+# %% ../../nbs/cost/05_models.ipynb #1888264b
 def _from_timm(name):
     import timm  # heavy: huggingface_hub, safetensors
     try: return timm.create_model(name, pretrained=False)

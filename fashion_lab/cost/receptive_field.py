@@ -110,6 +110,7 @@ def _shrink(t, first=0): # size 1 along the dimensions, from `first` on, where n
 def _is_along(f, dim, ndim): # whether a dimension of a tensor is the axis that a field describes
     return dim - (ndim - f.axes) == f.axis
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #83dde992
 def _continued(f, dim, n, at): # bounds at the positions `at` of a dimension; outside the pattern goes on
     b = f.bounds
     p = f.period if f.period <= n else 1
@@ -146,6 +147,7 @@ def _coarser(f, s): # the field of every s-th position
 def _finer(f, s): # the field where s positions stand in place of one
     return f.like(f.bounds, f.jump/s, f.period*s)
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #9dc8c7d2
 def _window(f, shape, out, first, kernel, stride, dilation, padding): # over dimensions from `first` on
     for dim, k, s, d, p in zip(range(first, len(shape)), kernel, stride, dilation, padding):
         at = torch.arange(out[dim])[:, None]*s - p + d*torch.arange(k)
@@ -176,6 +178,7 @@ def _resize_step(n, m, align, scale): # inputs from one output to the next, a `F
     if scale: return 1/Fraction(scale).limit_denominator(10_000)
     return Fraction(n, m)
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #b8040d52
 def _stepped(f, step): # the field where one output lies `step` inputs, a `Fraction`, from the next
     if not step: return f
     period = f.period*step.denominator//math.gcd(f.period, step.numerator)
@@ -215,6 +218,7 @@ def _from_ends(f, ends): # a field, from the low and the high ends of both kinds
     ends = torch.broadcast_tensors(*[_shrink(t) for t in ends])
     return f.like(torch.stack(ends).unflatten(0, (2, 2)))
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #ab2c1c4c
 def _moved(f, shape, move): # after a rearrangement; a list of fields where it gives several tensors
     moved = [move(b.expand(shape)) for kind in f.bounds for b in kind]
     if isinstance(moved[0], (tuple, list)): return [_from_ends(f, ends) for ends in zip(*moved)]
@@ -241,6 +245,7 @@ def _joined(fields, shapes, dim, like): # tensors one after the other; `None` de
 def _reflect(at, n): return (n - 1) - ((n - 1) - at.abs()).abs()
 def _repeat_edge(at, n): return at.clamp(0, n - 1)
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #78465d3d
 def _padded(f, shape, pad, inner=None): # `pad` as in torch; `inner`: where padding is copied from
     for i in range(len(pad)//2):
         low, high = pad[2*i:2*i + 2]
@@ -258,11 +263,16 @@ def _padded(f, shape, pad, inner=None): # `pad` as in torch; `inner`: where padd
 _REARRANGE = set('''permute transpose t slice select split split_with_sizes unbind unsqueeze squeeze expand alias narrow
                     diagonal index _unsafe_index index_select roll flip repeat pixel_shuffle pixel_unshuffle
                     channel_shuffle unfold movedim'''.split())
+
 _RESHAPE = set('view _unsafe_view _reshape_alias reshape _reshape_copy'.split())
 _SAME = set('clone contiguous detach _to_copy dropout native_dropout lift_fresh hardswish alpha_dropout'.split())
+
+# %% ../../nbs/cost/03_receptive_field.ipynb #070ea793
 _REDUCE = set('mean sum amax amin max min var std var_mean argmax argmin'.split())
+
 _FRESH = set('''zeros_like ones_like full_like empty_like rand_like new_zeros new_ones new_full new_empty sym_size
                 size'''.split())
+
 _IN_PLACE = {f'{n}_' for n in (_REARRANGE | _RESHAPE | _SAME | {'softmax'})}
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #7cd81be3
@@ -357,6 +367,7 @@ def _reduced(f, args, kwargs): # `args`: the dimensions first, whether they are 
     dims = args[0] if args and not isinstance(args[0], bool) else kwargs.get('dim')
     return _over(f, dims, kwargs.get('keepdim', len(args) > 1 and args[-1] is True))
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #2ad5ba78
 def _with_stride(name, f, x, args): # a slice with a step, and a shuffle of pixels, change the stride
     if name == 'slice':
         steps = len(args) > 4 and args[4] > 1
@@ -410,6 +421,7 @@ def _writes_part(name, args, known): # whether an operation writes into a part o
     target = args[0]
     return target.untyped_storage().nbytes() > target.numel()*target.element_size()
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #d3d89bac
 def _refusal(name, layer): # the message for an operation without a rule
     place = f"in the layer '{layer}'" if layer else 'in the model itself'
     return (f"the receptive field cannot be followed through the operation {name} {place}: "
@@ -421,6 +433,7 @@ def _rule(func, name, args, kwargs, y, field): # the field, for one axis, of a r
     if not pointwise: return _after(name, func, args, kwargs, y, field)
     return _united([f for f in map(field, _all_tensors((args, kwargs))) if f])
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #8933e7c8
 def _fields_after(fields, func, name, args, kwargs, y): # for each axis; `fields`: of all tensors; [] where refused
     known = [t for t in _all_tensors((args, kwargs)) if t in fields]
     if name == 'copy_' or _writes_part(name, args, known): return []
@@ -498,6 +511,7 @@ def _share(f, n): # of the n pixels of an axis, what the output in the middle de
     low, minus_high = f.bounds[(1, slice(None), *middle)].tolist()
     return max(0., 1 - minus_high - low)/n
 
+# %% ../../nbs/cost/03_receptive_field.ipynb #b9aed71b
 def _describe(fields, pixels): # of one layer: the columns of the table
     sizes = [(-f.bounds[0, 1] - f.bounds[0, 0] + 1).clamp(min=0).max() for f in fields]
     strides, centres = zip(*map(_stride_and_centre, fields))

@@ -94,6 +94,7 @@ def against_roof(
     df = df.assign(gflops=df.operations/df.median_ms/1e6, roof=machine.roof(df.intensity), limit=limit)
     return df.assign(share_of_roof=df.gflops/df.roof)
 
+# %% ../../nbs/cost/04_roofline.ipynb #90648ffb
 def _check_same_conditions(table, machine): # that a table and a machine were measured alike
     if 'median_ms' not in table:
         raise ValueError("the table has no times: make it with layer_table(model, input_shape, repeats=20)")
@@ -117,6 +118,7 @@ def batch_scaling(
     batches = _at_least_one(batches, 'batches')
     return _scaling([latency(model, input_shape, batch=b, **conditions) for b in batches])
 
+# %% ../../nbs/cost/04_roofline.ipynb #8f29b885
 def _at_least_one(values, what): # integers
     values = [whole_number(v, f'each of {what}') for v in values]
     if not values: raise ValueError(f"{what} must hold at least one number, got none")

@@ -52,6 +52,7 @@ def _check_counts(batch, repeats, warmup): # of calls
     whole_number(repeats, 'repeats', 1)
     whole_number(warmup, 'warmup', 0)
 
+# %% ../../nbs/cost/01_timing.ipynb #d81f5767
 def float_type(
     dtype, # a floating `torch.dtype`, its name, or None
 ):         # a `torch.dtype`, or None
@@ -61,6 +62,7 @@ def float_type(
     if isinstance(d, torch.dtype) and d.is_floating_point: return d
     raise ValueError(f"dtype must be a floating-point type such as 'float32' or 'bfloat16', got {dtype!r}")
 
+# %% ../../nbs/cost/01_timing.ipynb #7f4620cb
 def _conditions(device, n, batch, repeats, warmup, x): # of a measurement
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else cpu_name()
     counts = dict(batch=batch, repeats=repeats, warmup=warmup)
@@ -145,6 +147,7 @@ def in_turns(
     rows = [_speed(ms[name], first) for name in names]
     return pd.DataFrame(rows, index=pd.Index(names, name='name')).astype(float)
 
+# %% ../../nbs/cost/01_timing.ipynb #5008ee50
 def _burst_ms(call, burst, clock): # of all calls but the first
     spent = []
     for _ in range(burst):
@@ -155,6 +158,7 @@ def _burst_ms(call, burst, clock): # of all calls but the first
 
 def _medians(ms): return np.array([np.median(turn) for turn in ms])
 
+# %% ../../nbs/cost/01_timing.ipynb #f7905050
 def _speed(ms, first): # one row of `in_turns`
     p10, median, p90 = np.percentile(np.concatenate(ms), [10, 50, 90])
     low, speedup, high = np.percentile(first/_medians(ms), [25, 50, 75])

@@ -31,6 +31,7 @@ def image_tensor(
     raise ValueError(f"images must have shape (N, H, W), (N, H, W, 3) or (N, C, H, W) with 1 or 3 channels, "
                      f"got {tuple(x.shape)}")
 
+# %% ../../nbs/data/31_augment.ipynb #68a6ffe8
 def _as_tensor(images):
     "A tensor that shares the memory of an array where that is possible."
     images = np.ascontiguousarray(images)
@@ -84,6 +85,7 @@ class Augment:
                              "give one of the two")
         if int(self.pad) != self.pad: raise ValueError(f"pad must be a whole number of pixels, got {self.pad!r}")
 
+# %% ../../nbs/data/31_augment.ipynb #6e36f78f
 def _check_ranges(config, **largest):
     "Raise a `ValueError` where a field of a configuration is below 0 or too large."
     for name, most in largest.items():
@@ -128,6 +130,7 @@ def affine(
     grid = torch.stack([across, down], -1)
     return F.grid_sample(x, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
 
+# %% ../../nbs/data/31_augment.ipynb #6a855f1a
 @functools.lru_cache(maxsize=32)
 def pixel_centres(
     n:int,         # pixels along an axis
@@ -169,6 +172,7 @@ def erase_rectangles(
     hole = (rows[:, :, None] & cols[:, None, :] & chosen[:, None, None])[:, None]
     return torch.where(hole, draws[:, 4, None, None, None].to(x.dtype), x)
 
+# %% ../../nbs/data/31_augment.ipynb #94d636d3
 def _inside(n, start, length):
     "(N, n) bool: which of `n` pixels lie in each interval."
     k = torch.arange(n, device=start.device)[None]
@@ -222,6 +226,7 @@ def __call__(self:PhotoAugment, # noqa: F811
     x = crop_resized(x.float().div_(255), window, centre, mirror, angle, self.size or x.shape[2])
     return self.look(x, draw)
 
+# %% ../../nbs/data/31_augment.ipynb #11ab7f33
 @patch
 def place(self:PhotoAugment,
     n:int,  # photos

@@ -142,8 +142,11 @@ FASHION_MNIST = Card(
 
 # %% ../../nbs/data/00_cards.ipynb #8057b03f
 NO_CLASSES = ('Not sure', 'Other', 'Skip')
+
 # the ten most frequent classes
 TOP10 = ('Dress', 'Hat', 'Longsleeve', 'Outwear', 'Pants', 'Shirt', 'Shoes', 'Shorts', 'Skirt', 'T-Shirt')
+
+# %% ../../nbs/data/00_cards.ipynb #8c0c92c3
 CLOTHING = Card(
     name='clothing',
     title='Clothing dataset',

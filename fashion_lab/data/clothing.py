@@ -10,16 +10,21 @@ import importlib.resources, os
 from pathlib import Path
 
 import pandas as pd
-
 from ..synthetic.shoes import ClosureDrawer, CLOSURES
+
 from ..synthetic.garments import CLOTHING_CLASSES, ClothingDrawer
 from .cards import DataError, NO_CLASSES, TOP10
+
 from .scanning import problem_table
 from .tables import label_codes, read_items
+
 from .splits import split_items
 from .dataset import PhotoSet
+
+# %% ../../nbs/data/24_clothing.ipynb #8befd76e
 from .locate import find_photos, is_published
 from .folders import load_own
+
 from .drawings import check_source, drawn_items
 
 # %% ../../nbs/data/24_clothing.ipynb #f2e6e798
@@ -38,6 +43,7 @@ def listed_photos(
         raise DataError(f"none of the {len(lost):,} photos that images.csv lists is in {folder/'images'}")
     return items.reset_index(drop=True), problems
 
+# %% ../../nbs/data/24_clothing.ipynb #4ddae9ce
 def _image_files(folder):
     "{name without ending: path} of the photos in the folder images."
     try: names = sorted(os.listdir(folder), reverse=True)
@@ -53,6 +59,7 @@ def _split_set(items, classes, split, **kwargs):
     items['split'] = split_items(items, valid_frac, test_frac, 'sender_id', 'class', seed)
     return PhotoSet(items, classes, group='sender_id', **kwargs)
 
+# %% ../../nbs/data/24_clothing.ipynb #40e575a5
 def _published_clothing(path, download):
     "(Items, problems, folder, notes) of the published set."
     root = find_photos('clothing', path, download)
@@ -116,6 +123,7 @@ def _annotated(root):
     problems = problem_table((f'images/{i}.jpg', 'is annotated but does not exist') for i in lost)
     return items[items.path.notna()].reset_index(drop=True), problems
 
+# %% ../../nbs/data/24_clothing.ipynb #bd52c8d9
 def _published_closures(path, download):
     "(Items, problems, folder, notes) of the annotated photos with a known closure."
     root = find_photos('closures', path, download)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 # %% ../../nbs/data/18_course.ipynb #3f614a76
 _SHOE_FILE = re.compile(r'u0*(\d+)[_-]+0*(\d+)[_-]+(left|right)[_-]+(?:(m|men|male)|w|f|women|female)\.\w+')
 
+# %% ../../nbs/data/18_course.ipynb #31b09a03
 def course_name(
     file:str, # a file's name
 )->tuple|None: # (student, pair, 'left' or 'right', 'm' or 'w'); None for any other name
@@ -23,6 +24,7 @@ def course_name(
 
 # %% ../../nbs/data/18_course.ipynb #25069ca6
 COURSE_SPLITS = ('train', 'valid', 'test_m', 'test_w')
+
 COURSE_SPLIT_NAMES = dict(
     training='train', val='valid', validation='valid', test='test',
     test_man='test_m', test_men='test_m', test_male='test_m', test_males='test_m',
@@ -31,6 +33,7 @@ COURSE_SPLIT_NAMES = dict(
 
 def _usual_name(name): return COURSE_SPLIT_NAMES.get(name, name)
 
+# %% ../../nbs/data/18_course.ipynb #f1c1d777
 def course_split(
     path:str, # a file's path below the folder with all of them, with '/'
 )->str:       # a name in `COURSE_SPLITS`; '' for a file in another folder
@@ -58,6 +61,7 @@ def course_base(
         base = None if f.is_symlink() else course_base(f, deeper - 1)
         if base: return base
 
+# %% ../../nbs/data/18_course.ipynb #a7cfcd0d
 def _is_course_split(folder):
     "Whether a folder is called like a split and holds a file that is called as in the course, up to one folder deeper."
     if not course_split(f'{folder.name}/m/u1_1_left_m.jpg'): return False
@@ -67,6 +71,7 @@ def _is_course_split(folder):
             if course_split(path) and course_name(file.name): return True
     return False
 
+# %% ../../nbs/data/18_course.ipynb #034490b2
 def lacks_course(
     folder:Path,
 )->str: # the end of a sentence about the folder; '' where nothing is lacking

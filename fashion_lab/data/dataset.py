@@ -8,19 +8,25 @@ __all__ = ['printables', 'PhotoSet', 'Markdown', 'plain_markdown']
 # %% ../../nbs/data/16_dataset.ipynb #25b4be71
 import numbers, re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from pathlib import Path
 import numpy as np
+
 import pandas as pd
 from fastcore.basics import patch
 
 from ..core import one_of, printable
 from .cards import CARDS, DataError
+
 from .scanning import left_out, problem_table
 from .image_cache import DecodedCache
+
 from .folds import stratified_choice
+
+# %% ../../nbs/data/16_dataset.ipynb #422897e3
 from .lazy import DrawnRows, LazyImages, LookedUpRows, PhotoHalves, square_size
 from .digests import digest_of_rows, file_digests, identifying_rows, published_digest, PUBLISHED_ITEMS
+
 from .image_table import ImageTable
 
 # %% ../../nbs/data/16_dataset.ipynb #ffba65ca
@@ -65,6 +71,7 @@ class PhotoSet:
 # %% ../../nbs/data/16_dataset.ipynb #542f1585
 _COLUMNS = dict(images=['path', 'label'], masks=['path', 'mask'], pairs=['image_left', 'image_right', 'label'])
 
+# %% ../../nbs/data/16_dataset.ipynb #d3e15fb0
 def _check_set(s):
     "Raise a `ValueError` that says what does not fit together."
     needed = ['id', 'split', *_COLUMNS[s.kind]]
@@ -80,6 +87,7 @@ def _check_set(s):
                          f"{s.name} is {s.source}, with drawer={s.drawer!r}")
     if s.kind != 'masks' and len(s): _check_labels(s.labels, len(s.classes))
 
+# %% ../../nbs/data/16_dataset.ipynb #127de65e
 def _check_labels(labels, n_classes):
     first, last = labels.min(), labels.max()
     if 0 <= first and last < n_classes: return
@@ -97,17 +105,20 @@ def ids(self:PhotoSet)->np.ndarray: # (N,)
     "The id of each item."
     return np.array(self.items.id.tolist())
 
+# %% ../../nbs/data/16_dataset.ipynb #cf150107
 @patch(as_prop=True)
 def groups(self:PhotoSet)->np.ndarray|None: # (N,), or `None` where nobody is named
     "Whose each item is."
     return None if self.group is None else self.items[self.group].to_numpy()
 
+# %% ../../nbs/data/16_dataset.ipynb #f7325f3e
 @patch(as_prop=True)
 def splits(self:PhotoSet)->list:
     "The splits that have items: train, valid, test, then any others."
     present, usual = list(dict.fromkeys(self.items.split)), ['train', 'valid', 'test']
     return [s for s in usual if s in present] + sorted(s for s in present if s not in usual)
 
+# %% ../../nbs/data/16_dataset.ipynb #2651210b
 @patch(as_prop=True)
 def card(self:PhotoSet): # a `Card`, or `None` for a set of one's own
     "The card of a published set or of its drawings."
@@ -160,6 +171,7 @@ def subset(self:PhotoSet,
         rows = np.flatnonzero(rows)
     return replace(self, items=self.items.iloc[rows.astype(np.int64)])
 
+# %% ../../nbs/data/16_dataset.ipynb #519282f3
 @patch
 def part(self:PhotoSet,
     split:str,  # train, valid, test, or another split that the items name
@@ -177,6 +189,7 @@ def with_split(self:PhotoSet,
     if len(split) != len(self): raise ValueError(f"{len(split):,} names of splits were given for {len(self):,} items")
     return replace(self, items=self.items.assign(split=np.asarray(split, dtype=object)))
 
+# %% ../../nbs/data/16_dataset.ipynb #176f7cec
 @patch
 def sample(self:PhotoSet,
     n:int,      # how many items in all; fewer where there are not so many
@@ -201,6 +214,7 @@ def counts(self:PhotoSet
     table = table.reindex(index=range(len(names)), columns=self.splits, fill_value=0)
     return table.set_axis(pd.Index(names, name='class')).rename_axis(columns=None)
 
+# %% ../../nbs/data/16_dataset.ipynb #da28bffa
 @patch
 def in_memory(self:PhotoSet,
     size:int|None=None, # height and width in pixels; default: the set's working size
@@ -221,6 +235,7 @@ def plain_markdown(
     text = str(text).replace('&', '&amp;').replace('<', '&lt;').replace('|', '/')
     return re.sub(r'([\[\]`])', r'\\\1', ' '.join(text.split()))
 
+# %% ../../nbs/data/16_dataset.ipynb #7aa1b8bb
 def _cell(value): return f'{value:,}' if isinstance(value, numbers.Integral) else plain_markdown(value)
 
 def _markdown_table(frame, index=True):
@@ -247,6 +262,7 @@ def report(self:PhotoSet,
         parts.append(_markdown_table(self.problems.head(shown), index=False))
     return Markdown('\n\n'.join(parts))
 
+# %% ../../nbs/data/16_dataset.ipynb #43a06fea
 @patch
 def _repr_markdown_(self:PhotoSet): return self.report()
 
@@ -296,6 +312,7 @@ def _halves_cache(s, turn, size):
     short = max(size // 2, 1)
     return DecodedCache((size, short) if turn == 'v' else (short, size), 'squash')
 
+# %% ../../nbs/data/16_dataset.ipynb #23262dc9
 def _shoes_of_turn(s, side, size, turn, rows):
     "The images of one side at some `rows`, all cut in the same direction."
     items = s.items.iloc[rows]
@@ -332,6 +349,7 @@ def left(self:PhotoSet,
     "The left shoes of a set of pairs, in the order of its items."
     return _shoe_images(self, 'left', size)
 
+# %% ../../nbs/data/16_dataset.ipynb #adcf68c8
 @patch
 def right(self:PhotoSet,
     size:int|None=None, # height and width in pixels; default: the set's working size

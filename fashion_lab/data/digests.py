@@ -61,6 +61,7 @@ PUBLISHED_ITEMS = dict(
     facades='720ca901f552',
 )
 
+# %% ../../nbs/data/14_digests.ipynb #490425c4
 def published_digest(
     s,  # a `PhotoSet`
 )->str: # 12 hexadecimal digits

@@ -75,6 +75,7 @@ def next_chunk(
     try: return response.read1(1 << 18)
     except (OSError, HTTPException) as e: raise BrokenDownload(e) from e
 
+# %% ../../nbs/data/05_download.ipynb #70d8d76e
 def _length(response):
     "The bytes that a response promises; `None` where it promises nothing."
     length = response.headers.get('Content-Length', '')

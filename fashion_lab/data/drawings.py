@@ -57,6 +57,7 @@ def _check_path_length(path):
         problem = f'its path of {len(text):,} letters is too long; check it'
         raise MissingData(f"there is no folder {text[:60]}...: {problem}") from None
 
+# %% ../../nbs/data/22_drawings.ipynb #0866ab3a
 def check_source(
     source, # 'real' or 'synthetic'
     path,   # a folder, file or table; `None` where none is given

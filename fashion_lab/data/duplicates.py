@@ -24,6 +24,7 @@ from .tables import column_of, unique_ids
 # %% ../../nbs/data/11_duplicates.ipynb #4a051412
 THUMB = 16 # pixels along a side of a fingerprint's thumbnail
 
+# %% ../../nbs/data/11_duplicates.ipynb #600c8a97
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
     "What is kept of every image to find copies; row i of `table` belongs to thumbnail i."

@@ -14,14 +14,20 @@ import pandas as pd
 
 from ..core import progress
 from ..devices import n_cores
+
 from ..synthetic.facades import FACADE_CLASSES, FacadeDrawer
 from .cards import CMP_VALUES, DataError, ImageError
+
 from .images import open_image
 from .scanning import left_out, problem_table, scan
+
+# %% ../../nbs/data/25_facades.ipynb #0136d6c2
 from .decoding import decode_mask, mask_palette, numbers_are_classes
 from .splits import complete_splits, split_items, SPLIT_NAMES
+
 from .dataset import PhotoSet
 from .locate import facade_base, find_photos
+
 from .drawings import check_source, drawn_items
 
 # %% ../../nbs/data/25_facades.ipynb #981f241a
@@ -49,6 +55,7 @@ def _photo_size(path):
         is_turned = im.getexif().get(0x0112) in (5, 6, 7, 8)
         return im.size[::-1] if is_turned else im.size
 
+# %% ../../nbs/data/25_facades.ipynb #8082c838
 def _values_problem(name, wrong, values):
     "What to say of values in a mask that stand for no class; '' where there are none."
     if not len(wrong): return ''
@@ -59,6 +66,7 @@ def _values_problem(name, wrong, values):
 # %% ../../nbs/data/25_facades.ipynb #5167a1c4
 _FACADE_SPLITS = {**SPLIT_NAMES, 'test_dev': 'test', 'base': ''}
 
+# %% ../../nbs/data/25_facades.ipynb #01cded19
 def _mask_rows(base):
     "Photos that have a mask of the same name beside them: items, problems."
     found = scan(base)

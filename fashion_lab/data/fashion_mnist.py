@@ -8,17 +8,22 @@ __all__ = ['parse_idx', 'verify', 'find_files', 'fetch', 'load_fashion_mnist']
 # %% ../../nbs/data/23_fashion_mnist.ipynb #65c4db57
 import contextlib, gzip, hashlib, math, os, struct, warnings, zlib
 from dataclasses import replace
+
 from pathlib import Path
-
 import numpy as np
-import pandas as pd
 
+import pandas as pd
 from ..core import cache_dir, local_path, one_of, whole_number
+
 from ..synthetic.fashion_mnist import synthetic_fashion_mnist
 from .cards import card, Card, DataError, MissingData
+
 from .download import BrokenDownload, download_to, host_of, one_at_a_time, retry
+
+# %% ../../nbs/data/23_fashion_mnist.ipynb #03e283d4
 from .folds import check_fraction, stratified_choice, stratified_split
 from .image_table import ImageTable
+
 from .locate import places_of
 from . import cards
 
@@ -52,6 +57,7 @@ def _unpacked(path):
     except EOFError as e: raise DataError("is truncated: its gzip stream ends too early") from e
     except (OSError, zlib.error) as e: raise DataError(f"is corrupt: its gzip stream cannot be unpacked ({e})") from e
 
+# %% ../../nbs/data/23_fashion_mnist.ipynb #8108034c
 def _problem(data, spec, card):
     "What is wrong with a file's unpacked content, as the end of a sentence about the file; '' where all is well."
     digest = hashlib.sha256(data).hexdigest()
@@ -93,6 +99,7 @@ def verify(
                          ok=not problem, problem=problem))
     return pd.DataFrame(rows, columns=['file', 'found', 'bytes', 'origin', 'ok', 'problem'])
 
+# %% ../../nbs/data/23_fashion_mnist.ipynb #d80251fd
 def _origin(path, spec):
     "Whether a correct file is unpacked, packed as published, or packed by somebody else."
     if path.name == spec.name or path.name != spec.packed: return 'unpacked'
@@ -106,6 +113,7 @@ def _lacking(folder, card):
     lacking = [f.name for f in card.files if _file_in(folder, f) is None]
     return f"lacks {', '.join(lacking)}" if lacking else ''
 
+# %% ../../nbs/data/23_fashion_mnist.ipynb #bfa5d0b5
 def _ways_to_get(card):
     "What a user can do to get a data set, in sentences."
     ways = []
@@ -151,6 +159,7 @@ def find_files(
 # %% ../../nbs/data/23_fashion_mnist.ipynb #379df0ea
 def _size(path): return path.stat().st_size if path.exists() else 0
 
+# %% ../../nbs/data/23_fashion_mnist.ipynb #21cf750d
 def _fetch_from(url, part, check, retries, timeout, pause):
     "Fetch a file into `part` from one mirror: (whether it is there, whether something wrong came, messages)."
     wrong = []
@@ -208,6 +217,7 @@ def _fetch_all(card, folder, retries, timeout, pause):
             raise
         if old and old != new: old.unlink()
 
+# %% ../../nbs/data/23_fashion_mnist.ipynb #6616e8e5
 def _remove_parts(folder):
     "Make room on a disk that cannot be written."
     for part in folder.glob('*.part'):
@@ -259,6 +269,7 @@ def _published_arrays(card, folder):
                         f"{x_test.shape[1:]}")
     return x_train, y_train, x_test, y_test
 
+# %% ../../nbs/data/23_fashion_mnist.ipynb #aa390334
 def _check_part(images, labels, n, what, card, folder):
     "Raise a `DataError` where images, labels and card do not agree."
     if len(images) != len(labels):

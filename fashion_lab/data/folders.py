@@ -10,14 +10,18 @@ import os, re, warnings
 from pathlib import Path
 
 import pandas as pd
-
 from ..core import local_path
+
 from .cards import DataError
 from .scanning import is_hidden, name_matcher, PATTERNS, problem_table, scan
+
 from .tables import listed, one_spelling, same_letters
 from .splits import split_name, SPLIT_NAMES
+
 from .dataset import PhotoSet
 from .own_sets import own_set
+
+# %% ../../nbs/data/21_folders.ipynb #b2572a98
 from .photo_tables import load_csv
 
 # %% ../../nbs/data/21_folders.ipynb #15050267
@@ -83,6 +87,7 @@ def _photos_named_twice(paths, folder):
         if os.path.realpath(folder/path) in files: problems[path] = 'is a link to another photo of this folder'
     return problems
 
+# %% ../../nbs/data/21_folders.ipynb #40fedce3
 def _class_folders(folder, splits):
     "The names of all class folders, those without photos included: those of a folder, or of the splits in it."
     bases = [folder/s for s in splits] or [folder]
@@ -103,6 +108,7 @@ def _scan_classes(folder):
     found['problem'] = [twice.get(p, problem) for p, problem in zip(found.path, found.problem)]
     return found, parts, above
 
+# %% ../../nbs/data/21_folders.ipynb #832c1ab9
 def _class_of_files(folder, parts, items, above):
     "(The class of each file that lies in a class folder, all classes) in one spelling, those without photos included."
     named = parts[parts.str.len() >= above + 2].str[above]
@@ -143,6 +149,7 @@ def load_folder(
 # %% ../../nbs/data/21_folders.ipynb #628f4377
 _TABLES = ('.csv', '.tsv', '.txt')
 
+# %% ../../nbs/data/21_folders.ipynb #3a173302
 def load_own(
     path,       # a folder, a table or its file; or `None`
     recognised, # folder -> whether it is a published layout, as from `data.locate.is_published`

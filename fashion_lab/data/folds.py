@@ -175,6 +175,7 @@ def _packed_once(counts, shares, rng, steps=300):
         if not _best_change(counts, shares, part): break
     return part
 
+# %% ../../nbs/data/09_folds.ipynb #ad08fa6f
 def _pack(counts, shares, rng):
     "The best of three packings; one does where there are many groups, because then they are small."
     n_packings = 3 if len(counts) <= 500 else 1

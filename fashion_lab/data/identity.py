@@ -22,6 +22,7 @@ def _state(path):
     except OSError: return None
     return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino
 
+# %% ../../nbs/data/29_identity.ipynb #fd62a40a
 def _watched(s, path)->list:
     "The files and folders whose change may change a set."
     columns = [c for c in FILE_COLUMNS if c in s.items]
@@ -33,6 +34,7 @@ def _watched(s, path)->list:
     # what a link leads to is not walked
     return list(dict.fromkeys([*walked, *files, *map(os.path.dirname, files)]))
 
+# %% ../../nbs/data/29_identity.ipynb #2a2129aa
 def _is_settled(states, start):
     "Whether the last change came so long before that no further one can hide behind it."
     return all(s is None or s[2] < (start - 2) * 1e9 for s in states)
@@ -40,6 +42,7 @@ def _is_settled(states, start):
 # %% ../../nbs/data/29_identity.ipynb #e0cefa57
 _identified = {} # (name, path, FASHION_LAB_DATA, the cache) -> (files and folders, their states, data_id)
 
+# %% ../../nbs/data/29_identity.ipynb #b2130f9e
 def data_id_of(
     name:str,                # as for `load_photos`, or a name for what `load` reads
     path:str|Path|None=None, # a folder or table; default: wherever `find_photos` finds the set
@@ -63,6 +66,7 @@ def data_id_of(
     if _is_settled(states, start): _identified[key] = watched, states, data_id
     return data_id
 
+# %% ../../nbs/data/29_identity.ipynb #dc4d4230
 def _load_quietly(name, path, load):
     "The set, without its warnings: whoever uses the photos will get them."
     with warnings.catch_warnings():
@@ -85,6 +89,7 @@ def identify(
                         f"{cfg.data_id}: restore them, or start a run of the new ones")
     return replace(cfg, data_id=found)
 
+# %% ../../nbs/data/29_identity.ipynb #2ff3e440
 def config_of_same_data(
     run, # a finished run
     cfg, # its configuration

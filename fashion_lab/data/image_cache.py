@@ -8,30 +8,41 @@ __all__ = ['CachedImages', 'batches', 'DecodedCache', 'cache_usage', 'clear_cach
 # %% ../../nbs/data/04_image_cache.ipynb #dd876304
 import contextlib, errno, hashlib, numbers, os, shutil, sqlite3, stat, struct, threading, time, uuid, warnings
 from collections import deque
+
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import PIL
 import numpy as np
+
 import pandas as pd
 from PIL import Image
+
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
 from ..core import cache_dir, local_path, one_of, progress
 from ..devices import n_cores
+
+# %% ../../nbs/data/04_image_cache.ipynb #6d9f8eb6
 from .cards import DataError, MissingData
 from .images import MAX_BYTES
+
 from .scanning import left_out, problem_table, TOO_LARGE
 from .decoding import box_part, decode, decode_mask, fill_colour, FITS, is_whole, working_size
 
 # %% ../../nbs/data/04_image_cache.ipynb #64d6a9fd
 _VERSION = 1          # of the records' content: raise it when `decode` changes what comes out
 _SEGMENT = 256*2**20  # bytes in a file of records, at most
+
 _COMMIT_S = 2.        # seconds between two entries into the index while decoding
+
 # A file changed less than this many seconds ago may change again within the same tick of the clock.
 _SETTLED_S = 2.
+
 _CHANGED = 'was changed while it was being read'
+
+# %% ../../nbs/data/04_image_cache.ipynb #151d76a0
 _TABLES = '''
 create table if not exists files(path blob primary key, stamp text, digest blob) without rowid;
 create table if not exists segments(file text primary key, works text, count integer, bytes integer, used real);
@@ -46,6 +57,7 @@ def _unwritable(folder, e):
     return DataError(f"the cache of decoded images in {folder} cannot be written ({why}): make room there, "
                      "call clear_cache(), or choose another place with FASHION_LAB_CACHE")
 
+# %% ../../nbs/data/04_image_cache.ipynb #0975cc41
 def _damaged(folder, e):
     "The error for an index that is no database."
     return DataError(f"the index of decoded images in {folder} is damaged ({e}); it holds only copies: "
@@ -151,6 +163,7 @@ class _Files(list):
     def __del__(self):
         for f in self: f.close()
 
+# %% ../../nbs/data/04_image_cache.ipynb #3cbc4516
 def _positions(key, n):
     "The positions that a key picks out of `n` images, by numpy's own rules, errors included."
     # numpy makes an empty list an array of floats
@@ -213,6 +226,7 @@ def select(self:CachedImages,
 @patch
 def __getstate__(self:CachedImages): return dict(self.__dict__, _files=[f.name for f in self._files])
 
+# %% ../../nbs/data/04_image_cache.ipynb #85f8fd8a
 @patch
 def __setstate__(self:CachedImages, state):
     self.__dict__.update(state, _files=_Files())
@@ -254,6 +268,7 @@ def _digest(path):
         while block := f.read(1 << 20): digest.update(block)
     return digest.digest()
 
+# %% ../../nbs/data/04_image_cache.ipynb #b759607d
 def _rows(db, query, keys, *fixed):
     "The rows of a query that ends in `in (?)`, for any number of keys."
     keys = list(keys)
@@ -279,6 +294,7 @@ def _border(fill, masks):
     if masks: return fill_colour(0 if fill is None else fill, 1)
     return fill_colour('white' if fill is None else fill, 3)
 
+# %% ../../nbs/data/04_image_cache.ipynb #9509c945
 def _works(masks, size, fit, fill):
     "The name of one way to decode: records of two ways are never mixed up."
     kind = 'mask' if masks else 'photo'
@@ -502,6 +518,7 @@ def enter(self:_Writer):
     self.since = time.monotonic()
     if self.file and self.count >= self.cache.per_file: self.close()
 
+# %% ../../nbs/data/04_image_cache.ipynb #833aaba7
 @patch
 def close(self:_Writer):
     if self.file: self.file.close()

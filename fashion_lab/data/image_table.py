@@ -41,12 +41,14 @@ def _check_columns(items):
     if not lacking: return
     raise ValueError(f"the items need the columns id, label and split; missing: {', '.join(lacking)}")
 
+# %% ../../nbs/data/15_image_table.ipynb #4d931ec8
 def _check_images(images, n):
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise ValueError(f"images must be uint8 of shape (N, H, W) or (N, H, W, C), "
                          f"got {images.dtype} of shape {images.shape}")
     if len(images) != n: raise ValueError(f"there are {len(images):,} images, but {n:,} items")
 
+# %% ../../nbs/data/15_image_table.ipynb #825aa027
 def _check_ids(ids):
     if ids.is_unique: return
     raise ValueError(f"ids must be unique, but {ids[ids.duplicated()].iloc[0]!r} stands there more than once")
@@ -67,12 +69,14 @@ def ids(self:ImageTable)->np.ndarray: # (N,)
     "The id of each item."
     return np.array(self.items.id.tolist())
 
+# %% ../../nbs/data/15_image_table.ipynb #df4d5742
 @patch(as_prop=True)
 def splits(self:ImageTable)->list:
     "The splits that have items: train, valid, test, then any others."
     present, usual = list(dict.fromkeys(self.items.split)), ['train', 'valid', 'test']
     return [s for s in usual if s in present] + [s for s in present if s not in usual]
 
+# %% ../../nbs/data/15_image_table.ipynb #56ec7009
 @patch
 def __repr__(self:ImageTable):
     parts = ', '.join(f'{(self.items.split == s).sum():,} {s}' for s in self.splits) or 'no items'
@@ -91,6 +95,7 @@ def part(self:ImageTable,
     images = None if self.images is None else self.images[rows]
     return ImageTable(self.items[rows], images, self.classes, self.name, self.source)
 
+# %% ../../nbs/data/15_image_table.ipynb #2b8e9729
 @patch
 def counts(self:ImageTable
 )->pd.DataFrame: # a row per class, a column per split

@@ -151,6 +151,7 @@ def open_image(
 # %% ../../nbs/data/01_images.ipynb #6d630d7e
 _COUNTED_FRAMES = 10 # a file may hold a million
 
+# %% ../../nbs/data/01_images.ipynb #7c310503
 def frames_note(
     path:Path,         # an image file
     image:Image.Image, # the same, opened

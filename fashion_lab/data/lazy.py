@@ -69,6 +69,7 @@ class DrawnRows:
     size:int      # pixels along a side
     def __call__(self, rows): return np.stack([self.drawer(self.names[r], self.size) for r in rows])
 
+# %% ../../nbs/data/13_lazy.ipynb #07cafff9
 def square_size(
     size, # pixels along a side, at least 1
 )->int:

@@ -38,6 +38,7 @@ def gathered(
     if not channels_last: return x.index_select(0, rows)
     return x.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
 
+# %% ../../nbs/data/32_loaders.ipynb #29da143e
 def held(
     images,       # as `BatchLoader` takes them
     device='cpu', # where they are needed
@@ -62,6 +63,7 @@ def positions(
     if rows.size: text += f", {rows.min()} to {rows.max()}"
     raise ValueError(text)
 
+# %% ../../nbs/data/32_loaders.ipynb #8224e09a
 class _Rows:
     "Some of the images, in slices."
     def __init__(self, x, rows): self.x, self.rows = x, rows
@@ -137,6 +139,7 @@ def __iter__(self:BatchLoader):
         for start in range(0, len(self)*self.bs, self.bs): yield self.batch(order[start:start + self.bs], gen)
     self.epoch += 1
 
+# %% ../../nbs/data/32_loaders.ipynb #5b782dda
 @patch
 def __len__(self:BatchLoader)->int: # batches per epoch
     "Batches per epoch. While training, a last batch of one image is left out: batch normalisation cannot use it."
@@ -157,6 +160,7 @@ def new(self:BatchLoader, dataset=None, cls=None,
     other.y = self.y.to(other.x.device)
     return other
 
+# %% ../../nbs/data/32_loaders.ipynb #e5dd6921
 def _on_cpu(weights): return None if weights is None else weights.cpu()
 
 @patch
@@ -170,6 +174,7 @@ def to(self:BatchLoader,
     self.device = torch.device(device)
     return self
 
+# %% ../../nbs/data/32_loaders.ipynb #0fa414a1
 @patch
 def one_batch(self:BatchLoader)->tuple: # images and labels
     "The first batch of the current epoch, without counting the epoch."

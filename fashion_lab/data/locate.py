@@ -30,6 +30,7 @@ def places_of(
     places.append(('cache', cache_dir()/card.name))
     return places + [('system', Path(s)) for s in card.system]
 
+# %% ../../nbs/data/19_locate.ipynb #7488025b
 def _with_subfolders(place, base, card):
     "A folder and, if it exists, its sub-folders of the data set's usual names."
     base = local_path(base)
@@ -47,6 +48,7 @@ def lacks_clothing(
     if not (folder/'images').is_dir(): lacking.append('the folder images')
     return f"lacks {' and '.join(lacking)}" if lacking else ''
 
+# %% ../../nbs/data/19_locate.ipynb #be5d7466
 def facade_base(
     folder:Path,
 )->Path|None: # `None` where there is none
@@ -55,6 +57,7 @@ def facade_base(
         if any(base.glob('cmp_*.png')): return base
     return folder if any(folder.glob('train/*.png')) else None
 
+# %% ../../nbs/data/19_locate.ipynb #a919d7db
 def lacks_facades(
     folder:Path,
 )->str: # as from `lacks_clothing`
@@ -70,6 +73,7 @@ def _why_not(name, folder):
     try: return _LAYOUTS[name](folder)
     except OSError as e: return f'cannot be read ({e.strerror or e})'
 
+# %% ../../nbs/data/19_locate.ipynb #9c5cde1a
 def is_published(
     name:str, # the name of a set of photos
     path,     # as in `find_photos`; `None` for the usual places
@@ -81,6 +85,8 @@ def is_published(
 # %% ../../nbs/data/19_locate.ipynb #0974c449
 _COMMIT = '08b50460cf229fd852bb6c11564e0959f52578ca'
 _GITHUB = 'alexeygrigorev/clothing-dataset'
+
+# %% ../../nbs/data/19_locate.ipynb #b16da607
 ARCHIVES = dict(
     clothing=Archive(
         urls=(f'https://codeload.github.com/{_GITHUB}/zip/{_COMMIT}',
@@ -128,8 +134,10 @@ def _nowhere(card, home, tried, path):
 # name -> (the set that serves where it is not found, a sentence for where neither is)
 _NEITHER = ('Neither single shoes (train, test_m, test_w with files like u001_1_left_w.jpg) '
             'nor photos of two shoes (the clothing dataset) were found.')
+
 _INSTEAD = dict(shoe_pairs=('clothing', _NEITHER))
 
+# %% ../../nbs/data/19_locate.ipynb #dae732a2
 def _try_download(name, download, tried):
     "The folder of a set that was fetched; `None` where that failed, as is added to `tried`."
     if name not in ARCHIVES: return None

@@ -8,24 +8,32 @@ __all__ = ['mask_pairs', 'MaskCode', 'colour_wheel', 'infer_code', 'read_mask', 
 # %% ../../nbs/data/26_masks.ipynb #74c2ec0b
 import hashlib, html, itertools, re
 from collections import Counter, defaultdict
+
 from colorsys import hsv_to_rgb
 from concurrent.futures import ThreadPoolExecutor
+
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..core import atomic_path, cache_dir, local_path, one_of, progress
 from ..devices import n_cores
+
 from .cards import DataError, ImageError
 from .images import read_image
+
+# %% ../../nbs/data/26_masks.ipynb #5a2d1da6
 from .scanning import left_out, problem_table, scan
 from .decoding import decode_mask, mask_palette, numbers_are_classes
+
 from .tables import text_rows
 from .splits import complete_splits, split_items, split_name
+
 from .dataset import PhotoSet
 from .facades import mask_problem
 
 import numpy as np
 import pandas as pd
+
 from PIL import Image
 
 # %% ../../nbs/data/26_masks.ipynb #96e57fe2
@@ -37,6 +45,7 @@ def _is_mask(path):
     in_mask_folder = any(part.lower() in _MASK_FOLDERS for part in path.parts[:-1])
     return in_mask_folder or bool(_MASK_SUFFIX.search(path.stem))
 
+# %% ../../nbs/data/26_masks.ipynb #5b07979c
 def _masks_among(files):
     "(The masks among the files of a folder, whether they lie beside their photos.)"
     masks = [p for p in files if _is_mask(p)]
@@ -45,6 +54,7 @@ def _masks_among(files):
     n_named = Counter(p.with_suffix('') for p in files)
     return [p for p in files if p.suffix.lower() == '.png' and n_named[p.with_suffix('')] > 1], True
 
+# %% ../../nbs/data/26_masks.ipynb #2250117f
 def _split_of(path):
     "The split that one of a file's folders names; '' where none does."
     return next(filter(None, map(split_name, path.parts[:-1])), '')
@@ -59,11 +69,13 @@ def _is_subsequence(a, b):
     rest = iter(b)
     return all(x in rest for x in a)
 
+# %% ../../nbs/data/26_masks.ipynb #a4e6c85b
 def _shared_name(path, beside):
     "What a photo and its mask have in common."
     if beside: return path.with_suffix('').as_posix()
     return f'{_split_of(path)}/{_MASK_SUFFIX.sub("", path.stem)}'
 
+# %% ../../nbs/data/26_masks.ipynb #aa828ea4
 def _best_by_folders(photo, masks):
     "The masks whose folders are also those of the photo; of these the ones with the most folders."
     folders = _telling_folders(photo)
@@ -153,6 +165,7 @@ class _MaskContent:
         colours = _colours_of(np.array(list(self.counts)), self.palette).tolist()
         return _MaskContent('colour', dict(zip(colours, self.counts.values())), self.palette)
 
+# %% ../../nbs/data/26_masks.ipynb #c866841a
 def _colours_of(numbers, palette):
     "The colours 0xRRGGBB of a mask's numbers, by its palette; greys where it has none."
     colours = np.arange(256) * 0x10101
@@ -164,6 +177,7 @@ def _packed(rgb):
     r, g, b = rgb
     return r << 16 | g << 8 | b
 
+# %% ../../nbs/data/26_masks.ipynb #4154ad41
 def _unpacked(colour):
     "An integer 0xRRGGBB as (red, green, blue)."
     return (colour >> 16) & 255, (colour >> 8) & 255, colour & 255
@@ -178,6 +192,7 @@ def _pixels_of(path):
         return 'colour', _packed(np.moveaxis(rgb, -1, 0)), []
     return 'index', values.astype(np.int64), mask_palette(path)
 
+# %% ../../nbs/data/26_masks.ipynb #4e0e5f36
 def _solid(v):
     "Pixels whose neighbours above, below, left and right have the same value; so has what lies beyond the edge."
     padded = np.pad(v, 1, mode='edge')
@@ -185,6 +200,7 @@ def _solid(v):
     left, right = padded[1:-1, :-2], padded[1:-1, 2:]
     return (above == v) & (below == v) & (left == v) & (right == v)
 
+# %% ../../nbs/data/26_masks.ipynb #b8a03ce3
 def _content_of(path):
     "Open one mask and count its values."
     kind, v, palette = _pixels_of(path)
@@ -197,6 +213,7 @@ def _content_of(path):
 _OWN_PALETTES = ('the masks have palettes of their own, in which one number has several colours, '
                  'so numbers are no classes: {}')
 
+# %% ../../nbs/data/26_masks.ipynb #311f8ba1
 def _contents_of(paths):
     "({path: what it holds}, {path: problem}) of mask files."
     def content_or_problem(p):
@@ -210,6 +227,7 @@ def _contents_of(paths):
             else:                       contents[p] = result
     return contents, problems
 
+# %% ../../nbs/data/26_masks.ipynb #a63c142a
 def _numbers_agree(contents):
     "Whether a number means one class in all masks."
     return numbers_are_classes((c.palette, c.counts) for c in contents.values())
@@ -244,6 +262,7 @@ def _channels_of(kind, keys):
     keys = np.array(sorted(keys), np.int64)[:, None]
     return keys >> np.array([16, 8, 0]) & 255 if kind == 'colour' else keys
 
+# %% ../../nbs/data/26_masks.ipynb #a6b68ee0
 def _lies_between(point, a, b):
     "Whether a value lies on the line from `a` to `b`, or almost."
     line = b - a
@@ -251,6 +270,7 @@ def _lies_between(point, a, b):
     distance = np.abs(a + position*line - point).max()
     return -.3 < position < 1.3 and distance <= 8
 
+# %% ../../nbs/data/26_masks.ipynb #b201263a
 def _blends(kind, thin, filled):
     "Which of the values that fill no area lie between two that do, as smoothing makes them; never only one."
     ends = _channels_of(kind, filled)
@@ -265,6 +285,7 @@ def _blends(kind, thin, filled):
 # %% ../../nbs/data/26_masks.ipynb #d8139b2b
 _FEW = 32 # so many values are classes, also those that fill no area, such as pillars one pixel wide
 
+# %% ../../nbs/data/26_masks.ipynb #4db9a07c
 def _class_values(kind, contents, most):
     "(The values that are classes, sorted; {value: pixels}) of all masks."
     total, filled = Counter(), set()
@@ -280,6 +301,7 @@ def _class_values(kind, contents, most):
                         "are they photos, or saved with losses? Save masks as PNG")
     return sorted(keys), total
 
+# %% ../../nbs/data/26_masks.ipynb #1a4b4f37
 def _stray_problem(stray, content, kind):
     "The end of a sentence about a file with values of no class."
     n = sum(content.counts[k][0] for k in stray)
@@ -297,6 +319,7 @@ def colour_wheel(
     if i == 0: return 0, 0, 0
     return tuple(round(255*c) for c in hsv_to_rgb(.05 + i*.618 % 1, .75, .95))
 
+# %% ../../nbs/data/26_masks.ipynb #f4de056d
 def _code_from(kind, keys, pixels, names, palette):
     "The `MaskCode` of values, each with the number of its `pixels`."
     values = [f'#{k:06x}' if kind == 'colour' else str(k) for k in keys]
@@ -346,6 +369,7 @@ def _class_index(v, keys):
     position = np.searchsorted(keys[order], v).clip(max=len(keys) - 1)
     return order[position].astype(np.uint8), keys[order][position] == v
 
+# %% ../../nbs/data/26_masks.ipynb #c4fb97b8
 def _spread(index, known):
     "An index mask in which unknown pixels take the class of the nearest known one."
     from scipy.ndimage import distance_transform_edt  # heavy: scipy
@@ -382,6 +406,7 @@ def _text(file):
     except UnicodeDecodeError as e:
         raise DataError(f"{file.name} is not written in UTF-8 ({e.reason} at byte {e.start}): save it as UTF-8") from e
 
+# %% ../../nbs/data/26_masks.ipynb #6c5c9446
 def _classes_in_table(file):
     "(names, keys) of a CSV file with the columns name,value or name,r,g,b."
     columns, rows = text_rows(_text(file), file.name)
@@ -439,6 +464,7 @@ def _code_of(files, classes, written, blended):
     problems = {f: _reading_problem(f, code, blended) for f in files}
     return code, {f: problem for f, problem in problems.items() if problem}
 
+# %% ../../nbs/data/26_masks.ipynb #752fb42e
 def _reading_problem(path, code, blended):
     "What is wrong with a mask, the end of a sentence; '' where nothing is."
     try: read_mask(path, code, blended)
@@ -454,6 +480,7 @@ def _translated(path, code, blended):
         with atomic_path(out) as tmp: Image.fromarray(read_mask(path, code, blended)).save(tmp)
     return str(out)
 
+# %% ../../nbs/data/26_masks.ipynb #82122792
 def _check_sizes(root, items, usable):
     "[(photo, problem)] of masks that do not fit their photos; `usable` is set to False there."
     bad = []
@@ -474,6 +501,7 @@ def _value_map(code, blended):
     values = {int(k): i for i, k in enumerate(code.keys)}
     return None if all(k == i for k, i in values.items()) else values
 
+# %% ../../nbs/data/26_masks.ipynb #206d016e
 def _drop_unsplit(items, bad):
     "Where some photos lie in folders that name a split, those that do not are left out."
     if items.split.all() or not items.split.any(): return items, bad
@@ -481,6 +509,7 @@ def _drop_unsplit(items, bad):
     bad = bad + [(p, 'lies in no folder train, valid or test, as others do') for p in outside]
     return items[items.split != ''].reset_index(drop=True), bad
 
+# %% ../../nbs/data/26_masks.ipynb #5bbd04bc
 def _usable_items(root, items, files, code, problem_of, blended):
     "(Items with a mask that can be used, [(photo, problem)] of the others.)"
     bad = [(p, f'has a mask that {problem_of[f]}') for p, f in zip(items.path, files) if f in problem_of]

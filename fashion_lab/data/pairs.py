@@ -8,24 +8,34 @@ __all__ = ['NEGATIVES', 'ring_partners', 'make_pairs', 'cut_boxes', 'read_course
 # %% ../../nbs/data/27_pairs.ipynb #3089b12f
 import os, re
 from dataclasses import replace
+
 from pathlib import Path, PurePosixPath
-
 import numpy as np
-import pandas as pd
 
+import pandas as pd
 from ..core import local_path, one_of
+
 from ..synthetic.shoes import PairDrawer
 from .cards import DataError, SHOE_PAIRS
+
 from .scanning import left_out, problem_table, scan
 from .image_cache import DecodedCache
+
 from .tables import listed, read_items
+
+# %% ../../nbs/data/27_pairs.ipynb #6f5cdc12
 from .splits import split_items, split_name, with_splits
 from .statistics import photo_stats
+
 from .dataset import PhotoSet
 from .course import course_base, course_name, course_split, COURSE_SPLIT_NAMES, COURSE_SPLITS
+
 from .locate import find_photos
 from .photo_tables import linked_file
+
 from .drawings import check_source
+
+# %% ../../nbs/data/27_pairs.ipynb #cbb33440
 from .clothing import listed_photos, shoe_annotations
 
 # %% ../../nbs/data/27_pairs.ipynb #fcb8c4bf
@@ -44,6 +54,7 @@ def ring_partners(
         if len(ring) > 1: partner[ring] = np.roll(ring, -1)
     return partner
 
+# %% ../../nbs/data/27_pairs.ipynb #d05b65f9
 def _sort_by_nearest(ring, vectors):
     "Order a ring in place: after each row follows the nearest of those that are left."
     for k in range(1, len(ring) - 1):
@@ -69,6 +80,7 @@ def _partners_across_persons(shoes, keys, rng):
 # %% ../../nbs/data/27_pairs.ipynb #b655c3d1
 NEGATIVES = ('same_person', 'easy', 'both')
 
+# %% ../../nbs/data/27_pairs.ipynb #c86301de
 def _partners(shoes, negatives, match, near, rng):
     "(Position of each row's partner for a wrong pair or -1, whether it is one of the same person.)"
     same = ring_partners(shoes, ['split', 'person', *match], rng, near)
@@ -80,6 +92,7 @@ def _partners(shoes, negatives, match, near, rng):
     from_same[same < 0] = False
     return np.where(from_same, same, others), from_same
 
+# %% ../../nbs/data/27_pairs.ipynb #5a17cda6
 def _join(shoes, left, right):
     "Items of the left shoes of some rows and the right shoes of others."
     items = shoes.iloc[left].reset_index(drop=True)
@@ -121,6 +134,7 @@ def _check_one_split(shoes):
     for person in n_splits.index[n_splits > 1]:
         raise ValueError(f"{person!r} stands in more than one split; split by person before making pairs")
 
+# %% ../../nbs/data/27_pairs.ipynb #e59d6814
 def _no_partner(shoes, negatives):
     "What to say where no pair has a partner."
     text = f"none of the {len(shoes):,} pairs has a partner for a wrong pair"
@@ -242,6 +256,7 @@ def _pair_split(text):
     name = COURSE_SPLIT_NAMES.get(name, name)
     return name if name in COURSE_SPLITS else split_name(text)
 
+# %% ../../nbs/data/27_pairs.ipynb #f4861f5d
 def _read_pair_table(table):
     "A user's own table with its persons and splits checked."
     name = 'the table' if isinstance(table, pd.DataFrame) else Path(table).name
@@ -258,6 +273,7 @@ def _pair_problem(names, files):
     for name, file in zip(names, files):
         if not file: return str(name), 'does not exist'
 
+# %% ../../nbs/data/27_pairs.ipynb #3ca7fa73
 def _pair_table(table, root):
     "A user's own table of pairs, and those whose files are not there."
     shoes = _read_pair_table(table)
@@ -289,6 +305,7 @@ class _DrawnShoes:
         pair, side = name.split('/')
         return self.drawer.shoe(self.position[pair], side, size)
 
+# %% ../../nbs/data/27_pairs.ipynb #6e741607
 def _drawn_pairs(n):
     "(A row per pair of shoes of `n` persons who do not exist, what draws them.)"
     drawer = PairDrawer(n)
@@ -306,6 +323,7 @@ def _drawn_pairs(n):
 # %% ../../nbs/data/27_pairs.ipynb #f604b4b5
 _CUT_COLUMNS = ['turn', 'floor', 'box_left', 'box_right'] # of pairs that are cut out of one photo
 
+# %% ../../nbs/data/27_pairs.ipynb #1fc52d25
 def _pair_source(path, download):
     "(pairs of shoes, problems, the folder, columns to match, a note) for a path or for the usual places."
     if isinstance(path, pd.DataFrame) or path is not None and Path(path).suffix.lower() in ('.csv', '.tsv'):
@@ -321,6 +339,7 @@ def _pair_source(path, download):
     note = 'Pairs cut out of photos: the two shoes of a true pair share one exposure.'
     return *_photo_pairs(root), root, ('turn', 'shape'), note
 
+# %% ../../nbs/data/27_pairs.ipynb #399749b8
 def _set_name(path, root):
     "What a set of pairs of one's own is called: as its table, or as its folder."
     if isinstance(path, pd.DataFrame): return 'own'
@@ -334,6 +353,7 @@ def _cache_for(s, turn):
     short = max(s.size // 2, 1)
     return DecodedCache((s.size, short) if turn == 'v' else (short, s.size), 'squash')
 
+# %% ../../nbs/data/27_pairs.ipynb #fdc19a4a
 def _readable_pairs(s):
     "(Positions of the pairs of which both images can be read, problems)."
     is_cut = 'turn' in s.items
@@ -349,6 +369,7 @@ def _readable_pairs(s):
             bad.append(found.problems)
     return np.flatnonzero(keep), pd.concat(bad)
 
+# %% ../../nbs/data/27_pairs.ipynb #815c0c9e
 def _drop_unreadable(s):
     "A set without the pairs that cannot be read; they are named in its `problems`."
     keep, more = _readable_pairs(s)

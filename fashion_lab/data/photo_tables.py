@@ -10,19 +10,24 @@ import os, re, unicodedata, warnings
 from pathlib import Path
 
 import pandas as pd
-
 from ..core import cache_dir, local_path
+
 from .cards import DataError, MissingData
 from .scanning import left_out, problem_table
+
 from .links import fetch_links
 from .tables import file_text, listed, read_items, text_rows
+
 from .splits import with_splits
 from .dataset import PhotoSet
+
+# %% ../../nbs/data/20_photo_tables.ipynb #25e0ce1a
 from .own_sets import own_set
 
 # %% ../../nbs/data/20_photo_tables.ipynb #045ad3ca
 _IMAGE_COLUMNS = ('image', 'path', 'file', 'filename', 'url', 'link')
 
+# %% ../../nbs/data/20_photo_tables.ipynb #d5662538
 def _image_column(csv, image):
     "The column that names the photos: as given, or the usual name that the table has."
     if image: return image
@@ -63,6 +68,7 @@ def _locate(table, image, root, download, options):
     problem[is_url] = found.problem[urls].tolist()
     return path, problem
 
+# %% ../../nbs/data/20_photo_tables.ipynb #e5b1db2b
 def _listed_photos(table, image, root, download, options):
     "The listed photos that are there, and a table of those that are not."
     path, problem = _locate(table, image, root, download, options)
@@ -82,6 +88,7 @@ def _check_files_once(items, root, name):
     if not twice: return
     raise DataError(f"{name} lists the same file under two names: {listed(twice)}; an item must stand there once")
 
+# %% ../../nbs/data/20_photo_tables.ipynb #5c97ffb3
 def _names_contributors(table, name):
     "Whether a table says in the column sender_id who took each photo; a warning where it says so of some only."
     if 'sender_id' not in table: return False

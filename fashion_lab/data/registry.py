@@ -12,11 +12,16 @@ from dataclasses import replace
 
 from ..core import one_of
 from .cards import card, CARDS, MissingData, PHOTO_SETS
+
 from .dataset import Markdown, PhotoSet
 from .locate import find_photos
+
 from .fashion_mnist import find_files, load_fashion_mnist
 from .clothing import load_closures, load_clothing
+
 from .facades import load_facades
+
+# %% ../../nbs/data/28_registry.ipynb #8fb51f72
 from .pairs import load_shoe_pairs
 
 # %% ../../nbs/data/28_registry.ipynb #d30600b2
@@ -35,6 +40,7 @@ def load(
     "Load a data set by name."
     return LOADERS[one_of(name, LOADERS, 'data set')](**kwargs)
 
+# %% ../../nbs/data/28_registry.ipynb #ed3edaa8
 def load_photos(
     name:str, # 'clothing', 'closures', 'facades' or 'shoe_pairs'
     **kwargs  # handed to the set's own loader: `path`, `source`, `seed`, `size`, ...
@@ -68,6 +74,7 @@ class Remembered:
         if key not in self.made: self.made[key] = self.drawer(name, size)
         return self.made[key]
 
+# %% ../../nbs/data/28_registry.ipynb #a02cda4e
 def noted(
     load,    # a function that returns a `PhotoSet`
     *args,   # for it
@@ -81,6 +88,7 @@ def noted(
     drawer = Remembered(s.drawer) if s.drawer else s.drawer
     return replace(s, notes=(*s.notes, *messages), drawer=drawer)
 
+# %% ../../nbs/data/28_registry.ipynb #7a2f7eaa
 def unusable(
     s,       # a `PhotoSet`
     shown:int=3, # how many files are named
@@ -95,9 +103,11 @@ def unusable(
 
 # %% ../../nbs/data/28_registry.ipynb #3503c89b
 SETS = tuple(CARDS)
+
 # items (for pairs: persons) that are drawn where nobody says how many
 DRAWN = dict(fashion_mnist=1000, clothing=170, closures=90, shoe_pairs=16, facades=16)
 
+# %% ../../nbs/data/28_registry.ipynb #038d09e6
 def open_set(
     name:str,            # a name in `SETS`
     source:str='real',   # 'real', or 'synthetic' for drawn pictures
@@ -128,6 +138,7 @@ def at_hand(
     except MissingData: return False
     return True
 
+# %% ../../nbs/data/28_registry.ipynb #8e178a74
 def _folder_of(name, path):
     "The set whose folder is looked for: pairs are cut out of the clothing photos where there are no single shoes."
     if name != 'shoe_pairs': return name

@@ -76,6 +76,7 @@ def is_hidden(
     "Whether a name is hidden, or belongs to an operating system."
     return name.startswith('.') or name.lower() in _SYSTEM_FOLDERS
 
+# %% ../../nbs/data/02_scanning.ipynb #798a8e94
 def _entries(folder):
     "What a folder holds, without what is hidden."
     with os.scandir(folder) as it: return [e for e in it if not is_hidden(e.name)]

@@ -59,6 +59,7 @@ def photos(
     data_id = data_id_of(data, data_path) if source == 'real' else ''
     return _photos(data, source, limit, size, data_path, classes, data_id)
 
+# %% ../../nbs/data/30_selection.ipynb #02919d01
 @functools.lru_cache(maxsize=4)
 def _photos(data, source, limit, size, data_path, classes, data_id)->PhotoSet:
     options = dict(size=size)
@@ -69,6 +70,7 @@ def _photos(data, source, limit, size, data_path, classes, data_id)->PhotoSet:
     s = noted(load_photos, data, path=data_path, **options)
     return s if limit is None or limit >= len(s) else _limited(s, limit)
 
+# %% ../../nbs/data/30_selection.ipynb #8c317e94
 def _limited(s, limit):
     "The photos of some contributors, with a note."
     rows = whole_contributors(contributors(s, alone=True), limit)
@@ -88,6 +90,7 @@ def check_classes(
     raise DataError(f"{s.name} has one class only, {', '.join(present)}: a classifier needs two classes at least; "
                     "add photos of another one")
 
+# %% ../../nbs/data/30_selection.ipynb #c1e01e1f
 def check_contributors(
     s:PhotoSet, # photos
     n:int,      # folds

@@ -59,6 +59,7 @@ SPLIT_NAMES = dict(
     development='valid',
 )
 
+# %% ../../nbs/data/10_splits.ipynb #c4dc6989
 def split_name(
     text, # what a folder is called, or a cell of a table holds
 )->str:   # train, valid or test; '' for anything else

@@ -66,6 +66,7 @@ def text_rows(
 # %% ../../nbs/data/08_tables.ipynb #d706f60d
 _NUMBER = re.compile(r'[+-]?((0|[1-9]\d{0,14})(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?', re.ASCII)
 
+# %% ../../nbs/data/08_tables.ipynb #28d26a4f
 def _typed(column):
     "A text column as numbers or booleans where all its filled cells are such; empty cells become missing."
     filled = column[column != '']
@@ -83,6 +84,7 @@ def same_letters(
     "A name in the one form in which equal names are equal."
     return unicodedata.normalize('NFC', name) if isinstance(name, str) else name
 
+# %% ../../nbs/data/08_tables.ipynb #15fd0946
 def _one_line(name):
     "A name whose words are one space apart, without line breaks; a name of spaces alone stays as it is."
     if not isinstance(name, str): return name
@@ -94,6 +96,7 @@ def _key(label):
     words = re.sub(r'(?<=\w)[-_]+(?=\w)', ' ', same_letters(str(label))).split()
     return ' '.join(words).casefold()
 
+# %% ../../nbs/data/08_tables.ipynb #2192d730
 def _near(name, allowed):
     "A guess in words what `name` was meant to be; '' where nothing is close."
     keys = {_key(a): a for a in allowed}

@@ -7,15 +7,17 @@ __all__ = ['AVERAGES', 'METRICS', 'bootstrap_replicates', 'bootstrap_ci', 'metri
 
 # %% ../../nbs/evaluate/04_bootstrap.ipynb #3a8434fc
 from functools import partial
-
 import numpy as np
 
 from ..core import one_of
 from .predictions import Predictions
+
 from fashion_lab.evaluate.resampling import (
     check_bootstrap, count_cell, count_features, group_codes, nan_mean, percentile_interval, rank_replicates,
     rates_of, sum_replicates, with_interval,
 )
+
+# %% ../../nbs/evaluate/04_bootstrap.ipynb #2696024f
 from fashion_lab.evaluate.classification import (
     accuracy, average_precision, averages, calibration_error, class_means, confidence_bin, log_loss,
     log_losses, roc_auc, target_rank, top_k_accuracy,
@@ -24,10 +26,13 @@ from fashion_lab.evaluate.classification import (
 # %% ../../nbs/evaluate/04_bootstrap.ipynb #c7c5cc2d
 def _average(p, name): return averages(p)[name]
 def _macro_auc(p): return float(roc_auc(p).iloc[-1])
+
 def _mean_ap(p): return float(average_precision(p).iloc[-1])
 
 AVERAGES = ('balanced_accuracy macro_precision macro_recall macro_f1 micro_precision micro_recall micro_f1 '
             'weighted_precision weighted_recall weighted_f1').split()
+
+# %% ../../nbs/evaluate/04_bootstrap.ipynb #a421466d
 METRICS = {
     'accuracy': accuracy,
     **{name: partial(_average, name=name) for name in AVERAGES},
@@ -41,7 +46,6 @@ METRICS = {
 
 # %% ../../nbs/evaluate/04_bootstrap.ipynb #249611af
 def _mean_of_sum(sums, size): return sums[..., 0]/size
-
 def _loss_features(p, at): return log_losses(p)[at][:, None]
 
 def _gap_features(p, at, bins=15): # signed gap between being right and the confidence, in the column of its bin
@@ -51,6 +55,7 @@ def _gap_features(p, at, bins=15): # signed gap between being right and the conf
 
 def _mean_gap(sums, size): return abs(sums).sum(-1)/size
 
+# %% ../../nbs/evaluate/04_bootstrap.ipynb #de43d2e4
 def _top(k):
     def features(p, at): return (target_rank(p)[at] < k)[:, None].astype(float)
     return features, target_rank, _mean_of_sum
@@ -59,6 +64,7 @@ def _counted(name):
     def value(sums, size): return class_means(*rates_of(sums), np.split(sums, 3, -1)[2])[name]
     return count_features, count_cell, value
 
+# %% ../../nbs/evaluate/04_bootstrap.ipynb #8ae04ce6
 # name -> (features, cell, value of (sums, sizes)) as `sum_replicates` takes them
 _SUMS = {
     'accuracy': _counted('micro_recall'),
@@ -68,6 +74,7 @@ _SUMS = {
     'log_loss': (_loss_features, None, _mean_of_sum),
     'calibration_error': (_gap_features, None, _mean_gap),
 }
+
 _RANKS = dict(macro_auc='auc', mean_ap='ap')
 
 # %% ../../nbs/evaluate/04_bootstrap.ipynb #04e74a7b
@@ -102,6 +109,7 @@ def _literal_replicates(models, metric, n, seed, groups):
         out[:, j] = [metric(p[at]) for p in models]
     return out
 
+# %% ../../nbs/evaluate/04_bootstrap.ipynb #e52ab3d6
 def bootstrap_ci(
     p:Predictions,     # any
     metric='accuracy', # a name from `METRICS`, or any function from `Predictions` to a number

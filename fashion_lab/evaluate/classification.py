@@ -86,6 +86,7 @@ def target_rank(
     earlier = np.arange(len(p.classes)) < p.targets[:, None]
     return ((p.probs > true) | ((p.probs == true) & earlier)).sum(1)
 
+# %% ../../nbs/evaluate/03_classification.ipynb #9cee2f3e
 def top_k_accuracy(
     p:Predictions, # any
     k:int=5,       # from 1 to the number of classes
@@ -122,6 +123,7 @@ def _shares(counts, normalize):
     total = counts.sum(axes, keepdims=True)
     return np.where(total > 0, counts/np.maximum(total, 1), np.nan)
 
+# %% ../../nbs/evaluate/03_classification.ipynb #2f8343e6
 def _confusion_replicates(p, **kwargs):
     "Bootstrap replicates (n, K, K) of the confusion counts."
     k = len(p.classes)
@@ -141,6 +143,7 @@ def log_losses(
     of_truth = probs[np.arange(len(p)), p.targets]/probs.sum(1)
     return -np.log(np.maximum(of_truth, np.finfo(np.float32).eps))
 
+# %% ../../nbs/evaluate/03_classification.ipynb #dd9ab19f
 def log_loss(
     p:Predictions, # any; one class is allowed and costs 0
 )->float:          # in nats, from 0 (sure and right) to about 16
@@ -172,6 +175,7 @@ def confidence_bin(
     number = np.ceil(confidence.astype(np.float64)*bins).astype(int) - 1
     return np.clip(number, 0, bins-1)
 
+# %% ../../nbs/evaluate/03_classification.ipynb #5943360d
 def reliability(
     p:Predictions, # any
     bins:int=15,   # bins of equal width in [0, 1]
@@ -200,6 +204,7 @@ def calibration_error(
     "Expected calibration error of the predicted class (Naeini et al. 2015; Guo et al. 2017), with equal bins."
     return _binned_error(confidence_bin(p.confidence, bins), p.correct, p.confidence.astype(np.float64), bins)
 
+# %% ../../nbs/evaluate/03_classification.ipynb #03ad9a09
 def _binned_error(bin_of, correct, confidence, bins): # sum of the bins' absolute gaps, per example
     gaps = np.bincount(bin_of, correct - confidence, bins)
     return float(abs(gaps).sum()/len(bin_of))
@@ -265,6 +270,7 @@ def _by_class(p, score_of, ci, which, level=.95, n=1000, seed=0, groups=None):
     low, high = percentile_interval(np.column_stack([reps, nan_mean(reps)]), level)
     return pd.DataFrame(dict(value=out, low=low, high=high))
 
+# %% ../../nbs/evaluate/03_classification.ipynb #a1557a71
 def roc_auc(
     p:Predictions, # any
     ci:bool=False, # give a DataFrame value, low, high instead

@@ -9,6 +9,7 @@ __all__ = ['LOW_METRICS', 'LOW_UNITS', 'low_is_better']
 LOW_METRICS = ('eer', 'params', 'macs', 'flops', 'operations', 'activations', 'seconds', 'size')
 LOW_UNITS = ('s', 'ms', 'mb', 'bytes')
 
+# %% ../../nbs/evaluate/00_direction.ipynb #6e49a4b5
 def low_is_better(
     metric:str, # a metric's name: words joined by underscores
 )->bool:        # True for losses, errors and costs

@@ -31,6 +31,7 @@ def _clean_ids(ids):
                          f"{repeated[0].item()!r}: give each example one prediction (average repeated ones first)")
     return ids.astype(np.int64) if ids.dtype.kind in 'iu' else ids.copy()
 
+# %% ../../nbs/evaluate/01_predictions.ipynb #0a410cab
 def _of_one_kind(ids): # of an object array: strings if all are, numbers if none is, otherwise what was given
     kinds = {isinstance(i, str) for i in ids}
     if kinds == {True}: return np.array([str(i) for i in ids])
@@ -214,6 +215,7 @@ def _check_same_ids(a, b):
                          f"{len(first)} only in the first{_some(first)}, "
                          f"{len(second)} only in the second{_some(second)}; test both on one set")
 
+# %% ../../nbs/evaluate/01_predictions.ipynb #ac250701
 def _some(ids): # up to three of them, in brackets, with a space in front
     if not len(ids): return ''
     text = ', '.join(map(repr, ids[:3].tolist()))

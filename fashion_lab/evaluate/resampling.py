@@ -45,6 +45,7 @@ def check_bootstrap(
         raise ValueError(f"n must be a whole number of at least 100 replicates, got {n!r}")
     check_level(level)
 
+# %% ../../nbs/evaluate/02_resampling.ipynb #f04c77aa
 def check_level(
     level, # of an interval
 ):
@@ -112,6 +113,7 @@ def _group_units(models, features, codes): # a unit per group: summed features o
     units = [np.add.reduceat(features(p, order), start, axis=0) for p in models]
     return units, np.ones(len(sizes), int), sizes
 
+# %% ../../nbs/evaluate/02_resampling.ipynb #9463262f
 def _cell_units(models, features, cell): # a unit per kind of example that has equal features in every model
     cells = np.stack([cell(p) for p in models])
     _, first, counts = np.unique(cells, axis=1, return_index=True, return_counts=True)
@@ -127,6 +129,7 @@ def count_features(
     hit = (true == predicted)[:, None]
     return np.hstack([one_hot[true]*hit, one_hot[predicted], one_hot[true]])
 
+# %% ../../nbs/evaluate/02_resampling.ipynb #bce4bea2
 def rates_of(
     sums,    # (..., 3K) sums of `count_features`
 )->tuple:    # three arrays (..., K)
@@ -153,6 +156,7 @@ def percentile_interval(
     low, high = np.where(undefined, np.nan, quantiles)
     return low, high
 
+# %% ../../nbs/evaluate/02_resampling.ipynb #ccfcb7aa
 def with_interval(
     value,        # of the metric
     reps,         # (n,) its replicates
@@ -162,6 +166,7 @@ def with_interval(
     low, high = percentile_interval(reps, level)
     return dict(value=float(value), low=float(low), high=float(high))
 
+# %% ../../nbs/evaluate/02_resampling.ipynb #1a51069e
 def count_replicates(
     p,               # `Predictions`
     level:float=.95, # in (0, 1), handed on
@@ -184,6 +189,7 @@ def _weight_below(weights, mask, score, at):
     total = np.concatenate([np.zeros((1, weights.shape[1])), (segments @ weights).cumsum(0, dtype=np.float64)])
     return total[np.searchsorted(cuts, left)], total[np.searchsorted(cuts, right)], total[-1]
 
+# %% ../../nbs/evaluate/02_resampling.ipynb #117cfb7e
 def _auc_and_ap(weights, positive, score):
     "ROC AUC and average precision, each (b,), for b weightings (N, b) at once: as scikit-learn's `sample_weight`."
     w, at = weights[positive], score[positive]

@@ -53,6 +53,7 @@ def paired_bootstrap(
     first, second = bootstrap_replicates([p, q], metric, n, seed, groups)
     return _difference(value(p) - value(q), first - second, level) | dict(n=n)
 
+# %% ../../nbs/evaluate/05_significance.ipynb #8f1641bb
 def _metric_function(metric): return metric if callable(metric) else METRICS[one_of(metric, METRICS, 'metric')]
 
 # %% ../../nbs/evaluate/05_significance.ipynb #ac9e2548
@@ -82,6 +83,7 @@ def _verdict(difference, p_value, alpha, lower_is_better):
     if not p_value < alpha: return 'no difference shown'
     return 'better' if (difference < 0) == lower_is_better else 'worse'
 
+# %% ../../nbs/evaluate/05_significance.ipynb #4e8a20f8
 def _pairs(names, baseline):
     "Pairs (variant, its baseline): all of them, or each against one."
     names = list(names)
@@ -92,6 +94,7 @@ def _pairs(names, baseline):
     one_of(baseline, names, 'baseline')
     return [(v, baseline) for v in names if v != baseline]
 
+# %% ../../nbs/evaluate/05_significance.ipynb #67f30faf
 def _lower(metric, lower_is_better):
     if lower_is_better is not None: return bool(lower_is_better)
     return isinstance(metric, str) and low_is_better(metric) # of a function nothing is known
@@ -187,6 +190,7 @@ def _paired_t(a, b, level):
     interval = test.confidence_interval(level)
     return out | dict(low=interval.low, high=interval.high, t=test.statistic, p_value=test.pvalue)
 
+# %% ../../nbs/evaluate/05_significance.ipynb #449fb76a
 def _seed_verdict(row, alpha, lower_is_better):
     if row['n'] == 0: return 'no shared seed'
     if row['n'] == 1: return 'one seed'

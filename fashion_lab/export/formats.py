@@ -8,22 +8,29 @@ __all__ = ['PLAIN', 'FORMATS', 'to_torch_export', 'as_code', 'checked_code', 'wr
 # %% ../../nbs/export/03_formats.ipynb #c87fee9a
 import ast, inspect, json, os, tempfile
 from pathlib import Path
-from string import Template
 
+from string import Template
 import torch
+
 from PIL import Image
 from torch import nn
 
 from ..core import atomic_path, one_of
 from ..data.decoding import FITS
+
 from ..cost.counts import make_input
 from ..runs.draft import save_weights
+
 from ..segment.tiles import STEP, tile_starts, tile_weights
+
+# %% ../../nbs/export/03_formats.ipynb #9a038445
 from fashion_lab.export.onnx import (
     anonymised, check_answers, check_exportable, explaining_export_errors, OnnxNet, OVERLAP, plain_copy,
     quietly, TILE, with_pixels, write_onnx,
 )
+
 from .int8 import in_integers
+
 from fashion_lab.export.answering import (
     eight_bits, exif_orientation, likeliest_class, photo_pixels, tiled_answer, TURNS, upright_rgb, used_part,
     whole_photo,
@@ -119,6 +126,8 @@ $functions
 
 $load
 '''
+
+# %% ../../nbs/export/03_formats.ipynb #6115e52a
 _CLASSES = '''
 def predict(path):
     "The probability of every class, float32 (classes,)."
@@ -132,6 +141,8 @@ if __name__ == "__main__":
         if sys.argv[2:]: print(path)
         for k in p.argsort()[::-1][:3]: print(names[k], f"{p[k]:.3f}")
 '''
+
+# %% ../../nbs/export/03_formats.ipynb #3f051dbd
 _MASKS = '''
 def predict(path):
     "The class of every pixel of the photo, uint8 (height, width)."
@@ -157,13 +168,18 @@ def answer(pixels):
     "uint8 (N, height, width, channels) -> probabilities"
     return session.run(None, {"pixels": pixels})[0]
 '''
+
 _TORCH = '''def answer(pixels):
     "uint8 (N, height, width, channels) -> probabilities"
     with torch.no_grad(): return network(torch.from_numpy(pixels)).numpy()
 '''
+
+# %% ../../nbs/export/03_formats.ipynb #9857793a
 _PT2 = '''network = torch.export.load(here/"$file").module()  # may unpickle: load files of people you trust
 
 '''
+
+# %% ../../nbs/export/03_formats.ipynb #a4d9cae5
 _WEIGHTS = '''layers = $code
 layers.load_state_dict(load_file(here/"$file"))
 layers.eval()
@@ -178,7 +194,10 @@ def network(pixels):
     return (p + (mirrored.flip(3) if p.ndim == 4 else mirrored))/2
 
 '''
+
+# %% ../../nbs/export/03_formats.ipynb #a4ca21e5
 _WEIGHTS_IMPORTS = 'import torch\nfrom safetensors.torch import load_file\nfrom torch import nn'
+
 _LOAD = dict( # what it needs, what it imports, how it loads
     onnx=('onnxruntime', 'import onnxruntime', _ONNX),
     pt2=('torch', 'import torch', _PT2 + _TORCH),

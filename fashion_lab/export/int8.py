@@ -76,6 +76,7 @@ def _layers(path): # names of the layers with weights, from the first on
     import onnx  # heavy: onnx
     return [n.name for n in onnx.load(path).graph.node if n.op_type in ('Conv', 'Gemm')]
 
+# %% ../../nbs/export/01_int8.ipynb #94824baf
 def _around(path, layers): # names of the operations before the first layer and after the last: normalisation, softmax
     import onnx  # heavy: onnx
     names = [n.name for n in onnx.load(path).graph.node]
@@ -140,6 +141,7 @@ def _tidy(path):
     import onnx  # heavy: onnx
     onnx.save(anonymised(onnx.load(path)), path)
 
+# %% ../../nbs/export/01_int8.ipynb #852c4cfa
 @torch.no_grad()
 def agreement(
     a, b,       # networks, or anything that gives logits (N, K) for a batch

@@ -124,6 +124,7 @@ def quietly():
             yield
     finally: logging.disable(before)
 
+# %% ../../nbs/export/00_onnx.ipynb #369fc3f1
 def plain_copy(
     model:nn.Module, # any network
 )->nn.Module:        # its copy on the CPU

@@ -21,6 +21,8 @@ from .photo_base import PhotoLab
 # %% ../../nbs/labs/05_closures.ipynb #d05457f4
 LONG = dict(head_epochs=60, head_lr=1e-3) # so few photos make short epochs
 LOGREG = dict(head_c=.01)                 # logistic regression on frozen features
+
+# %% ../../nbs/labs/05_closures.ipynb #c6b8c3e1
 LINEAR_PROBE_VARIANTS = [
     Variant(
         'linear-probe', LONG,
@@ -50,6 +52,8 @@ LINEAR_PROBE_VARIANTS = [
 
 # %% ../../nbs/labs/05_closures.ipynb #2847363d
 LARGER_PHOTOS = dict(head_c=.005, pool='concat', balance='weights', size=448, augment='gentle', views=4)
+
+# %% ../../nbs/labs/05_closures.ipynb #71636f67
 LARGER_PHOTOS_VARIANTS = [
     Variant(
         'logreg-448', LARGER_PHOTOS,
@@ -75,6 +79,8 @@ LARGER_PHOTOS_VARIANTS = [
 
 # %% ../../nbs/labs/05_closures.ipynb #5107cc03
 LAST_STAGES = LONG | dict(stage='blocks.5', epochs=30)
+
+# %% ../../nbs/labs/05_closures.ipynb #78547fe1
 LAST_STAGES_VARIANTS = [
     Variant(
         'last-stages', LAST_STAGES,
@@ -115,6 +121,8 @@ TWO_STAGE = dict(
     label_smoothing=0.,
     mirror=False,
 )
+
+# %% ../../nbs/labs/05_closures.ipynb #e0dcf8e4
 TWO_STAGE_VARIANTS = [
     Variant(
         'two-stage', TWO_STAGE,
@@ -141,14 +149,17 @@ ABLATION = Ablation('closures', [
     *LAST_STAGES_VARIANTS,
     *TWO_STAGE_VARIANTS,
 ])
+
 QUICK = {
     'linear-probe': dict(views=2, head_epochs=8),
     'last-stages': dict(views=2, epochs=6),
     'logreg-448': dict(views=1, augment='none'),
 }
-PUBLISHED_ACCURACY = {'resnet50': .8445}
 
+PUBLISHED_ACCURACY = {'resnet50': .8445}
 lab = PhotoLab('closures', ABLATION, QUICK, PUBLISHED_ACCURACY, 'accuracy', flagship='logreg-448')
+
+# %% ../../nbs/labs/05_closures.ipynb #b09da59a
 LAB, Config, configs, prepare, run, comparison, verdicts, report, chosen_run, predict = lab.face()
 FLAGSHIP = lab.flagship
 

@@ -59,6 +59,8 @@ SCRATCH = dict(
     batch_size=64,
     wd=.05,
 )
+
+# %% ../../nbs/labs/04_clothing.ipynb #75997468
 SCRATCH_VARIANTS = [
     Variant(
         'custom-cnn', SCRATCH,
@@ -72,6 +74,8 @@ SCRATCH_VARIANTS = [
 
 # %% ../../nbs/labs/04_clothing.ipynb #82efea5c
 LAST_STAGES = dict(stage='blocks.5', epochs=8, lr=(1e-3, 4e-3))
+
+# %% ../../nbs/labs/04_clothing.ipynb #37e1ce28
 LAST_STAGES_VARIANTS = [
     Variant(
         'last-stages', LAST_STAGES,
@@ -93,6 +97,8 @@ LAST_STAGES_VARIANTS = [
 
 # %% ../../nbs/labs/04_clothing.ipynb #e152cf61
 ALL_STAGES = dict(stage='stem', keep=False, epochs=6, lr=(1e-4, 4e-3), groups=4)
+
+# %% ../../nbs/labs/04_clothing.ipynb #ebd9ba05
 ALL_STAGES_VARIANTS = [
     Variant(
         'all-stages', ALL_STAGES,
@@ -111,6 +117,8 @@ ALL_STAGES_VARIANTS = [
 # %% ../../nbs/labs/04_clothing.ipynb #5b4b6674
 TOP10 = dict(classes='top10')
 RESNET = dict(backbone='resnet50', weights='imagenet', stage='layer4', epochs=8)
+
+# %% ../../nbs/labs/04_clothing.ipynb #f2982d40
 PUBLISHED_VARIANTS = [
     Variant(
         'top10-linear-probe', {}, config=TOP10,
@@ -142,10 +150,13 @@ ABLATION = Ablation('clothing', [
     *ALL_STAGES_VARIANTS,
     *PUBLISHED_VARIANTS,
 ])
+
 QUICK = {'linear-probe': dict(views=2, head_epochs=8), 'linear-probe-one-view': {}}
 PUBLISHED_F1 = {'custom-cnn': .66, 'resnet50': .61, 'top10-resnet50': .70, 'convnext-tiny': .88}
 
 lab = PhotoLab('clothing', ABLATION, QUICK, PUBLISHED_F1, limits=(170, 600), quick_limit=1000, flagship='linear-probe')
+
+# %% ../../nbs/labs/04_clothing.ipynb #cfc1b27f
 LAB, Config, configs, prepare, run, comparison, verdicts, report, chosen_run, predict = lab.face()
 FLAGSHIP = lab.flagship
 

@@ -13,44 +13,65 @@ __all__ = ['LAB', 'HEADLINE', 'FLAGSHIP', 'PROFILES', 'PROTOCOLS', 'DATA', 'SOUR
 # %% ../../nbs/labs/08_compression.ipynb #31916d55
 import functools, tempfile, zlib
 from dataclasses import dataclass, fields, replace
+
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+
 import torch
 from torch import nn
 
 from ..core import number_of_seeds, one_of, runs_dir, whole_number
 from ..devices import pick_device, set_seed
+
 from ..report import figure_html, html_page, made_with, table_html, write_page
 from ..data.registry import at_hand
+
+# %% ../../nbs/labs/08_compression.ipynb #6201ab9f
 from ..data.identity import identify
 from ..data.loaders import BatchLoader, table_loaders
+
 from ..evaluate.predictions import Predictions
 from ..evaluate.bootstrap import metrics
+
 from ..evaluate.significance import paired_seeds
 from ..cost.counts import count_params, hand_macs
+
 from ..cost.timing import networks_in_turns
 from ..models.fashion_mnist import conv_block
+
+# %% ../../nbs/labs/08_compression.ipynb #a73e5803
 from ..runs.provenance import environment
 from ..runs.run import find_run, Run
+
 from ..runs.draft import save_weights, start_run
 from ..runs.results import as_runs, report_folder, runs_for_answers, table
+
 from ..runs.ablation import Ablation, Variant, verdict_table
 from ..train.loop import fit, predict_probs
+
 from ..train.finetune import fit_classifier, rebuilt
+
+# %% ../../nbs/labs/08_compression.ipynb #05de2cf1
 from fashion_lab.compress.pruning import (
     apply_masks, fit_widths, KeepZeros, magnitude_masks, prunable, prune_channels, sparsity,
 )
+
 from ..compress.weight_sharing import read_books, save_shared, share_weights, TieWeights, with_shared
 from ..compress.distill import Distillation, distillation_loaders, teacher_logits
+
 from ..compress.low_rank import factorise, separable
 from ..export.onnx import OnnxNet, to_onnx
+
+# %% ../../nbs/labs/08_compression.ipynb #e8b4c6c7
 from ..export.int8 import quantise_checked
 from . import fashion_mnist
+
 from . import cross_validation as photo_folds
 from ..models.cards import backbone_card
+
 from ..plot.results import pareto_front
 from ..plot.theme import BLUE, canvas, dress, GREY, INK, percent_axis, save_figures, VERMILLION
 
@@ -152,11 +173,13 @@ class Config:
 # %% ../../nbs/labs/08_compression.ipynb #14cf8d11
 SCRATCH = dict(epochs=3)
 SMALL = dict(epochs=3, lr=6e-3)
+
 TUNE = dict(begin='original', epochs=1, lr=1e-3)
 
 def _variant(name, hypothesis, cost, source, baseline='original', **changes):
     return Variant(name, changes, hypothesis, cost, source, baseline)
 
+# %% ../../nbs/labs/08_compression.ipynb #f09d5bb1
 _BASELINES = [
     _variant('original', 'the baseline of the Fashion-MNIST lab as it is: float32, in torch, operation by operation',
         cost='none', source='Fashion-MNIST lab', **SCRATCH),
@@ -211,6 +234,7 @@ _REWRITTEN = [
 DISTIL, STRONG_TEACHER = SMALL | dict(temperature=2.), 'recipe'
 _QUARTER = dict(width=.25, teacher='original')
 
+# %% ../../nbs/labs/08_compression.ipynb #097e12c8
 _DISTILLED = [
     _variant('distilled-25', 'a small network taught by the original is better than the same network alone',
         baseline='width-25', cost='a trained teacher', source='Hinton et al. 2015', **_QUARTER, **DISTIL),
@@ -254,9 +278,12 @@ _PHOTO_VARIANTS = [
         baseline='photo-onnx', cost='calibration', source='Jacob et al. 2018',
         data='clothing', begin='photo', int8=True, turns=6),
 ]
+
+# %% ../../nbs/labs/08_compression.ipynb #3e667d15
 ABLATION = Ablation(LAB, [
     *_BASELINES, *_SMALLER, *_PRUNED, *_REWRITTEN, *_DISTILLED, *_STRONG_TEACHER, *_PHOTO_VARIANTS,
 ])
+
 STUDENTS = ('width-25', 'distilled-25-strong') # the pair that full gives twice as many seeds
 
 # %% ../../nbs/labs/08_compression.ipynb #7a07c857
@@ -451,6 +478,7 @@ def network(
 # %% ../../nbs/labs/08_compression.ipynb #b7e3f1f9
 _TEACHER_EPOCHS = dict(smoke=1, quick=3, full=6)
 
+# %% ../../nbs/labs/08_compression.ipynb #7588b77e
 def _patient_teacher(cfg, root, show):
     found = fashion_mnist.configs(
         cfg.profile, 1, STRONG_TEACHER, 'fast', source=cfg.source, limit=cfg.limit, valid_frac=1/6,
@@ -699,6 +727,7 @@ def _variant_row(rows, base): # rows of one variant, and of the original on the 
 # %% ../../nbs/labs/08_compression.ipynb #a0cb7172
 def _rank(variant): return ABLATION.names.index(variant) if variant in ABLATION.names else len(ABLATION)
 
+# %% ../../nbs/labs/08_compression.ipynb #b6979297
 def comparison(
     runs,        # a list of `Run`, or a table of them
 )->pd.DataFrame: # a row per variant, in the order of `ABLATION`; its columns are listed above
@@ -719,6 +748,7 @@ _VERDICT_COLUMNS = [
     'n', 'accuracy', 'sd', 'difference', 'low', 'high', 'p_holm', 'verdict',
 ]
 
+# %% ../../nbs/labs/08_compression.ipynb #67cbcb12
 def verdicts(
     runs,        # a list of `Run`, or a table of them
 )->pd.DataFrame: # a row per variant: hypothesis, cost, source, n, accuracy, sd, difference, low, high, p_holm, verdict
@@ -757,6 +787,7 @@ def _smallest_target(c):
     target = 'the smallest file within half a point of the original: times smaller'
     return [_target(target, small.idxmax(), small.max(), 10)]
 
+# %% ../../nbs/labs/08_compression.ipynb #a1b51f47
 def _int8_targets(c):
     faster, agree = 'times faster than float32 in the same runtime, batch 1', 'same answer as the float32 network'
     rows = [_target(faster, v, c.runtime_1[v], 1.5) for v in ('int8', 'photo-int8') if v in c.index]
@@ -793,6 +824,7 @@ def _label_box(x, y, text, dx, dy): # left, bottom, right, top in points; a lett
     left = x + dx - width if dx < 0 else x + dx
     return left, y + dy, left + width, y + dy + 10
 
+# %% ../../nbs/labs/08_compression.ipynb #7393aa69
 def _overlap(a, b):
     across = a[0] < b[2] and b[0] < a[2]
     up = a[1] < b[3] and b[1] < a[3]
@@ -903,6 +935,7 @@ def plot_teaching(
 # %% ../../nbs/labs/08_compression.ipynb #5da1f07d
 def _valid_accuracy(run): return run.metrics['valid']['accuracy']
 
+# %% ../../nbs/labs/08_compression.ipynb #959751a1
 def best_run(
     runs,            # a list of `Run` on Fashion-MNIST, the originals among them
     loss:float=.005, # of validation accuracy that may be lost

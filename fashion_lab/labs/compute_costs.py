@@ -13,36 +13,53 @@ __all__ = ['NETWORKS', 'MODELS', 'SHARES', 'DIFFERENCES', 'PUBLISHED', 'WIDTHS',
 # %% ../../nbs/labs/07_compute.ipynb #2ebe4548
 import bisect, functools, itertools
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from pathlib import Path
 import numpy as np
+
 import pandas as pd
 import torch
-from torch import nn
 
+from torch import nn
 from ..core import number_of_seeds, one_of, progress, whole_number
+
 from ..devices import pick_device, set_seed
 from ..report import figure_html, html_page, list_html, made_with, table_html, write_page
+
 from ..cost.counts import conv_macs, cross_check, linear_macs
+
+# %% ../../nbs/labs/07_compute.ipynb #7f15026d
 from ..cost.timing import latency
 from ..cost.layers import layer_table, totals
+
 from ..cost.receptive_field import FollowError, receptive_fields, with_fields
 from ..cost.roofline import Machine, measure_machine
+
 from ..cost.models import named_model
 from ..plot.costs import plot_layers, plot_roofline
+
 from ..models.cards import backbone_card
 from ..models.layers import CustomCNN
+
+# %% ../../nbs/labs/07_compute.ipynb #a3139123
 from ..runs.provenance import environment
 from ..runs.run import Run
+
 from ..runs.draft import start_run
 from ..runs.results import as_runs, recorded, report_folder, table
+
 from ..segment.models import PlainSegNet, UNet
 from ..pairs.models import CNN, CNNChannel
+
 from . import closures
 from . import clothing
+
 from . import fashion_mnist
 from matplotlib.patches import Rectangle
+
+# %% ../../nbs/labs/07_compute.ipynb #b56214db
 from ..plot.results import pareto_front
+
 from fashion_lab.plot.theme import (
     BLUE, canvas, dress, GREY, INK, PALE, percent_axis, pretty, save_figures, short, SKY, style, VERMILLION,
 )
@@ -64,6 +81,7 @@ def _small(name, variant): # a network of the Fashion-MNIST lab, as one of its v
     def make(): return fashion_mnist.MODELS[model](**options)
     return Network(name, 'fashion_mnist', (1, 28, 28), make)
 
+# %% ../../nbs/labs/07_compute.ipynb #e723be47
 def _backbone(name, lab, size=None): # from timm, with its classifier
     card = backbone_card(name)
     side = size or card.size
@@ -81,6 +99,8 @@ _FASHION = [
     _small('FashionCNN-depth-2', 'depth-2'),
     _small('FashionCNN-depth-4', 'depth-4'),
 ]
+
+# %% ../../nbs/labs/07_compute.ipynb #3184fd47
 _CLASSIFIERS = [
     Network('custom_cnn', 'clothing', (3, 128, 128), _custom),
     _backbone('efficientnet_lite0', 'clothing, closures'),
@@ -91,6 +111,8 @@ _CLASSIFIERS = [
     _backbone('resnet50', 'clothing, closures'),
     _backbone('convnext_tiny', 'clothing'),
 ]
+
+# %% ../../nbs/labs/07_compute.ipynb #b22b1268
 _OTHERS = [
     Network('CNN', 'shoe_pairs', (6, 224, 224), CNN),
     Network('CNNChannel', 'shoe_pairs', (6, 224, 224), CNNChannel),
@@ -148,6 +170,7 @@ def _pair_of(v): # (height, width), or None where a layer has no field
     if any(x is None or not np.isfinite(x) for x in v): return None
     return tuple(v)
 
+# %% ../../nbs/labs/07_compute.ipynb #8da123a6
 def _share_of(costs, column, value): return value/max(1e-12, costs[column].sum())
 
 # %% ../../nbs/labs/07_compute.ipynb #7ca971c6
@@ -244,6 +267,8 @@ DIFFERENCES = dict(
     hardswish='neither has a formula',
     hardsigmoid='neither has a formula',
 )
+
+# %% ../../nbs/labs/07_compute.ipynb #812b7d24
 for _name in ('ceil', 'div', 'sub', 'pad'):
     DIFFERENCES[_name] = 'arithmetic on sizes, from which padding is computed; none on values'
 
@@ -284,6 +309,7 @@ def _operations_in(texts): # such as 'relu x4, mean x1'
         names |= {part.rpartition(' x')[0] for part in text.split(', ') if part}
     return names
 
+# %% ../../nbs/labs/07_compute.ipynb #fe3ebb32
 def differences(
     agreed:pd.DataFrame, # as from `agreement`
 )->pd.DataFrame: # operation, left_out_by, why
@@ -383,6 +409,7 @@ def estimates(
 # %% ../../nbs/labs/07_compute.ipynb #54742f0c
 WIDTHS, HIDDEN = (32, 64, 128, 256, 512, 1024), (64, 128, 256, 512, 1024, 2048, 4096)
 
+# %% ../../nbs/labs/07_compute.ipynb #1d8c2956
 @functools.lru_cache(maxsize=None)
 def _dense(inputs, classes): # [(FLOPs, units)] of all stacks of dense layers that do not grow, by FLOPs
     out = []
@@ -412,6 +439,7 @@ def _further(side, c, kernels, more, free):
 def _pooled(flops, c, side): # FLOPs and side after a pooling over 2 x 2
     return flops + estimated_flops(Step('pool', c, c, side, side//2, 2, 2)), side//2
 
+# %% ../../nbs/labs/07_compute.ipynb #6bbab2f0
 def _beginnings(conv2, size, free):
     "Two 5 x 5 convolutions, the second with the published FLOPs: ([(kernel, width, pooled)], FLOPs, side)."
     for first, pooled_1, second, pooled_2 in itertools.product(WIDTHS, (False, True), WIDTHS, (False, True)):
@@ -500,6 +528,7 @@ def published_check()->pd.DataFrame: # see the table below; mmacs and mflops are
 LAB, HEADLINE, FLAGSHIP = 'compute_costs', 'latency_ms', 'FashionCNN'
 PROFILES, PROTOCOLS = ('smoke', 'quick', 'full'), ('eager',)
 
+# %% ../../nbs/labs/07_compute.ipynb #03981d7e
 @dataclass(frozen=True)
 class Config:
     "One run of the lab: one network."
@@ -529,6 +558,7 @@ class Config:
 SMALL = ('LogisticBaseline', 'SmallCNN', 'AlternativeCNN', 'FashionCNN', 'custom_cnn')
 _MEASURE = dict(smoke=((1, 5),), quick=((1, 7), (32, 2)), full=((1, 30), (32, 5))) # (inputs per call, calls)
 
+# %% ../../nbs/labs/07_compute.ipynb #adffe5c5
 def configs(
     profile:str='quick',   # smoke (seconds, small networks), quick (minutes) or full
     seeds:int|None=None,   # runs per network, from seed 0 on; default: 1
@@ -623,6 +653,7 @@ def _as_tuple(v): # a list of numbers as it comes out of JSON, where `null` stan
     if not isinstance(v, list): return v
     return tuple(np.nan if x is None else x for x in v)
 
+# %% ../../nbs/labs/07_compute.ipynb #92adc0ef
 def layers_of(
     run:Run,     # a finished run
 )->pd.DataFrame: # as from `cost.layers.layer_table` with times and receptive fields
@@ -729,6 +760,7 @@ def plot_latency(
 # %% ../../nbs/labs/07_compute.ipynb #4144239f
 def _speed(row): return row.operations/max(row.median_ms, 1e-9)/1e6 # GFLOP/s
 
+# %% ../../nbs/labs/07_compute.ipynb #e055b6a5
 def _why(most, slowest, machine):
     "Why the layer with the most operations is not the one that takes the most time, in words."
     if most.layer == slowest.layer:
@@ -773,6 +805,7 @@ SCORES = dict( # lab -> protocol and metric
     segmentation=('full-size', 'mean_ap'),
 )
 
+# %% ../../nbs/labs/07_compute.ipynb #08bb1f20
 def looks_of(
     lab:str,     # a name in `SCORES`
     variant:str, # one of its variants; others count as one look
@@ -790,6 +823,7 @@ def looks_of(
 # %% ../../nbs/labs/07_compute.ipynb #5b323f8c
 _SCORE_COLUMNS = ['lab', 'source', 'variant', 'metric', 'score', 'sd', 'n', 'looks', 'macs', 'params', 'front']
 
+# %% ../../nbs/labs/07_compute.ipynb #29eba02d
 def _scores_of(lab, t): # a row per variant of one lab
     protocol, metric = SCORES[lab]
     t = t[(t.protocol == protocol) & (t.split == 'test') & (t.metric == metric) & t.macs.notna()]

@@ -16,22 +16,33 @@ import pandas as pd
 
 from ..core import atomic_path, one_of, progress, whole_number
 from ..devices import pick_device
+
 from ..data.cards import DataError
 from ..data.dataset import PhotoSet
+
 from ..data.registry import unusable
 from ..data.identity import config_of_same_data, identify
+
+# %% ../../nbs/labs/03a_cross_validation.ipynb #937cf941
 from ..data.selection import check_classes, grouped_folds, photos, contributors
 from ..evaluate.predictions import Predictions
+
 from ..evaluate.classification import per_class
 from ..evaluate.bootstrap import metrics
+
 from ..models.weights import packaged_file
 from ..runs.provenance import environment
+
 from ..runs.config import RunError
 from ..runs.run import Run
+
+# %% ../../nbs/labs/03a_cross_validation.ipynb #e8bc3960
 from ..runs.draft import draft_folder, save_weights, start_run
 from ..runs.executors import finished_parts, parts_lab
+
 from ..train.finetune import classify, fit_classifier, rebuilt, Recipe
 from safetensors.torch import load
+
 from ..cost.timing import cost, latency
 
 # %% ../../nbs/labs/03a_cross_validation.ipynb #b0380af8

@@ -12,36 +12,53 @@ __all__ = ['LAB', 'FLAGSHIP', 'PROFILES', 'PROTOCOLS', 'LEAK_SETS', 'ABLATION', 
 # %% ../../nbs/labs/01_data_prep.ipynb #f897c908
 import functools, warnings
 from dataclasses import dataclass
+
 from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
+from matplotlib.figure import Figure
 from ..core import number_of_seeds, one_of
+
 from ..devices import pick_device, set_seed, Timer
 from ..report import figure_html, html_page, list_html, made_with, table_html, write_page
+
 from ..data.cards import card, DataError, MissingData
+
+# %% ../../nbs/labs/01_data_prep.ipynb #9f00e4a9
 from ..data.duplicates import duplicates, fingerprints, THUMB
 from ..data.statistics import balance, image_stats, photo_stats
+
 from ..data.image_table import ImageTable
 from ..data.dataset import PhotoSet
+
 from ..data.registry import at_hand, open_set
 from ..data.identity import config_of_same_data, identify
+
 from ..data.selection import check_classes, check_contributors, grouped_folds, photos, contributors
+
+# %% ../../nbs/labs/01_data_prep.ipynb #ec51ef6d
 from ..evaluate.predictions import Predictions
 from ..evaluate.bootstrap import metrics
+
 from ..evaluate.significance import holm, paired_seeds
 from ..plot.datasets import pictures, plot_balance, plot_contributors, plot_set
+
 from ..runs.provenance import environment
 from ..runs.run import Run
+
 from ..runs.draft import start_run
 from ..runs.results import as_runs, report_folder, table
+
+# %% ../../nbs/labs/01_data_prep.ipynb #ec4e453a
 from ..runs.ablation import paired_difference
 from ..plot.classification import plot_confusion, plot_per_class
+
 from ..plot.images import plot_mistakes
 from ..plot.results import plot_comparison
+
 from ..plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis, pretty, save_figures
 
 # %% ../../nbs/labs/01_data_prep.ipynb #5f75ef6e
@@ -215,6 +232,8 @@ ABLATION = [
             'if it scores like random-folds, the difference comes from contributors and not from uneven folds'),
         source='permutation control, Good (2005)'),
 ]
+
+# %% ../../nbs/labs/01_data_prep.ipynb #7a14fb58
 VARIANTS = tuple(m.name for m in ABLATION)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #daee30e3
@@ -278,6 +297,7 @@ def _usual_settings(profile, source): # fields of `Config`
     if source == 'synthetic' and profile != 'smoke': usual |= dict(limit=600, size=128)
     return usual
 
+# %% ../../nbs/labs/01_data_prep.ipynb #60b6c2bc
 def _usual_source(profile, data, path): # where the photos of a profile come from, if nobody says
     if profile == 'smoke': return 'synthetic'
     if profile == 'full' or at_hand(data, path): return 'real'

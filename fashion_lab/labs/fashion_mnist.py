@@ -13,51 +13,71 @@ __all__ = ['LAB', 'FLAGSHIP', 'PROFILES', 'PROTOCOLS', 'MODELS', 'AUGMENTS', 'CH
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #756636d2
 import functools
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from pathlib import Path
 import numpy as np
+
 import pandas as pd
 import torch
+
 from PIL import Image
 from torch import nn
 
 from ..core import is_interactive, number_of_seeds, one_of
 from ..devices import pick_device, set_seed
+
 from ..report import answer_row, figure_html, html_page, made_with, no_answer, table_html, write_page
 from ..data.images import read_image
+
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #ef802269
 from ..data.image_table import ImageTable
 from ..data.fashion_mnist import load_fashion_mnist
+
 from ..data.augment import Augment
 from ..data.loaders import table_loaders
+
 from ..evaluate.predictions import Predictions
 from ..evaluate.classification import accuracy, per_class
+
 from ..evaluate.bootstrap import metrics
 from ..evaluate.significance import compare, paired_seeds
+
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #892559a1
 from ..models.fashion_mnist import AlternativeCNN, FashionCNN, LogisticBaseline, SmallCNN
 from ..runs.provenance import environment
+
 from ..runs.run import Run
 from ..runs.draft import start_run
+
 from ..runs.results import as_runs, report_folder, runs_for_answers, table
 from ..runs.ablation import Ablation, Variant, verdict_table
+
 from ..train.loop import fit, lr_range_test, predict_probs
 import matplotlib.pyplot as plt
+
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #f2724323
 from ..cost.timing import cost, latency
 from ..plot.classification import plot_confusion, plot_per_class, plot_reliability, plot_roc
+
 from ..plot.images import plot_filters, plot_mistakes, plot_predictions
 from ..plot.results import plot_comparison, plot_history
+
 from ..plot.theme import save_figures
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #3c9bc1ea
 LAB = 'fashion_mnist'
 FLAGSHIP = 'FashionCNN'
+
 PROFILES = ('smoke', 'quick', 'full')
 PROTOCOLS = ('fast', 'as-published')
+
 MODELS = dict(
     FashionCNN=FashionCNN,
     AlternativeCNN=AlternativeCNN,
     SmallCNN=SmallCNN,
     LogisticBaseline=LogisticBaseline,
 )
+
 AUGMENTS = dict(
     none=None,
     flip=Augment(flip=.5),
@@ -65,6 +85,8 @@ AUGMENTS = dict(
     fast=Augment(flip=.5, pad=1),
     alternate=Augment(alternate=True, pad=1),
 )
+
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #7b291f01
 CHOICES = dict(
     profile=PROFILES,
     protocol=PROTOCOLS,
@@ -245,6 +267,8 @@ RECIPE = dict(
     average=.995,
     mirror=True,
 )
+
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #2a38e7fd
 RECIPE_VARIANTS = [
     Variant(
         'recipe', RECIPE,
@@ -254,6 +278,8 @@ RECIPE_VARIANTS = [
             'for so few passes over ever-changing pictures do not overfit'),
         cost='more than three times the epochs', source='this lab'),
 ]
+
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #86b73ffe
 ABLATION = Ablation(LAB, [
     *REGULARISATION_VARIANTS,
     *DEPTH_VARIANTS,
@@ -276,6 +302,8 @@ AS_PUBLISHED = dict(
     restore_best=True,
     bf16=False,
 )
+
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #9f9362ae
 PUBLISHED_VARIANTS = {
     'FashionCNN': {},
     'no-dropout': dict(options=(('dropout', 0.),)),
@@ -284,6 +312,7 @@ PUBLISHED_VARIANTS = {
     'LogisticBaseline': dict(model='LogisticBaseline'),
     'SmallCNN': dict(model='SmallCNN', valid_frac=.2, batch_size=500),
 }
+
 PUBLISHED_ACCURACY = {
     'FashionCNN': .9271,
     'no-dropout': .9080,

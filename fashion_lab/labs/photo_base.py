@@ -12,35 +12,52 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fastcore.basics import patch
 
+from fastcore.basics import patch
 from ..core import atomic_path, free_paths, number_of_seeds, one_of
+
 from ..devices import pick_device
+
 from fashion_lab.report import (
     answer_row, figure_html, html_page, list_html, made_with, no_answer, table_html, write_page,
 )
+
 from ..data.cards import DataError, MissingData
+
+# %% ../../nbs/labs/03b_photo_base.ipynb #7d63b103
 from ..data.decoding import FITS
 from ..data.registry import at_hand
+
 from ..evaluate.classification import per_class, right_when
 from ..evaluate.significance import holm
+
 from ..plot.datasets import pictures, plot_balance, plot_set
 from ..runs.config import RunError
+
 from ..runs.run import Run
 from ..runs.results import as_runs, of_one_data_set, report_folder, runs_for_answers, table
+
+# %% ../../nbs/labs/03b_photo_base.ipynb #ce47f3a8
 from ..runs.ablation import Ablation, paired_difference, verdict_table
 from ..train.finetune import classify, rebuilt, Recipe
+
 from .data_prep import data_title
+
 from fashion_lab.labs.cross_validation import (
     Config, config_of, Fold, photos_of_run, prepare, PROFILES, PROTOCOLS, run_fold, run_folds,
     validation_score,
 )
+
 import torch
 from PIL import Image
+
 from ..data.decoding import decode
 from ..interpret import grad_cam, overlay
+
+# %% ../../nbs/labs/03b_photo_base.ipynb #17ac94d3
 from ..plot.classification import plot_confusion, plot_per_class, plot_reliability
 from ..plot.images import plot_mistakes
+
 from ..plot.results import plot_comparison
 from ..plot.theme import BLUE, canvas, COLOURS, dress, MARKERS, ORANGE, percent_axis, pretty, save_figures
 

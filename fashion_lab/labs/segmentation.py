@@ -12,40 +12,59 @@ __all__ = ['LAB', 'PROTOCOLS', 'HEADLINE', 'FLAGSHIP', 'CROPS', 'FULL', 'REDUCED
 # %% ../../nbs/labs/06_segmentation.ipynb #9b2afa07
 import functools
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
+from pathlib import Path
 from ..core import atomic_path, free_paths, number_of_seeds, one_of, printable, whole_number
+
 from ..devices import pick_device
 from ..report import answer_row, figure_html, html_page, made_with, no_answer, table_html, write_page
+
 from ..data.cards import DataError, MissingData
 from ..data.images import read_image
+
+# %% ../../nbs/labs/06_segmentation.ipynb #e5664294
 from ..data.dataset import PhotoSet
 from ..data.masks import load_masked
+
 from ..data.registry import at_hand, load_photos, noted
 from ..data.identity import config_of_same_data, identify
+
 from ..models.weights import load_weights, packaged_file
 from ..runs.provenance import environment
+
 from ..runs.config import RunError
 from ..runs.run import Run
+
 from ..runs.draft import start_run
+
+# %% ../../nbs/labs/06_segmentation.ipynb #42bd42e9
 from ..runs.results import as_runs, of_one_data_set, report_folder, runs_for_answers, table
 from ..runs.ablation import Ablation, Variant, verdict_table
+
 from fashion_lab.segment.metrics import (
     class_table, image_table, load_scores, segment_difference, segment_metrics, SegmentScores,
 )
+
 from ..segment.tiles import segment_photo
+
 from fashion_lab.segment.train import (
     check_masks, fit_segmenter, mask_probs, segment_net, segment_scores, SegmentRecipe,
 )
-from .cross_validation import PROFILES
 
+# %% ../../nbs/labs/06_segmentation.ipynb #2ac631aa
+from .cross_validation import PROFILES
 import numpy as np
+
 import pandas as pd
 from PIL import Image
+
 from scipy.sparse.csgraph import connected_components
 from ..cost.timing import cost, latency
+
 from ..plot.results import plot_history
 from ..plot.theme import save_figures
+
+# %% ../../nbs/labs/06_segmentation.ipynb #e5b0f3f8
 from fashion_lab.segment.plots import (
     class_colours, overlay_mask, plot_overlay, plot_segment_classes, plot_segment_pr,
     plot_segment_reliability, plot_segments, save_mask,
@@ -54,6 +73,7 @@ from fashion_lab.segment.plots import (
 # %% ../../nbs/labs/06_segmentation.ipynb #ec5506a7
 LAB, PROTOCOLS, HEADLINE, FLAGSHIP = 'segmentation', ('full-size', 'reduced'), 'mean_ap', 'unet'
 
+# %% ../../nbs/labs/06_segmentation.ipynb #33a59e1e
 def _check_config(cfg):
     one_of(cfg.data, ('facades', 'own'), 'data')
     one_of(cfg.profile, PROFILES, 'profile')
@@ -151,6 +171,7 @@ def _colour_histogram(image): # 512 counts: 8 x 8 x 8 bins
     codes = (np.asarray(image).reshape(-1, 3) >> 5).astype(np.int64) @ [64, 8, 1]
     return np.bincount(codes, minlength=512)
 
+# %% ../../nbs/labs/06_segmentation.ipynb #2238b3f2
 def likeness(
     images,    # uint8 photos (N, H, W, 3)
 )->np.ndarray: # (N, N) float32 in [0, 1]; 1: the same colours in the same amounts
@@ -162,6 +183,7 @@ def likeness(
 # %% ../../nbs/labs/06_segmentation.ipynb #63b31991
 CROPS = 302 # the published training part: photos n, n + 302 and n + 604 show one house
 
+# %% ../../nbs/labs/06_segmentation.ipynb #fd415f4b
 def house_groups(
     s:PhotoSet,      # photos
     alike:float=.97, # photos at least so alike show one house, where names do not tell
@@ -271,6 +293,7 @@ def _recipe_options(method, profile):
     if profile == 'quick': return method.changes | QUICK.get(method.name, REDUCED)
     return method.changes
 
+# %% ../../nbs/labs/06_segmentation.ipynb #6055456a
 def _settings(method, profile, source): # fields of `Config`
     if profile == 'full': return method.config
     if profile == 'smoke': return dict(size=32, limit=30, test=True, protocol='reduced')
@@ -371,9 +394,11 @@ def evaluated_on(
 # %% ../../nbs/labs/06_segmentation.ipynb #2e05e8dc
 # average precision, as the public student project states it
 PUBLISHED = dict(others=.607, facade=.768, pillar=.122, window=.780, balcony=.417, mean=.539)
+
 PUBLISHED_MEAN_AP = dict(plain=PUBLISHED['mean'])
 _GROUP = ['data', 'source', 'protocol', 'split', 'variant']
 
+# %% ../../nbs/labs/06_segmentation.ipynb #9270828a
 def _variant_row(rows): # of `comparison`, from the results of one variant
     ap = rows[rows.metric == 'mean_ap']
     def mean(metric): return rows[rows.metric == metric].value.mean()

@@ -13,44 +13,66 @@ __all__ = ['LAB', 'FLAGSHIP', 'MODELS', 'SIAMESE', 'PROFILES', 'PROTOCOLS', 'CHO
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #9a5da11f
 import functools
 from dataclasses import dataclass, fields, replace
+
 from pathlib import Path
-
 import numpy as np
-import pandas as pd
 
+import pandas as pd
 from ..core import free_paths, number_of_seeds, one_of, output_file, printable, whole_number
+
 from ..devices import pick_device, set_seed
 from ..report import figure_html, html_page, list_html, made_with, no_answer, table_html, write_page
+
 from ..data.cards import DataError, MissingData
+
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #048904af
 from ..data.scanning import scan
 from ..data.decoding import decode
+
 from ..data.pairs import load_shoe_pairs, make_pairs
 from ..data.registry import at_hand, noted, unusable
+
 from ..data.identity import config_of_same_data, identify
 from ..evaluate.classification import right_when
+
 from ..plot.theme import save_figure
 from ..models.weights import packaged_file
+
 from ..models.backbones import backbone
+
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #38ed4bdf
 from ..runs.provenance import environment
 from ..runs.config import RunError
+
 from ..runs.run import Run
 from ..runs.draft import start_run
+
 from ..runs.results import as_runs, of_one_data_set, report_folder, runs_for_answers, table
 from ..runs.ablation import Ablation, paired_difference, Variant, verdict_table
+
 from ..pairs.models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair, with_colours
+
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #d3f295cc
 from fashion_lab.pairs.metrics import (
     match_shoes, pair_predictions, plot_matches, plot_pairs, retrieval, side_of, verification,
 )
+
 from fashion_lab.pairs.train import (
     fit_head_pair, fit_network, fit_siamese, FittedPairs, pair_data, PairData, PairJudge,
 )
+
 from ..pairs.background import swap_backgrounds, floor_colours, mask_background, mask_object
 import matplotlib as mpl
+
 from ..cost.timing import cost, latency
+
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #bb19b55d
 from ..evaluate.classification import wilson_ci
 from ..interpret import occlusion_map, plot_heat, scaled
+
 from ..models.features import images_digest
 from ..plot.classification import plot_reliability, plot_roc
+
 from ..plot.results import plot_comparison, plot_history
 from ..plot.theme import BLUE, canvas, dress, INK, percent_axis, save_figures
 
@@ -120,6 +142,8 @@ class Config:
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #ab68b4d8
 PLAIN = dict(epochs=0, views=1) # no training of the network
+
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #39213b48
 FROZEN_VARIANTS = [
     Variant(
         'cosine', PLAIN | dict(mirror='none', centre=False, checks=True),
@@ -186,7 +210,10 @@ SCRATCH = dict(
     batch_size=32,
     patience=None,
 )
+
 MILD = PairAugment(scale=(.9, 1.), rotate=5., light=.1, colour=.1) # augmentation of CNN and CNNChannel
+
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #cb78102a
 SCRATCH_VARIANTS = [
     Variant(
         'CNN', SCRATCH | dict(model='CNN', checks=True),
@@ -237,6 +264,8 @@ PIXEL_VARIANTS = [
         hypothesis='without random changes the network overfits the training pairs',
         cost='none', source='public student project', baseline='CNNChannel'),
 ]
+
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #f6f5c043
 ABLATION = Ablation(LAB, FROZEN_VARIANTS + SIAMESE_VARIANTS + SCRATCH_VARIANTS + LAYER_VARIANTS + PIXEL_VARIANTS)
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #2f50b48e
@@ -356,6 +385,7 @@ def shoes_of(
     data_id = cfg.identified().data_id
     return loaded(cfg.source, cfg.limit, cfg.size, cfg.valid_frac, cfg.test_frac, cfg.seed, cfg.data_path, data_id)
 
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #e6bf673c
 def prepare(
     cfg:Config, # what is to be run
 ):
@@ -627,6 +657,8 @@ CAPTIONS = dict(
     mistakes='The most confident mistakes',
     seen='What is compared',
 )
+
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #ac7611a6
 CHECKS = {
     'test': 'as they are',
     'test_easy': 'wrong pairs of two persons',

@@ -7,19 +7,24 @@ __all__ = ['network_of', 'backbone_costs', 'Backbone', 'check_size', 'with_weigh
 
 # %% ../../nbs/models/03_backbones.ipynb #cefccaea
 import copy, math, numbers
-
 import numpy as np
+
 import pandas as pd
 import torch
+
 import torch.nn.functional as F
 from fastcore.basics import patch
-from torch import nn
 
+from torch import nn
 from ..core import one_of, whole_number
+
 from ..cost.counts import hand_macs, one_pass
 from ..data.augment import image_tensor
+
 from .cards import backbone_card, BackboneCard, BACKBONES
 from .layers import ConcatPool, CustomCNN, exact_depthwise
+
+# %% ../../nbs/models/03_backbones.ipynb #693ea553
 from .weights import imagenet_state, load_weights, packaged_state, WEIGHTS_BY_ORDER, WeightsError
 
 # %% ../../nbs/models/03_backbones.ipynb #2bb95b08
@@ -44,6 +49,7 @@ def backbone_costs(
     columns = ['backbone', 'size', 'params', 'macs', 'features', 'packaged']
     return pd.DataFrame([_cost_of(card) for card in cards], columns=columns)
 
+# %% ../../nbs/models/03_backbones.ipynb #be190ea7
 def _cost_of(card): # one row of `backbone_costs`
     with torch.device('meta'): net = _headless(network_of(card), card)
     shape = (3, card.size, card.size)
@@ -64,6 +70,7 @@ def _parts_in_order(net): # [(name, module)]; containers of blocks are opened
         else: parts.append((name, m))
     return parts
 
+# %% ../../nbs/models/03_backbones.ipynb #70ea37a7
 def _is_stage(name, module): # whether a part is a stage by itself
     if '.' in name: return True
     if isinstance(module, nn.Sequential) and name != 'stem': return True
@@ -100,6 +107,7 @@ def _stages(net, size): # ({stage: module}, pool, number of features); one stage
     if not same: return {'net': net}, nn.Identity(), wanted.shape[1]
     return dict(zip(groups, sequence)), sequence[-1], wanted.shape[1]
 
+# %% ../../nbs/models/03_backbones.ipynb #2382a5a3
 def _gives(net, x, wanted): # whether a network's output is exactly `wanted`
     try: return torch.equal(net.eval()(*x), wanted)
     except Exception: return False # parts that do not even fit together
@@ -148,6 +156,7 @@ def features(self:Backbone,
     "The features of images. The same as calling the backbone."
     return self(x)
 
+# %% ../../nbs/models/03_backbones.ipynb #0053c5cf
 @patch
 def maps(self:Backbone,
     x:torch.Tensor, # `(N, 3, size, size)` float32, normalised
@@ -199,6 +208,7 @@ def normalised(self:Backbone,
     std = torch.tensor(self.std, device=x.device).view(1, -1, 1, 1)
     return ((x - mean)/std).contiguous(memory_format=torch.channels_last)
 
+# %% ../../nbs/models/03_backbones.ipynb #41f2c30b
 @patch
 def prepare(self:Backbone,
     images,             # uint8 images, as for `resized`
@@ -241,6 +251,7 @@ def backbone(
     if kind == 'own': load_weights(body, weights)
     return body.eval()
 
+# %% ../../nbs/models/03_backbones.ipynb #d81bbfd7
 def _kind_of_weights(weights): # 'packaged', 'imagenet', 'none' or 'own'
     if weights is None: return 'none'
     if not isinstance(weights, str) or weights.endswith('.safetensors'): return 'own'
@@ -282,6 +293,7 @@ def split(self:Backbone,
     second = _part_of(self, slice(k, None), self.pool, self.n_features, self.frozen - k)
     return first, second
 
+# %% ../../nbs/models/03_backbones.ipynb #80c2ee34
 def _part_of(whole, which, pool, n_features, frozen): # a `Backbone` of some of the stages
     stages = dict(zip(whole.stage_names[which], whole.stages[which]))
     part = Backbone(stages, pool, whole.card, n_features, whole.input_size, whole.weights)
@@ -364,5 +376,6 @@ def param_groups(self:Backbone,
     groups[-1].append(self.pool)
     return [_trainable(modules) for modules in groups]
 
+# %% ../../nbs/models/03_backbones.ipynb #fdf92ccc
 def _trainable(modules): # their parameters that take gradients
     return [p for m in modules for p in m.parameters() if p.requires_grad]

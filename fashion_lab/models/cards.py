@@ -50,8 +50,10 @@ class BackboneCard:
 # %% ../../nbs/models/00_cards.ipynb #422f819a
 _IMAGENET = dict(mean=(.485, .456, .406), std=(.229, .224, .225))
 _TORCH = 'https://download.pytorch.org/models/'
+
 _TIMM = 'https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/'
 
+# %% ../../nbs/models/00_cards.ipynb #38615007
 def _efficientnet_lite(i, size, digits, sha256): # the card of EfficientNet-Lite0, 1 or 2
     return BackboneCard(
         f'efficientnet_lite{i}',
@@ -99,6 +101,8 @@ BACKBONE_CARDS = (
         citation='fashion_lab; five blocks in the manner of ResNet-9 (Page 2018, How to train your ResNet)',
     ),
 )
+
+# %% ../../nbs/models/00_cards.ipynb #6e1e8848
 BACKBONES = {c.name: c for c in BACKBONE_CARDS}
 
 # %% ../../nbs/models/00_cards.ipynb #1e9c1a59
@@ -139,6 +143,7 @@ def _card_by_arch(arch): # the card with this name in timm, with or without its 
     for card in BACKBONE_CARDS:
         if card.arch and arch in (card.arch, card.arch.partition('.')[0]): return card
 
+# %% ../../nbs/models/00_cards.ipynb #c5f8a314
 def backbone_card(
     name:str|BackboneCard, # a name in `BACKBONES`, or any of timm's, with or without a tag (`.a1_in1k`); or a card
 )->BackboneCard:

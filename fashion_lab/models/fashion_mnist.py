@@ -40,6 +40,7 @@ class AlternativeCNN(nn.Sequential):
         convs = [conv_block(1, 16, 5, pool=True), conv_block(16, 32, 5, pool=True)]
         super().__init__(*convs, nn.Flatten(), nn.Linear(32*7*7, classes))
 
+# %% ../../nbs/models/05_fashion_mnist.ipynb #a199b0d4
 class SmallCNN(nn.Sequential):
     "Two 3x3 convolutions with 32 filters and no padding, pooling to 800 features, layers of 120, 84 and 10 units."
     def __init__(self, classes:int=10): # logits
@@ -52,6 +53,7 @@ class SmallCNN(nn.Sequential):
             nn.Linear(84, classes),
         )
 
+# %% ../../nbs/models/05_fashion_mnist.ipynb #9cdb57c9
 class LogisticBaseline(nn.Sequential):
     "Multinomial logistic regression on the 784 pixels."
     def __init__(self, classes:int=10): # logits

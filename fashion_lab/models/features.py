@@ -8,18 +8,23 @@ __all__ = ['weights_digest', 'images_digest', 'frozen_features', 'stored_feature
 # %% ../../nbs/models/04_features.ipynb #6f107d4c
 import copy, hashlib, json, math, os, re
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
+from pathlib import Path
 import numpy as np
+
 import pandas as pd
 import torch
+
 from filelock import FileLock, Timeout
 from torch import nn
 
 from ..core import atomic_path, cache_dir, one_of, progress, whole_number
 from ..data.augment import image_tensor
+
 from ..devices import has_bf16, keep_memory, pick_device
 from .backbones import Backbone, check_size
+
+# %% ../../nbs/models/04_features.ipynb #ce18fe5e
 from .layers import ConcatPool
 
 # %% ../../nbs/models/04_features.ipynb #a1b36c1e
@@ -54,6 +59,7 @@ def _generator(seed, view, position): # random numbers that depend on these thre
     digest = hashlib.sha256(f'{seed} {view} {position}'.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], 'big'))
 
+# %% ../../nbs/models/04_features.ipynb #7b3d4c79
 def _blocks(body, images, start, batch, views, augment, seed, size, device, bf16, dtype): # arrays `(B, views, ...)`
     net = copy.deepcopy(body).to(device, memory_format=torch.channels_last).eval()
     def run(x):
@@ -80,6 +86,7 @@ def _open_complete(path): # the array in a complete file, or None
     try: return np.load(path, mmap_mode='r', allow_pickle=False)
     except (OSError, ValueError, EOFError): return None # missing, torn, or not an array
 
+# %% ../../nbs/models/04_features.ipynb #c5a32ff6
 def _resume(part, n, views, batch, dtype): # images in complete batches of an unfinished file; the rest is cut off
     with suppress(OSError, ValueError, EOFError), open(part, 'r+b') as f:   # there may be none
         version = np.lib.format.read_magic(f)
@@ -104,6 +111,7 @@ def _keeping(folder): # a refusal of the disk gets a message with a way out
         advice = 'make room there, choose another folder with FASHION_LAB_CACHE, or use cache=None'
         raise OSError(e.errno, f"features could not be kept in {folder} ({e.strerror or e}): {advice}") from e
 
+# %% ../../nbs/models/04_features.ipynb #99094e30
 def _append(part, y, n): # add a block of features to an unfinished file, of `n` images in the end
     with _keeping(part.parent), open(part, 'ab') as f:
         if not f.tell(): _write_header(f, (n, *y.shape[1:]), y.dtype)
@@ -124,6 +132,7 @@ def _load_or_compute(target, facts, blocks, n, views, batch, dtype, wait): # the
     with suppress(OSError): os.utime(target) # when it was last used
     return array
 
+# %% ../../nbs/models/04_features.ipynb #466789f5
 def _compute(target, facts, blocks, n, views, batch, dtype): # append what is missing, then give the file its name
     part = target.with_suffix('.part')
     for y in blocks(_resume(part, n, views, batch, dtype)): _append(part, y, n)
@@ -133,6 +142,7 @@ def _compute(target, facts, blocks, n, views, batch, dtype): # append what is mi
         os.replace(part, target)
     return _open_complete(target)
 
+# %% ../../nbs/models/04_features.ipynb #71246b4c
 def _acquire(lock, wait): # or say that it took too long
     try: lock.acquire()
     except Timeout as e:
@@ -221,6 +231,7 @@ def stored_features(
     files = sorted(folder.glob('*.npy'), key=lambda f: f.stat().st_mtime)
     return pd.DataFrame([_stored(f, facts) for f in files], columns=['file', *facts, 'mb', 'used'])
 
+# %% ../../nbs/models/04_features.ipynb #b4142299
 def _stored(file, facts): # one row of `stored_features`
     try: known = json.loads(file.with_suffix('.json').read_text())
     except (OSError, ValueError): known = {}

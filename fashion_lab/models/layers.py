@@ -67,6 +67,7 @@ class Depthwise:
         original = type(self).__bases__[1]
         return _new_depthwise, (original,), self.__dict__.copy()
 
+# %% ../../nbs/models/01_layers.ipynb #9f6a50df
 @functools.lru_cache
 def _depthwise(kind): return type(kind.__name__, (Depthwise, kind), {}) # of any class of convolutions
 
@@ -113,6 +114,7 @@ def head(
     last = _linear(hidden, n_classes, dropout)
     return nn.Sequential(*first, nn.ReLU(inplace=True), *last)
 
+# %% ../../nbs/models/01_layers.ipynb #8a988566
 def _linear(inputs, outputs, dropout): # normalised, some dropped, combined
     layers = [nn.BatchNorm1d(inputs)]
     if dropout > 0: layers.append(nn.Dropout(dropout))

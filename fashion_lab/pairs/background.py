@@ -50,6 +50,7 @@ def mixed(
 # %% ../../nbs/pairs/03_background.ipynb #0771f8f8
 def _whole(turns, n): return [''] * n if turns is None else turns # default: whole pictures
 
+# %% ../../nbs/pairs/03_background.ipynb #d69aa5aa
 def mask_background(
     images,        # uint8 `(N, H, H, 3)`
     turns=None,    # (N,) as for `middle`; default: whole pictures

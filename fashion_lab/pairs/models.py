@@ -13,16 +13,22 @@ from dataclasses import dataclass
 
 from ..core import one_of, whole_number
 from ..data.pairs import ring_partners
+
 from ..data.augment import channel_stats, crop_resized, PhotoAugment, pixel_centres, relit
 from ..data.loaders import BatchLoader, gathered
-from ..models.backbones import Backbone
 
+from ..models.backbones import Backbone
 import math
+
 import numpy as np
 import pandas as pd
+
 import torch
 import torch.nn.functional as F
+
 from fastcore.basics import patch
+
+# %% ../../nbs/pairs/00_models.ipynb #8e15cf6a
 from torch import nn
 
 # %% ../../nbs/pairs/00_models.ipynb #ef761960
@@ -212,6 +218,7 @@ def epoch_pairs(self:PairLoader,
     different = np.stack([own, partner[own], np.zeros_like(own)], 1)
     return np.concatenate([same, different])
 
+# %% ../../nbs/pairs/00_models.ipynb #dba17592
 @patch
 def batch(self:PairLoader,
     index:torch.Tensor,                  # positions of the items, `(B,)`

@@ -8,24 +8,31 @@ __all__ = ['ALIKE', 'NORMALISE', 'ENOUGH', 'SHOE_VIEWS', 'PairData', 'pair_data'
 
 # %% ../../nbs/pairs/02_train.ipynb #f38bc89e
 from dataclasses import dataclass, field, replace
-
 from ..core import one_of
+
 from ..devices import pick_device
 from ..data.cards import DataError
+
 from ..data.dataset import PhotoSet
 from ..data.augment import channel_stats, PhotoAugment
+
 from ..models.features import frozen_features
 from ..train.loop import fit, predict_probs
+
+# %% ../../nbs/pairs/02_train.ipynb #f1d67649
 from fashion_lab.pairs.models import (
     contrastive_loss, found, HeadPair, PairAugment, PairContrast, PairFeatureLoader, PairLoader, SiamesePair,
 )
-from .metrics import calibrated, person_weights
 
+from .metrics import calibrated, person_weights
 import numpy as np
+
 import pandas as pd
 import torch
+
 from fastai.data.core import DataLoaders
 from torch import nn
+
 from sklearn.linear_model import LogisticRegression
 
 # %% ../../nbs/pairs/02_train.ipynb #ae0f016f
@@ -146,6 +153,7 @@ def shoe_features(
 # %% ../../nbs/pairs/02_train.ipynb #6f1457c1
 NORMALISE = ('dataset', 'mean', 'none')
 
+# %% ../../nbs/pairs/02_train.ipynb #9dee919d
 def pixel_stats(
     images,              # uint8 `(N, H, W, 3)`
     normalise:str='dataset', # a name in `NORMALISE`
@@ -381,6 +389,7 @@ def _comparisons(groups): # right pairs, and wrong ones within groups, at most 2
         raise DataError("nobody has two pairs that were photographed alike, so that there is nothing to learn from")
     return np.concatenate([at[same], _sample(at[~same], 20*same.sum())])
 
+# %% ../../nbs/pairs/02_train.ipynb #53b0493c
 def _sample(rows, most): # at most so many, in their order
     if len(rows) <= most: return rows
     chosen = np.random.default_rng(0).choice(len(rows), most, replace=False)

@@ -9,15 +9,20 @@ __all__ = ['plot_confusion', 'read_curve', 'draw_curves', 'plot_roc', 'plot_pr',
 # %% ../../nbs/plot/01_classification.ipynb #e97207cd
 import matplotlib as mpl
 import numpy as np
+
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ..core import one_of
+
 from ..evaluate.predictions import Predictions
+
 from fashion_lab.evaluate.classification import (
     average_precision, calibration_error, confusion, per_class, pr_curves, reliability, roc_auc, roc_curves,
 )
+
+# %% ../../nbs/plot/01_classification.ipynb #40ab645f
 from fashion_lab.plot.theme import (
     BLUE, canvas, COLOURS, DASHES, dress, GREEN, GREY, INK, name_ticks, PALE, percent_axis, pretty, RIGHT,
     short, style, VERMILLION, WHITE, WRONG,
@@ -28,6 +33,7 @@ def _cell_text(value, normalize):
     if not normalize: return f'{value:.0f}' if value else ''
     return f'{100*value:.0f}' if value >= 0.005 else ''   # NaN, too, is empty
 
+# %% ../../nbs/plot/01_classification.ipynb #4682241a
 def _cell_texts(
     m,               # (K, K) confusion matrix
     normalize=None,  # as in `confusion`: shares are written in percent, counts as they are
@@ -35,6 +41,7 @@ def _cell_texts(
     "What is written into the cells of a confusion matrix."
     return np.array([[_cell_text(v, normalize) for v in row] for row in m])
 
+# %% ../../nbs/plot/01_classification.ipynb #80bded90
 def _heat(
     ax,              # the axes to draw into
     m,               # (K, K) values
@@ -302,6 +309,7 @@ def plot_reliability(
     if own: _draw_shares(axs[1], r, len(p))
     return fig
 
+# %% ../../nbs/plot/01_classification.ipynb #78324029
 def _draw_shares(ax, r, n): # the share of n answers in each bin of confidence
     ax.bar((r.bin_low + r.bin_high)/2, r['count']/n, 0.94*(r.bin_high - r.bin_low), color='#9aa5b1')
     percent_axis(ax.yaxis)
@@ -313,6 +321,7 @@ def _value_text(value, percent):
     if not np.isfinite(value): return 'undefined'
     return f'{value:.1%}' if percent else f'{value:,.0f}'
 
+# %% ../../nbs/plot/01_classification.ipynb #f6449ca8
 def _annotate_bars(
     ax,            # the axes to draw into
     v,             # (K,) values, NaN where undefined
@@ -362,6 +371,7 @@ def _is_worst(v): # (K,) bool: the smallest value, unless all are equal
     if not np.isfinite(v).any(): return v > 0
     return (v == np.nanmin(v)) & (np.nanmax(v) > np.nanmin(v))
 
+# %% ../../nbs/plot/01_classification.ipynb #80a482fd
 def _draw_class_bars(ax, v, whiskers, percent): # bars, whiskers, values and the mean
     k = len(v)
     few = k <= 40

@@ -11,12 +11,17 @@ import pandas as pd
 
 from ..core import whole_number
 from ..cost.receptive_field import chain_field, energy_radius
+
 from ..cost.roofline import against_roof, Machine, threads_text
+
 from fashion_lab.plot.theme import (
     BLUE, canvas, COLOURS, dress, GREY, INK, MARKERS, PALE, percent_axis, short, style, VERMILLION, WHITE,
 )
+
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
+
+# %% ../../nbs/plot/05_costs.ipynb #39a02741
 from matplotlib.patches import Circle, Rectangle
 
 # %% ../../nbs/plot/05_costs.ipynb #e35385f0
@@ -26,6 +31,7 @@ def _cone_positions(kernel, stride, dilation, depth): # [{position}], from the o
         levels.append({i*stride + dilation*t for i in levels[-1] for t in range(kernel)})
     return levels
 
+# %% ../../nbs/plot/05_costs.ipynb #3a614934
 # function of a level and a position to the centre of its field, in pixels
 def _cone_centres(kernel, stride, dilation, depth):
     chains = [chain_field([(kernel, stride, dilation)]*(depth - level)) for level in range(depth + 1)]
@@ -74,6 +80,7 @@ def _draw_weights(ax, levels, kernel, stride, dilation): # a line per weight, an
         look = dict(color=BLUE, ms=4) if level else dict(color=VERMILLION, ms=7)
         ax.plot([centre(level, i) for i in positions], [y]*len(positions), 'o', mec=WHITE, mew=.6, zorder=3, **look)
 
+# %% ../../nbs/plot/05_costs.ipynb #cfb8da37
 def _draw_pixels(ax, used, size): # the input's pixels as pale squares, those that are used dark
     side = max(1.5, min(6, 300/size))
     ax.plot(range(size), [0]*size, 's', color=PALE, ms=side, mec=GREY, mew=.4, zorder=2)
@@ -87,6 +94,7 @@ _GROWTH_PANELS = [ # name, values, the layer (kernel, stride, dilation) for valu
     ('Dilation that grows', (1, 2, 3), lambda v, i: (3, 1, v**i)),
 ]
 
+# %% ../../nbs/plot/05_costs.ipynb #bab943af
 @style()
 def plot_growth(
     depth:int=8, # layers, at least 1
@@ -261,6 +269,7 @@ def _draw_scaling(ax, name, table, by, colour, marker): # the speed, its range, 
     ax.fill_between(x, slowest, fastest, color=colour, alpha=.15, lw=0)
     ax.plot(x, speed.iloc[0]*x/x.iloc[0], color=colour, lw=.9, ls=(0, (4, 3)))
 
+# %% ../../nbs/plot/05_costs.ipynb #cc083594
 def _scaling_axes(ax, ticks): # both axes in powers of two
     ax.set_xscale('log', base=2)
     ax.set_yscale('log', base=2)

@@ -8,18 +8,23 @@ __all__ = ['reduced', 'title_of', 'pictures', 'plot_set', 'plot_tiles', 'Jpeg', 
 
 # %% ../../nbs/plot/03_datasets.ipynb #ba1a8697
 import io
-
 import numpy as np
+
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
+from matplotlib.patches import Patch
 from ..synthetic.facades import colour_mask, FACADE_CLASSES, FACADE_COLOURS
+
 from ..data.cards import card
 from ..data.statistics import balance, kind_of
+
 from ..data.image_table import ImageTable
 from ..data.dataset import PhotoSet
+
 from .images import draw_tiles, plot_samples
+
+# %% ../../nbs/plot/03_datasets.ipynb #a3622959
 from .theme import BLUE, canvas, dress, GREY, INK, name_ticks, ORANGE, percent_axis, SKY, VERMILLION
 
 # %% ../../nbs/plot/03_datasets.ipynb #8c8b876f
@@ -35,6 +40,7 @@ def reduced(
     blocks = x.reshape(len(x), h//k, k, w//k, k, *x.shape[3:])
     return blocks.mean((2, 4)).round().astype(np.uint8)
 
+# %% ../../nbs/plot/03_datasets.ipynb #81da399e
 def title_of(
     s,    # an `ImageTable` or a `PhotoSet`
 )->str:   # for the top of a figure
@@ -82,6 +88,7 @@ def _plot_masks(s, rows, title): # photos beside their masks, the colours of the
     fig.axes[0].legend(patches, FACADE_CLASSES, loc='upper left', bbox_to_anchor=(0, -.01), ncols=5, frameon=False)
     return fig
 
+# %% ../../nbs/plot/03_datasets.ipynb #a8421fc5
 def _plot_pairs(s, rows, columns, title): # pairs with their label below, sorted by it
     rows = rows[np.argsort(s.labels[rows], kind='stable')]
     captions = [[(s.classes[k], INK)] for k in s.labels[rows]]
@@ -114,6 +121,7 @@ class Jpeg(bytes):
     def _repr_jpeg_(self): return bytes(self)
     def __repr__(self): return f'JPEG, {len(self)/1e3:,.0f} kB'
 
+# %% ../../nbs/plot/03_datasets.ipynb #ce66aae4
 def compact(
     fig:Figure,     # full of photos
     quality:int=74, # of the JPEG, 1 to 95
@@ -174,6 +182,7 @@ def _copy_caption(pair): # two lines: the splits, and how alike the two are
     likeness = pair.kind if pair.kind == 'exact' else f'near, {pair.distance} bits'
     return [(f'{pair.split_a} | {pair.split_b}', colour), (likeness, GREY)]
 
+# %% ../../nbs/plot/03_datasets.ipynb #069456f5
 def empty_figure(
     title:str,  # what there is none of
     source:str, # `real` or `synthetic`

@@ -31,6 +31,7 @@ def _check_images(
         raise ValueError(f"{len(x)} images for {n} labels or predictions: give one image for each, in the same order")
     return x
 
+# %% ../../nbs/plot/02_images.ipynb #8281dc52
 def _number_shown(
     n,           # as given
     available:int, # how many images there are
@@ -77,6 +78,7 @@ def draw_tiles(
 def _draw_bar(ax, x, y, share, colour): # a pale bar, a share of it in colour
     for width, fill in ((1, PALE), (share, colour)): ax.add_patch(Rectangle((x, y), width, 0.06, fc=fill, ec='none'))
 
+# %% ../../nbs/plot/02_images.ipynb #f71476c0
 def _draw_caption(ax, x, y, texts, size, line, bold): # lines of (text, colour) below y; `bold`: the first one
     for j, (text, colour) in enumerate(texts):
         weight = 'bold' if bold and j == 0 else 'normal'
@@ -134,6 +136,7 @@ def _check_labels(labels, k):
     if labels.min() < 0 or labels.max() >= k:
         raise ValueError(f"labels must be in [0, {k}) for {k} classes, got {labels.min()} to {labels.max()}")
 
+# %% ../../nbs/plot/02_images.ipynb #756d98dd
 def _count_in_class(labels): # how many of the same class stand before each: 0 for the first of a class
     return pd.Series(labels).groupby(labels).cumcount().to_numpy()
 
@@ -180,6 +183,7 @@ def draw_predictions(
     dress(ax, title, note, source=source, grid='none')
     return fig
 
+# %% ../../nbs/plot/02_images.ipynb #c0e48188
 def _verdict(p, i, colour): # two lines: the predicted class with its mark, the true class
     mark = '✓' if p.correct[i] else '✗'
     predicted, true = short(p.classes[p.preds[i]], 13), short(p.classes[p.targets[i]], 11)
@@ -236,10 +240,12 @@ def conv_weights(
     items = model.items() if hasattr(model, 'items') else [('weight', model)]
     return [(name, _as_array(w)) for name, w in items if len(getattr(w, 'shape', ())) == 4]
 
+# %% ../../nbs/plot/02_images.ipynb #dcc0f2d4
 def _as_array(w): # float32, of a tensor on any device or of an array
     if hasattr(w, 'detach'): w = w.detach().cpu().float()
     return np.asarray(w, dtype=np.float32)
 
+# %% ../../nbs/plot/02_images.ipynb #96ea9902
 def mosaic(
     w,            # (rows, cols, h, w) kernels
     zoom:int=8,   # pixels per weight
@@ -285,6 +291,7 @@ def _convolution(model, layer): # name and weight of a convolution, counted from
         raise ValueError(f"layer must be in [0, {n}) for a model with {n} convolutions, got {layer!r}")
     return weights[layer]
 
+# %% ../../nbs/plot/02_images.ipynb #fcaef660
 def _arranged(w, most): # ((rows, cols, h, w) kernels, cols): a grid for one input channel, padded with NaN
     if w.shape[1] > 1: return w[:most, :most].swapaxes(0, 1), min(len(w), most)
     cols = min(8, len(w))
@@ -307,6 +314,7 @@ def _draw_kernels(ax, kernels, grid, bar): # (rows, cols, h, w); bar: width of t
     colours.outline.set_visible(False)
     colours.set_label('Weight')
 
+# %% ../../nbs/plot/02_images.ipynb #affce1ee
 def _number_kernels(axis, n, size, most, count=1): # ticks in the middle of n kernels, numbered in steps of `count`
     shown = range(0, n, math.ceil(n/most))
     axis.set_ticks([i*(size + 0.5) + size/2 for i in shown], [i*count for i in shown])

@@ -162,6 +162,7 @@ def summary(
     rows = [_summary_row(name, runs, level) for name, runs in scores.groupby('name', sort=False)]
     return pd.DataFrame(rows).sort_values('mean', ascending=low_first, kind='stable').reset_index(drop=True)
 
+# %% ../../nbs/plot/04_results.ipynb #1672cf15
 def _summary_row(name, runs, level):
     from scipy.stats import t as student  # heavy: scipy
     n, mean = len(runs), runs['value'].mean()
@@ -211,6 +212,7 @@ def _comparison_note(s, baseline): # how to read the figure
     if baseline is not None: note += f', dashed: {short(baseline)}'
     return note
 
+# %% ../../nbs/plot/04_results.ipynb #b329bb1c
 def _draw_variant(ax, i, row, values, percent): # one row of the comparison: runs, mean, interval, numbers at the right
     one = row.runs == 1
     ax.plot([row.low, row.high], [i, i], color=BLUE, lw=1.2 if one else 2.6, zorder=2)
@@ -281,20 +283,24 @@ def _timed_scores(table, metric, split): # as `scores_of`, each run with its tra
         raise ValueError("every run needs its training time: a number in column 'train_s', in seconds")
     return scores, source
 
+# %% ../../nbs/plot/04_results.ipynb #6494e95e
 def _timed_legend(n, beside): # where the legend of n variants stands: beside the axes, or inside
     if not beside: return dict(loc='best', fontsize=7.5)
     return dict(loc='upper left', bbox_to_anchor=(1.01, 1.02), borderaxespad=0, ncols=math.ceil(n/40))
 
+# %% ../../nbs/plot/04_results.ipynb #9dbbef7d
 def _timed_note(histories, target): # how to read the figure
     note = 'small: runs, large: mean, grey: best for its time'
     if histories: note += ', lines: validation'
     if target is not None: note += f', dashed: {target:.1%}'
     return note
 
+# %% ../../nbs/plot/04_results.ipynb #1cbeaae1
 def _draw_front(ax, s, low): # a grey staircase through the variants that are the best for their time
     front = s.iloc[pareto_front(s['train_s'].to_numpy(), s['mean'].to_numpy(), low)]
     ax.step(front['train_s'], front['mean'], where='post', color='#9aa5b1', lw=1.2, zorder=1)
 
+# %% ../../nbs/plot/04_results.ipynb #423d511d
 def _log_axis(ax): # a logarithmic time axis labelled 1, 2, 5, 10, ...
     ax.set_xscale('log')
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -24,15 +24,19 @@ from ..core import atomic_path, one_of
 # %% ../../nbs/plot/00_theme.ipynb #19d192e8
 INK, GREY, PALE, WHITE = '#1f2933', '#6b7785', '#e6e9ed', '#ffffff'
 BLUE, VERMILLION, GREEN = '#0072B2', '#D55E00', '#009E73'
+
 PINK, ORANGE, SKY = '#CC79A7', '#E69F00', '#56B4E9'
 COLOURS = [BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, INK]
+
 DASHES = ['-', (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5))]
 MARKERS = 'osD^vPX*<>'
 
 def _colour_map(name, colours): return LinearSegmentedColormap.from_list(name, colours)
 
+# %% ../../nbs/plot/00_theme.ipynb #6d57637e
 RIGHT = _colour_map('right', ['#eef5fa', '#a9d0e6', '#3a94c8', BLUE, '#00507d'])
 WRONG = _colour_map('wrong', ['#f5f6f8', '#fcd9c0', '#f2a06a', VERMILLION])
+
 SIGNED = _colour_map('signed', ['#8f3d00', VERMILLION, '#f5b68a', '#f7f7f7', '#8cc2e0', BLUE, '#00456b'])
 
 # %% ../../nbs/plot/00_theme.ipynb #50b33877
@@ -51,6 +55,7 @@ STYLE = {
     'lines.linewidth': 1.9, 'lines.solid_capstyle': 'round',
 }
 
+# %% ../../nbs/plot/00_theme.ipynb #e26f1bea
 @contextlib.contextmanager
 def style():
     "The one style for every figure made inside the block; also a decorator. The global settings stay as they are."
@@ -133,6 +138,7 @@ def _write_title(ax, title, note): # above the note, whose lines it leaves room 
         ax.annotate(note, (0, 1), (0, 7), 'axes fraction', 'offset points', ha='left', va='bottom',
                     fontsize=8.5, color=GREY, linespacing=1.3)
 
+# %% ../../nbs/plot/00_theme.ipynb #34c76a3f
 def _fill(text, points, letter): # broken into lines for a width in points and the mean width of a letter
     return textwrap.fill(text, max(16, int(points/letter)))
 
@@ -175,6 +181,7 @@ def save_figure(
         fig.savefig(tmp, dpi=dpi, format='png', bbox_inches='tight', pad_inches=.12, metadata={'Software': None})
     return Path(path)
 
+# %% ../../nbs/plot/00_theme.ipynb #33569bf3
 def save_figures(
     figures:dict,      # name -> Figure; the name becomes the file's, without the ending
     folder,            # where to; made if missing

@@ -46,6 +46,7 @@ def plain(
     raise ValueError(f"{where} is of type {type(x).__name__}, which JSON cannot hold; "
                      "give a number, a string, a list or a dict, or leave it out")
 
+# %% ../../nbs/runs/01_config.ipynb #417fe953
 def unwrapped(
     x, # any value
 ):     # a dict, the value, a number or a list where `x` was a dataclass instance, an enum, or of numpy
@@ -67,6 +68,7 @@ def config_entries(
     if isinstance(d, dict): return d
     raise ValueError(f"a config is a dataclass instance or a dict, got {type(config).__name__}")
 
+# %% ../../nbs/runs/01_config.ipynb #954c4a7e
 def integers(
     x, # plain data
 ):     # plain data
@@ -75,6 +77,7 @@ def integers(
     if isinstance(x, list): return [integers(v) for v in x]
     return int(x) if isinstance(x, float) and x.is_integer() else x
 
+# %% ../../nbs/runs/01_config.ipynb #0fceb1f0
 def canonical(
     config, # a dataclass instance or a dict
 )->str:     # JSON without spaces, keys sorted
@@ -84,6 +87,7 @@ def canonical(
     if not counted.get('data_id'): counted.pop('data_id', None)
     return json.dumps(integers(counted), sort_keys=True, separators=(',', ':'), ensure_ascii=False)
 
+# %% ../../nbs/runs/01_config.ipynb #ea39b65c
 def config_digest(
     config,  # a dataclass instance or a dict
     lab:str, # the lab that the configuration belongs to
@@ -103,6 +107,7 @@ def run_name(
     seed = '' if c.get('seed') is None else f"-s{c['seed']}"
     return f"{slug(c.get('variant'))}{seed}-{config_digest(config, lab)}"
 
+# %% ../../nbs/runs/01_config.ipynb #fc2c1f6f
 def slug(
     text,  # anything; nothing becomes 'run'
 )->str:    # letters, digits, dots, plus signs, underscores and dashes; at most 60
@@ -115,6 +120,7 @@ def is_lab_name(
     "Whether it is a text of letters, digits and underscores."
     return isinstance(name, str) and bool(re.fullmatch(r'[A-Za-z0-9_]+', name))
 
+# %% ../../nbs/runs/01_config.ipynb #30f2dffd
 def lab_folder(
     root,  # folder of all runs; `None`: `core.runs_dir()`
     lab,   # the lab
@@ -137,6 +143,7 @@ def write_json(
         # lone surrogates are written as JSON's own escapes
         tmp.write_text(text + '\n', encoding='utf-8', errors='backslashreplace')
 
+# %% ../../nbs/runs/01_config.ipynb #c92a4294
 def read_json(
     path,         # the file
     missing=None, # the error's text where the file is not there

@@ -13,14 +13,18 @@ from pathlib import Path
 
 import pandas as pd
 from fastcore.basics import patch
-from filelock import FileLock, Timeout
 
+from filelock import FileLock, Timeout
 from ..core import atomic_path, runs_dir
+
 from .provenance import environment
+
 from fashion_lab.runs.config import (
     config_digest, config_entries, file_sha256, lab_folder, now_text, read_json, run_name, RunBusy, RunError,
     slug, write_json,
 )
+
+# %% ../../nbs/runs/03_draft.ipynb #b39bec7a
 from .run import check_kinds, check_metrics, find_run, finished_runs, FORMAT, is_whole, Run
 
 # %% ../../nbs/runs/03_draft.ipynb #e7bde27f
@@ -29,6 +33,7 @@ class Abandoned(Exception):
 
 _making = contextvars.ContextVar('making', default=None) # the digest of the run that is being made
 
+# %% ../../nbs/runs/03_draft.ipynb #849b687e
 class Draft:
     "An unfinished run: its working folder `path` stays when the process stops, so that `start_run` can go on."
     def __init__(self,
@@ -91,6 +96,7 @@ def once():
     try: yield
     finally: _once.reset(token)
 
+# %% ../../nbs/runs/03_draft.ipynb #476a46d2
 def draft_folder(
     lab:str,   # the lab
     config,    # a dataclass instance or a dict
@@ -129,6 +135,7 @@ def start_run(
         lock.release()
         raise
 
+# %% ../../nbs/runs/03_draft.ipynb #3bf34ad4
 def new_draft(
     lab:str,      # the lab
     config:dict,  # plain entries
@@ -163,6 +170,7 @@ def locked(
     except Timeout: raise RunBusy(busy) from None
     return lock
 
+# %% ../../nbs/runs/03_draft.ipynb #6d8e8cdb
 def is_locked(
     path, # of the lock file
 )->bool:
@@ -182,6 +190,7 @@ def read_note(
     usable = all(isinstance(w, str) for w in words) and is_whole(note.get('attempts'))
     return note if usable else {}
 
+# %% ../../nbs/runs/03_draft.ipynb #2cbbc22b
 def owner(
     path:Path, # of a draft
 )->str:        # '' where it is not known
@@ -190,6 +199,7 @@ def owner(
     if 'pid' not in note: return ''
     return f" (process {note['pid']} on {note.get('host')}, since {note['started']})"
 
+# %% ../../nbs/runs/03_draft.ipynb #7cf6cbba
 def reopen(
     home:Path,        # the folder of the lab's runs
     path:Path,        # the working folder
@@ -222,6 +232,7 @@ TODO = {
     errno.EROFS: 'choose another folder',
 }
 
+# %% ../../nbs/runs/03_draft.ipynb #adc29b72
 @contextlib.contextmanager
 def explain(
     what:str, # what could not be done
@@ -278,6 +289,7 @@ def write_files(folder, config, metrics, history, predictions, weights, env, ext
     for split, p in predictions.items(): p.save(folder/f'predictions-{split}.npz')
     if weights is not None: save_weights(weights, folder/'weights.safetensors')
 
+# %% ../../nbs/runs/03_draft.ipynb #d1e2a5ee
 def run_info(
     draft:Draft, # that is being finished
     folder:Path, # with all other files
@@ -299,6 +311,7 @@ def flush(
         try: os.fsync(fd)
         finally: os.close(fd)
 
+# %% ../../nbs/runs/03_draft.ipynb #d2e451fc
 def move(
     ready:Path, # a complete run
     home:Path,  # the folder of the lab's runs
@@ -345,6 +358,7 @@ def unfinished(
         rows.append({k: note.get(k) for k in noted} | dict(state=state_of(note, running)))
     return pd.DataFrame(rows, columns=[*noted, 'state'])
 
+# %% ../../nbs/runs/03_draft.ipynb #0fb3616f
 def state_of(
     note:dict,    # of a draft
     running:bool, # whether its lock is held
@@ -356,6 +370,7 @@ def state_of(
 # %% ../../nbs/runs/03_draft.ipynb #d2949c88
 _listener = contextvars.ContextVar('listener', default=None) # (digest, function)
 
+# %% ../../nbs/runs/03_draft.ipynb #c42962e9
 @contextlib.contextmanager
 def listening(
     hear,     # called with a dict after every epoch, such as `{'epoch': 0, 'valid_loss': .8}`; may raise `Abandoned`
@@ -367,6 +382,7 @@ def listening(
     try: yield
     finally: _listener.reset(token)
 
+# %% ../../nbs/runs/03_draft.ipynb #0c465e2e
 def tell(
     row:dict, # of the history: the epoch, counted from 0, and what training and validation data say of it
 ):

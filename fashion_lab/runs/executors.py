@@ -9,16 +9,20 @@ __all__ = ['RunPart', 'Job', 'parts_lab', 'parts_of', 'finished_parts', 'sequent
 # %% ../../nbs/runs/07_executors.ipynb #dbaafe48
 import contextlib, json, math, os, shutil, socket, sys, threading, time, warnings
 from collections.abc import Callable
+
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastcore.basics import patch
-
 from ..core import whole_number
+
 from ..devices import check_threads, n_cores
 from .config import run_name, RunBusy, RunError
+
 from .run import find_run, Run
 from .draft import draft_folder, once
+
+# %% ../../nbs/runs/07_executors.ipynb #9846f66f
 from .storage import mirrored, pull, push, RunStore
 from concurrent.futures import as_completed
 
@@ -29,6 +33,7 @@ class RunPart:
     whole:object  # the configuration of the run
     config:object # the configuration of the share
 
+# %% ../../nbs/runs/07_executors.ipynb #0d80dd6c
 @dataclass(frozen=True)
 class Job:
     "One run of a sweep, safe to be started twice: `job(config)` returns the finished `Run`."
@@ -94,6 +99,7 @@ def parts_of(
     parts = list(config.parts()) if hasattr(config, 'parts') else []
     return parts if len(parts) > 1 else []
 
+# %% ../../nbs/runs/07_executors.ipynb #00637182
 def finished_parts(
     lab:str,   # the lab
     config,    # of the run
@@ -109,6 +115,7 @@ def finished_parts(
         else: finished[k] = part
     return finished
 
+# %% ../../nbs/runs/07_executors.ipynb #fab49a40
 @patch
 def share(self:Job,
     part:RunPart, # to make
@@ -126,6 +133,7 @@ def share(self:Job,
     if ready: return self(part.whole)
     return self.find(part.whole) or made
 
+# %% ../../nbs/runs/07_executors.ipynb #fab73ec1
 @patch
 def tidy(self:Job,
     config, # of a finished run
@@ -154,6 +162,7 @@ def sequential(
             warnings.warn(f"{name_of(c)} is being written by another process: waiting for it", stacklevel=2)
         yield i, tried(job.wait_for, c)
 
+# %% ../../nbs/runs/07_executors.ipynb #643a2096
 def tried(
     job:Callable, # of a configuration
     config,       # the configuration
@@ -162,6 +171,7 @@ def tried(
     try: return job(config)
     except Exception as e: return e
 
+# %% ../../nbs/runs/07_executors.ipynb #0c08eb4d
 def name_of(
     config,  # a dataclass instance or a dict
 )->str:      # 'variant seed'
@@ -181,6 +191,7 @@ def set_threads(
     for name in ('OMP', 'MKL', 'OPENBLAS', 'NUMEXPR'): os.environ[f'{name}_NUM_THREADS'] = str(n)
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(n)
 
+# %% ../../nbs/runs/07_executors.ipynb #c6875669
 def processes(
     job:Callable,          # `job(config)` returns what is wanted, or raises; sent to every process
     todo:list,             # (index, config) pairs
@@ -233,8 +244,10 @@ def pooled(
         kill = False
     finally: pool.shutdown(wait=True, kill_workers=kill)
 
+# %% ../../nbs/runs/07_executors.ipynb #3f117d8d
 def submitted(pool, job, config): return pool.submit(job, config) # its future; no frame of `pooled` holds the arguments
 
+# %% ../../nbs/runs/07_executors.ipynb #898ddeb4
 def explained(
     e:Exception, # what a worker raised
 )->Exception:    # one that says what to do where a run cannot be sent
@@ -243,6 +256,7 @@ def explained(
     return ValueError(f"the run cannot be sent to another process: {e}; define it in a module, "
                       "and let it open files and connections when it is called")
 
+# %% ../../nbs/runs/07_executors.ipynb #dc0a03a4
 def begin_worker(
     threads:int, # of this worker
     parent:int,  # process id of the sweep
@@ -251,6 +265,7 @@ def begin_worker(
     set_threads(threads)
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
+# %% ../../nbs/runs/07_executors.ipynb #a18c8d62
 def end_with(
     parent:int, # process id
 ):

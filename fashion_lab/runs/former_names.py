@@ -8,6 +8,7 @@ __all__ = ['RENAMED', 'names', 'renamed', 'renamed_metrics']
 # %% ../../nbs/runs/00b_former_names.ipynb #01bcb209
 _GROUPED = {'sender-folds': 'grouped-folds'}
 
+# %% ../../nbs/runs/00b_former_names.ipynb #18a5a727
 _CLOSURES = dict(
     protocol=_GROUPED,
     variant={
@@ -66,6 +67,7 @@ _COMPRESSION = dict(
     },
 )
 
+# %% ../../nbs/runs/00b_former_names.ipynb #68e14f87
 _DATA_PREP = dict(
     variant=_GROUPED | {'shuffled-senders': 'shuffled-groups'},
     metric={'sender_outside': 'contributor_outside'},
@@ -124,6 +126,7 @@ def names(
     changed = RENAMED.get(lab, {}).get(kind, {})
     return {new: old for old, new in changed.items()} if former else changed
 
+# %% ../../nbs/runs/00b_former_names.ipynb #4ea55a9e
 def renamed(
     lab:str,      # a lab's name
     config:dict,  # of a run, as plain data
@@ -136,6 +139,7 @@ def renamed(
         if isinstance(name, str): changed[entry] = names(lab, kind, former).get(name, name)
     return config | changed
 
+# %% ../../nbs/runs/00b_former_names.ipynb #395067f1
 def renamed_metrics(
     lab:str,      # a lab's name
     metrics:dict, # of a run: split -> metric -> value, `n`: split -> count, and costs

@@ -16,6 +16,7 @@ from ..devices import cpu_name, has_bf16, n_cores
 # %% ../../nbs/runs/00_provenance.ipynb #e77076a5
 STAMPED = 'torch torchvision fastai fastcore timm numpy pandas scikit-learn fvcore'.split()
 
+# %% ../../nbs/runs/00_provenance.ipynb #6f6c4b7b
 def git_commit(
     path:str|Path|None=None, # a folder inside the checkout; default: where fashion_lab's code lies
 )->tuple[str, bool]:         # (short commit, whether tracked files differ from it); ('', False) outside a checkout
@@ -27,6 +28,7 @@ def git_commit(
     if head.returncode: return '', False
     return head.stdout.strip(), bool(git('status', '--porcelain', '-uno').stdout.strip())
 
+# %% ../../nbs/runs/00_provenance.ipynb #42ec80a6
 def environment(
     device='cpu', # the device that the run uses
 )->dict:          # strings, numbers and booleans, ready for JSON
@@ -50,6 +52,7 @@ def has_package(
     except importlib.metadata.PackageNotFoundError: return False
     return True
 
+# %% ../../nbs/runs/00_provenance.ipynb #f5b7fd12
 def command_line()->str: # never holds a folder's name
     "How this process was started: the command and its arguments, or `notebook`."
     if 'ipykernel' in sys.modules or os.environ.get('IN_TEST'): return 'notebook'

@@ -19,6 +19,7 @@ from .executors import set_threads
 class ClusterError(ValueError):
     "A Ray cluster that cannot be used: not installed, not reachable, of other versions, or too small."
 
+# %% ../../nbs/runs/08_ray.ipynb #29470138
 def ray_package(): # the module `ray`
     "Import Ray, quietly and without its usage statistics; `ClusterError` says how to install it."
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
@@ -31,6 +32,7 @@ def ray_package(): # the module `ray`
         raise ClusterError(f"executor='ray' needs the package Ray ({e}): pip install 'fashion_lab[scale]'") from None
     return ray
 
+# %% ../../nbs/runs/08_ray.ipynb #b7eacd2f
 def _short_folder(): # for Ray's sockets, whose names must be short
     return tempfile.mkdtemp(prefix='ray-', dir='/tmp' if os.path.isdir('/tmp') else None)
 
@@ -70,6 +72,7 @@ def _start(ray, cpus, gpus, **options):
     try: ray.init(address='local', num_cpus=cpus, num_gpus=gpus, include_dashboard=False, **options)
     finally: constants.ENABLE_RAY_CLUSTER = before
 
+# %% ../../nbs/runs/08_ray.ipynb #ccbbd3fc
 def _join(ray, address, tries=3, **kwargs):
     # Behind ray:// every client gets a server process on the cluster's side;
     # one that dies at its start says nothing about the next.
@@ -84,6 +87,7 @@ def _last_started(): # what `auto` means: the environment's address, or that of 
     try: return os.environ.get('RAY_ADDRESS') or ray_package()._private.utils.read_ray_address() or ''
     except (AttributeError, OSError): return ''
 
+# %% ../../nbs/runs/08_ray.ipynb #bb820636
 def _check_reachable(address): # Ray itself waits for minutes
     where = address
     if address == 'auto':
@@ -99,6 +103,7 @@ def _check_reachable(address): # Ray itself waits for minutes
     try: socket.create_connection((host.strip('[]'), int(port)), timeout=5).close()
     except OSError as e: raise ClusterError(_no_answer(address, where, e)) from None
 
+# %% ../../nbs/runs/08_ray.ipynb #995ea614
 def _no_answer(address, where, error): # the message
     meant = f', which was {where},' if where != address else ''
     hint = ''
@@ -136,6 +141,7 @@ def slots(
     def fitting(has): return min((math.floor(has.get(k, 0)/n + 1e-9) for k, n in needs.items()), default=10**6)
     return sum(fitting(node['Resources']) for node in nodes if node['Alive'])
 
+# %% ../../nbs/runs/08_ray.ipynb #e2216396
 def _check_amounts(**needs): # before anything is started
     for name, v in needs.items():
         is_number = isinstance(v, (int, float)) and not isinstance(v, bool)
@@ -145,6 +151,7 @@ def _check_amounts(**needs): # before anything is started
 def _most(nodes, resource): # that one machine has
     return max((node['Resources'].get(resource, 0) for node in nodes if node['Alive']), default=0)
 
+# %% ../../nbs/runs/08_ray.ipynb #d8b9bbab
 def _amounts(cpus, gpus, memory): return f"{cpus:g} CPUs, {gpus:g} GPUs and {memory/2**30:,.4g} GiB"
 
 # %% ../../nbs/runs/08_ray.ipynb #9c94a8b3
@@ -165,13 +172,13 @@ def check_needs(
 
 # %% ../../nbs/runs/08_ray.ipynb #fbae2222
 COMPARED = ('fashion_lab', 'torch', 'numpy', 'fastai', 'timm')
-
 _versions = {} # asked for once per process
 
 def _version(package):
     try: return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError: return 'none'
 
+# %% ../../nbs/runs/08_ray.ipynb #ff034087
 def versions()->dict: # name -> version
     "List what must be the same on both sides for the same seed to give the same result."
     if not _versions:
@@ -179,6 +186,7 @@ def versions()->dict: # name -> version
         _versions.update({name: _version(name) for name in COMPARED})
     return dict(_versions)
 
+# %% ../../nbs/runs/08_ray.ipynb #56c07369
 def same_versions(
     wanted:dict, # what the driver has, as `versions` gives it
 ):
@@ -229,6 +237,7 @@ def on_ray(
 # %% ../../nbs/runs/08_ray.ipynb #d4d06177
 LOST_AFTER = 120. # seconds without a machine that could hold a run, after which a sweep gives up
 
+# %% ../../nbs/runs/08_ray.ipynb #83f0672e
 def _submitter(ray, job, cpus, gpus, memory, retries): # `submit(config)` starts a task and returns its reference
     sent = _put_once(ray, job)
     options = dict(num_cpus=cpus, num_gpus=gpus, max_retries=retries, scheduling_strategy='SPREAD')
@@ -238,6 +247,7 @@ def _submitter(ray, job, cpus, gpus, memory, retries): # `submit(config)` starts
     def submit(config): return task.remote(sent, config, threads, versions())
     return submit
 
+# %% ../../nbs/runs/08_ray.ipynb #f8553073
 def _look_again(ray, looked, fitting, cpus, gpus, memory): # (when, slots): machines come and go
     n = slots(ray.nodes(), cpus, gpus, memory)
     if n: return time.monotonic(), n
@@ -258,6 +268,7 @@ def _pickled_size(ray, job): # in bytes; arrays are counted, not copied
     def count(buffer): arrays.append(buffer.raw().nbytes)
     return len(ray.cloudpickle.dumps(job, protocol=5, buffer_callback=count)) + sum(arrays)
 
+# %% ../../nbs/runs/08_ray.ipynb #894fd101
 def _put_once(ray, job): # a reference to the job in the object store; the job itself where it is small
     try: return ray.put(job) if _pickled_size(ray, job) > SMALL else job
     except (TypeError, AttributeError, ValueError, pickle.PicklingError) as e:
@@ -276,6 +287,7 @@ def _error_of_task(e): # what the task itself raised; its cause has the worker's
     error.__cause__ = RuntimeError('\n' + str(e))
     return error
 
+# %% ../../nbs/runs/08_ray.ipynb #e1c11619
 def _result(ray, ref): # what the task returned, or why there is nothing
     try: return ray.get(ref)
     except ray.exceptions.RayTaskError as e: return _error_of_task(e)

@@ -38,6 +38,7 @@ def runs_for_answers(
     raise FileNotFoundError(f"no trained network of {lab} on {data_id or 'the published data'} in {folder}; "
                             f"there are some on {named}")
 
+# %% ../../nbs/runs/04_results.ipynb #10b77ff6
 def of_one_data_set(
     runs, # a list of `Run`
 )->list:  # the same
@@ -60,11 +61,14 @@ def report_folder(
 # %% ../../nbs/runs/04_results.ipynb #00c2e834
 CONDITIONS = 'lab variant data source protocol profile seed fold'.split()
 FIGURES = 'split metric value ci_low ci_high n params macs train_s infer_ms'.split()
+
 CIRCUMSTANCES = 'device threads torch python commit date command'.split()
 COLUMNS = CONDITIONS + FIGURES + CIRCUMSTANCES
+
 _INTS = 'seed fold n params macs threads'.split()
 _FLOATS = 'value ci_low ci_high train_s infer_ms'.split()
 
+# %% ../../nbs/runs/04_results.ipynb #574a4d9f
 def table(
     runs=None,   # a `Run`, a list of them or of folders, or the folder of all runs (default); a table is given back
 )->pd.DataFrame: # the columns `COLUMNS`, one row per (run, split, metric)
@@ -72,6 +76,7 @@ def table(
     if isinstance(runs, pd.DataFrame): return runs
     return _typed(pd.DataFrame([row for r in _as_runs(runs) for row in _rows(r)], columns=COLUMNS))
 
+# %% ../../nbs/runs/04_results.ipynb #a8109b3d
 def as_runs(
     runs,   # as for `table`, but no table
 )->list:    # of `Run`; a `ValueError` where there is none
@@ -80,6 +85,7 @@ def as_runs(
     if runs: return runs
     raise ValueError("no finished run: run the lab first")
 
+# %% ../../nbs/runs/04_results.ipynb #88fb2610
 def _as_runs(runs)->list:
     if isinstance(runs, Run): return [runs]
     if runs is None: return all_runs()
@@ -104,6 +110,7 @@ def _rows(run)->list: # one dict per split and metric
             rows.append(base | dict(split=split, metric=metric, n=n, value=value, ci_low=low, ci_high=high))
     return rows
 
+# %% ../../nbs/runs/04_results.ipynb #0816a1d3
 def _device(e)->str: # 'cpu (AMD EPYC)'
     if not e.get('device_name'): return e.get('device') or ''
     return f"{e.get('device', '')} ({e['device_name']})"
@@ -128,6 +135,7 @@ def results_dir()->Path: # may not exist
     checkout = Path(__file__).parents[2]/'results' if '__file__' in globals() else Path('results')
     return Path(os.environ.get('FASHION_LAB_RESULTS') or (checkout if checkout.is_dir() else 'results')).expanduser()
 
+# %% ../../nbs/runs/04_results.ipynb #a6da8646
 def results_name(
     row,   # a row of `table`, or a dict with `lab`, `source` and the columns in `by`
     by=(), # columns whose values stand in the name
@@ -138,7 +146,6 @@ def results_name(
     if row['source'] == 'synthetic': parts.append('synthetic')
     if '@' in str(row.get('data') or ''): parts.append(slug(row['data']))  # not into the file of the published data
     return '-'.join(parts + [slug(row[c]) for c in by]) + '.csv'
-
 
 # %% ../../nbs/runs/04_results.ipynb #3b5a166b
 def publish(
@@ -172,6 +179,7 @@ def _publishable(runs, allow_dirty)->pd.DataFrame: # `table` of the runs with th
     tables = [table(r).assign(digest=r.digest, order=i) for i, r in enumerate(by_age)]
     return pd.concat(tables, ignore_index=True)
 
+# %% ../../nbs/runs/04_results.ipynb #4565d971
 def _latest(t)->pd.DataFrame: # the latest run of each config; different configs under one condition are refused
     key = _keys(t)
     for k, digests in t.groupby(key).digest.unique().items():
@@ -186,6 +194,7 @@ def _keys(t)->pd.Series: # one text per row that names its condition
     keys = [key(row) for row in t[CONDITIONS].itertuples(index=False)]
     return pd.Series(keys, t.index, name='key', dtype=str)
 
+# %% ../../nbs/runs/04_results.ipynb #7817ee14
 def _merge(path, rows): # under a lock, so that two processes do not lose each other's rows
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f'.{path.name}.lock')
@@ -213,6 +222,7 @@ def read_results(
         raise ValueError(f"{path.name} is no results file: missing columns {missing}, unknown columns {odd}")
     return _typed(df[COLUMNS].copy())
 
+# %% ../../nbs/runs/04_results.ipynb #b2a0ff38
 def recorded(
     lab:str,              # a lab's name
     profile:str='full',   # only results of this profile

@@ -30,6 +30,7 @@ def splits_of(
     "The splits that metrics speak of."
     return [k for k, v in metrics.items() if isinstance(v, dict) and k != 'n']
 
+# %% ../../nbs/runs/02_run.ipynb #73af2703
 def value_with_interval(
     v,               # a number, `None`, or a dict with value and perhaps low and high
     where='metrics', # what it is called in an error message
@@ -44,6 +45,7 @@ def value_with_interval(
 # %% ../../nbs/runs/02_run.ipynb #6b22dba4
 COSTS = ('params', 'macs', 'train_s', 'infer_ms')
 
+# %% ../../nbs/runs/02_run.ipynb #5bc157d9
 def check_metrics(
     metrics:dict,     # {split: {metric: number or {value, low, high}}}; beside the splits `n` {split: count} and costs
     predictions=None, # {split: `Predictions`}; fills `n` where it is missing
@@ -71,6 +73,7 @@ def _is_file_record(name, record)->bool: # whether it names a file of the folder
     size, sha256 = record.get('bytes'), record.get('sha256')
     return isinstance(size, int) and isinstance(sha256, str)
 
+# %% ../../nbs/runs/02_run.ipynb #57a4a707
 def _wrong_entry(info)->str: # which entry of run.json is not of its kind; '' where all are
     if not is_lab_name(info['lab']): return f"its lab is {info['lab']!r}"
     for key in ('variant', 'digest', 'finished', 'started', 'token'):
@@ -88,10 +91,11 @@ _WORDS = dict(
     config='variant protocol source profile data_id data_path'.split(),
     environment='device device_name python commit date command'.split(),
 )
-_WHOLE = dict(config=['seed', 'fold'], environment=['threads'])
 
+_WHOLE = dict(config=['seed', 'fold'], environment=['threads'])
 def is_whole(value)->bool: return isinstance(value, int) and not isinstance(value, bool)
 
+# %% ../../nbs/runs/02_run.ipynb #5792494f
 def _wrong_kind(
     entries:dict, # a configuration or an environment, as plain data
     what:str,     # `config` or `environment`
@@ -108,6 +112,7 @@ def _wrong_kind(
         return f"{what}.versions is {versions!r} and no table of versions"
     return ''
 
+# %% ../../nbs/runs/02_run.ipynb #640cc514
 def check_kinds(
     entries, # a configuration or an environment
     what,    # `config` or `environment`
@@ -115,7 +120,6 @@ def check_kinds(
     "Raise a `ValueError`, before anything is written, for an entry that is not of its kind."
     why = _wrong_kind(plain(entries, what == 'environment', what), what)
     if why: raise ValueError(f"{why}; change it")
-
 
 # %% ../../nbs/runs/02_run.ipynb #c1dc42b5
 def check_info(
@@ -232,6 +236,7 @@ def file(self:Run,
                        "restore it or run it again")
     return path
 
+# %% ../../nbs/runs/02_run.ipynb #7e7476f5
 @patch
 def predictions(self:Run,
     split:str='test', # a split whose predictions were kept
@@ -240,6 +245,7 @@ def predictions(self:Run,
     one_of(split, self.splits, f'split with predictions in run {self.name}')
     return Predictions.load(self.file(self._predictions[split]))
 
+# %% ../../nbs/runs/02_run.ipynb #c1ae93fd
 @patch
 def weights(self:Run)->dict: # name -> tensor on the CPU: a state dict
     "The weights, ready for `model.load_state_dict`."
@@ -254,6 +260,7 @@ def weights(self:Run)->dict: # name -> tensor on the CPU: a state dict
     if odd: raise RunError(f"{name} of run {self.name} has values that are not finite in {odd[0]}; run it again")
     return state
 
+# %% ../../nbs/runs/02_run.ipynb #4fd4858b
 @patch
 def verify(self:Run): # the run itself
     "Compare every file with its recorded SHA-256; a `RunError` names the first one that differs."
@@ -279,6 +286,7 @@ def all_runs(
     else: homes = sorted(p for p in root.glob('*') if p.is_dir() and not p.name.startswith('.'))
     return [r for h in homes for r in finished_runs(h)]
 
+# %% ../../nbs/runs/02_run.ipynb #f8eb2df2
 def finished_runs(home, pattern='*')->list: # the finished runs in one lab's folder, oldest first
     runs = []
     for p in home.glob(pattern):
@@ -287,6 +295,7 @@ def finished_runs(home, pattern='*')->list: # the finished runs in one lab's fol
         except (RunError, OSError) as e: warnings.warn(f"left out: {e}", stacklevel=3)
     return sorted(runs, key=age_of)
 
+# %% ../../nbs/runs/02_run.ipynb #c9837e3d
 def _readable(path, lab)->Run: # a run whose tables can be read, in the folder of its own lab; `RunError` otherwise
     run = Run(path)
     if run.lab != lab:
@@ -295,9 +304,11 @@ def _readable(path, lab)->Run: # a run whose tables can be read, in the folder o
     for part in (run.config, run.environment, run.metrics): pass
     return run
 
+# %% ../../nbs/runs/02_run.ipynb #5e6645f8
 def age_of(run)->tuple: # older runs first; of two within one second the one numbered lower
     return run.info.get('finished') or '', len(run.name), run.name
 
+# %% ../../nbs/runs/02_run.ipynb #534d7ced
 def find_run(
     lab:str,   # the lab
     config,    # a dataclass instance or a dict
@@ -310,6 +321,7 @@ def find_run(
     runs = [r for r in candidates if r.digest == digest and knows_its_data(r, entries)]
     return runs[-1] if runs else None
 
+# %% ../../nbs/runs/02_run.ipynb #0375a06b
 def knows_its_data(
     run:Run, # a finished run
     config,  # a dataclass instance or a dict: a configuration of the same lab

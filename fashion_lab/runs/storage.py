@@ -20,6 +20,7 @@ from .draft import draft_folder
 # %% ../../nbs/runs/06_storage.ipynb #e2baf771
 OBJECT_STORES = ('s3', 's3a', 'gs', 'gcs', 'az', 'abfs', 'abfss')
 
+# %% ../../nbs/runs/06_storage.ipynb #eb67ceb3
 def file_system(
     url, # a folder, or an address such as `s3://bucket/runs`
 ):       # (an fsspec file system, the path in it)
@@ -47,6 +48,7 @@ def _patience()->dict: # options of obstore: without an answer it would try for 
     if plain_http: options['client_options'] = dict(allow_http=True)
     return options
 
+# %% ../../nbs/runs/06_storage.ipynb #230402a8
 def _object_store(kind): # obstore as a file system of fsspec
     import fsspec
     from obstore.fsspec import register
@@ -90,6 +92,7 @@ def _first_line(error): # of its message that is not empty
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)
 
+# %% ../../nbs/runs/06_storage.ipynb #78e983ea
 @contextlib.contextmanager
 def _explained(url, what): # whatever the storage raises, as an OSError with a sentence
     try: yield
@@ -107,6 +110,7 @@ def _info(fs, path)->dict: # run.json of a finished run at the address, {} where
     if isinstance(info, dict) and info.get('status') == 'finished': return info
     return {}
 
+# %% ../../nbs/runs/06_storage.ipynb #f8d3bb0a
 def _put(fs, local, path): # whole or not at all: object stores do so by themselves
     protocols = [fs.protocol] if isinstance(fs.protocol, str) else fs.protocol
     if 'file' not in protocols: return fs.put_file(str(local), path)
@@ -114,6 +118,7 @@ def _put(fs, local, path): # whole or not at all: object stores do so by themsel
     fs.put_file(str(local), part)
     os.replace(part, path)
 
+# %% ../../nbs/runs/06_storage.ipynb #e7da8aa2
 def _whole(fs, path, info)->bool: # whether every file of a run is there with its size
     try: return all(fs.info(f'{path}/{name}')['size'] == file['bytes'] for name, file in info['files'].items())
     except (FileNotFoundError, KeyError): return False
@@ -123,6 +128,7 @@ def _files_of(run): # `run.json` last: with it the run counts as finished
     files = (p for p in run.path.rglob('*') if p.is_file())
     return sorted(files, key=lambda p: p == run.path/'run.json')
 
+# %% ../../nbs/runs/06_storage.ipynb #4f6ae806
 def push(
     store:RunStore, # where to
     run:Run,        # a finished run
@@ -171,6 +177,7 @@ def _below(name, path)->str: # a file's path below the folder of run `name`
         raise RunError(f"the storage names a file outside of run {name}: {path}")
     return below
 
+# %% ../../nbs/runs/06_storage.ipynb #7faabfb7
 def _check_pulled(run, lab, config): # `RunError` where the copy is another run than its address says
     if (run.lab, run.digest) != (lab, config_digest(config, lab)):
         raise RunError(f"run {run_name(lab, config)} at the address is a run of {run.lab} "
@@ -224,6 +231,7 @@ def _fetch_draft(fs, folder, draft): # draft.json last: it makes the folder a dr
             shutil.rmtree(draft, ignore_errors=True)
             return
 
+# %% ../../nbs/runs/06_storage.ipynb #594c5f6f
 def _send_draft(url, fs, folder, draft, sent): # `sent`: a list with the time of the checkpoint that was copied last
     # a copy that fails is reported once and tried again; the run goes on
     try:

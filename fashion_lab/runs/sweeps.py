@@ -8,17 +8,22 @@ __all__ = ['MOST_CONFIGS', 'EXECUTORS', 'TOGETHER', 'grid', 'Sweep', 'sweep', 'o
 # %% ../../nbs/runs/09_sweeps.ipynb #f92d1688
 import contextlib, copy, dataclasses, inspect, itertools, math, numbers, time, traceback, types, typing, warnings
 from collections.abc import Callable
+
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-
 from ..core import one_of, progress, runs_dir
+
 from .config import config_digest, run_name
 from .run import all_runs, knows_its_data, Run
+
 from .results import table
+
+# %% ../../nbs/runs/09_sweeps.ipynb #92beed34
 from .storage import pull, push, RunStore
 from .executors import Job, name_of, parts_lab, parts_of, processes, RunPart, sequential
+
 from .ray import on_ray
 
 # %% ../../nbs/runs/09_sweeps.ipynb #baaeab41
@@ -31,6 +36,7 @@ _KINDS = {
     type(None): ('None', type(None)),
 }
 
+# %% ../../nbs/runs/09_sweeps.ipynb #1c0e3c72
 def _check_kind(field, value): # a `ValueError` where a value is of another type than a dataclass says
     kinds = [field.type]
     if typing.get_origin(field.type) in (typing.Union, types.UnionType): kinds = typing.get_args(field.type)
@@ -40,6 +46,7 @@ def _check_kind(field, value): # a `ValueError` where a value is of another type
     allowed = ' or '.join(_KINDS[k][0] for k in kinds)
     raise ValueError(f"{field.name} must be {allowed}, got {value!r}")
 
+# %% ../../nbs/runs/09_sweeps.ipynb #a4978dc2
 def _changed(config, settings): # a copy with other values
     if not dataclasses.is_dataclass(config): return copy.deepcopy(config) | settings
     try: return dataclasses.replace(config, **settings)
@@ -54,6 +61,7 @@ def _fields_of(config): # name -> dataclass field; `None` for the keys of a dict
     if dataclasses.is_dataclass(config): return {f.name: f for f in dataclasses.fields(config)}
     return dict.fromkeys(config)
 
+# %% ../../nbs/runs/09_sweeps.ipynb #adf566ea
 def grid(
     config,           # a frozen dataclass instance or a dict
     **values          # field name -> list of values
@@ -105,6 +113,7 @@ class Sweep:
 # %% ../../nbs/runs/09_sweeps.ipynb #8590130d
 EXECUTORS = dict(sequential=sequential, processes=processes, ray=on_ray)
 
+# %% ../../nbs/runs/09_sweeps.ipynb #b2a668b6
 def sweep(
     run,                  # callable: `run(config, root=...)` returns a finished `Run`; a lab's `run`
     configs:list,         # dataclass instances or dicts; two equal ones are one run
@@ -165,6 +174,7 @@ def option_names(
     run_all = EXECUTORS[one_of(executor, EXECUTORS, 'executor')]
     return [name for name in inspect.signature(run_all).parameters if name not in ('job', 'todo', 'bar')]
 
+# %% ../../nbs/runs/09_sweeps.ipynb #dc602450
 def _check_options(executor, options):
     one_of(executor, EXECUTORS, 'executor')
     if options and not option_names(executor):
@@ -173,6 +183,7 @@ def _check_options(executor, options):
                          f"or choose another ({others})")
     for name in options: one_of(name, option_names(executor), f'option of the executor {executor!r}')
 
+# %% ../../nbs/runs/09_sweeps.ipynb #a7161c74
 def _make_job(run, lab, root, executor, storage):
     if executor == 'sequential': waiting = {}
     else:
@@ -182,6 +193,7 @@ def _make_job(run, lab, root, executor, storage):
     store = RunStore(str(storage)).check() if storage else None
     return Job(run, lab, root, store, **waiting)
 
+# %% ../../nbs/runs/09_sweeps.ipynb #387959cd
 def _split_parts(todo): # a run with parts as one task for each of them
     tasks = []
     for i, c in todo:
@@ -207,8 +219,10 @@ def _finished_before(job, configs)->dict: # index -> Run, from one look at the d
         if run: done[i] = run
     return done
 
+# %% ../../nbs/runs/09_sweeps.ipynb #814a762d
 TOGETHER = 'give sweep a storage (a folder or an address that all can reach), or a root on a shared disk'
 
+# %% ../../nbs/runs/09_sweeps.ipynb #18032789
 def _bring_here(job, config, run): # a run on this machine's disk, or the reason why it is not
     if run.path.is_dir(): return run
     copy_of_it = pull(job.storage, job.lab, config, job.root) if job.storage else None
@@ -216,6 +230,7 @@ def _bring_here(job, config, run): # a run on this machine's disk, or the reason
     return FileNotFoundError(f"run {run.name} was finished on another machine, "
                              f"whose disk this one does not see: {TOGETHER}")
 
+# %% ../../nbs/runs/09_sweeps.ipynb #b8cf2f54
 def _parts_apart(): # the reason why a run whose parts are finished is not
     return FileNotFoundError("its parts were finished on several machines, "
                              f"whose disks do not see each other: {TOGETHER}")

@@ -32,6 +32,7 @@ def check_space(
                          "dict(lr=(1e-4, 1e-2, 'log'), views=[4, 8])")
     return {name: _check_setting(name, values) for name, values in space.items()}
 
+# %% ../../nbs/runs/10_tuning.ipynb #bafc39ca
 def _check_setting(name, values):
     if isinstance(values, list): return _check_choices(name, values)
     return _check_range(name, values)
@@ -51,11 +52,13 @@ def _check_choices(name, choices):
         raise ValueError(f"{name} needs a list of at least two choices (numbers, words, None), got {choices!r}")
     return plain
 
+# %% ../../nbs/runs/10_tuning.ipynb #b5c4431b
 def _is_range(values): # whether (low, high) or (low, high, 'log'), with Python's own numbers
     if len(values) not in (2, 3): return False
     limits, scale = values[:2], values[2:]
     return all(type(v) in (int, float) for v in limits) and scale in ((), ('log',))
 
+# %% ../../nbs/runs/10_tuning.ipynb #0be7b895
 def _check_range(name, limits):
     plain = tuple(_plain(v) for v in limits) if isinstance(limits, tuple) else ()
     if not _is_range(plain):
@@ -74,6 +77,7 @@ def suggest(
     "Draw one point of a space."
     return {name: _suggest_one(trial, name, values) for name, values in check_space(space).items()}
 
+# %% ../../nbs/runs/10_tuning.ipynb #c7d51406
 def _suggest_one(trial, name, values):
     if isinstance(values, list): return trial.suggest_categorical(name, values)
     low, high, *log = values
@@ -85,6 +89,7 @@ def _suggest_one(trial, name, values):
 SAMPLERS = ('tpe', 'random')
 PRUNERS = ('median', 'asha', 'none')
 
+# %% ../../nbs/runs/10_tuning.ipynb #bdf6983c
 def study_url(
     storage=None, # a file, the address of a database, or `None` for `studies.db` in `core.runs_dir()`
 )->str:           # `sqlite:///…`, `postgresql+psycopg2://…` and the like
@@ -94,6 +99,7 @@ def study_url(
     path.parent.mkdir(parents=True, exist_ok=True)
     return f'sqlite:///{path.resolve()}?timeout=60'
 
+# %% ../../nbs/runs/10_tuning.ipynb #d8772325
 def _make_sampler(name, seed):
     from optuna.samplers import RandomSampler, TPESampler
     if name == 'random': return RandomSampler(seed)
@@ -145,6 +151,7 @@ def _facts_of(space, maximise): # what a study is a search for, as it is kept wi
     described = {name: [*values, type(values).__name__] for name, values in space.items()}
     return dict(space=described, maximise=bool(maximise))
 
+# %% ../../nbs/runs/10_tuning.ipynb #ecf60bda
 def _same_search(study, name, facts): # the study, which remembers what it is a search for
     known = study.user_attrs.get('search')
     if known is None: study.set_user_attr('search', facts)
@@ -153,10 +160,12 @@ def _same_search(study, name, facts): # the study, which remembers what it is a 
                          f"not over {facts['space']}: give this one another name")
     return study
 
+# %% ../../nbs/runs/10_tuning.ipynb #c9ad9169
 def _address(study): # of the database that a study is kept in
     storage = study._storage
     return getattr(getattr(storage, '_backend', storage), 'url', '')
 
+# %% ../../nbs/runs/10_tuning.ipynb #aa5adb6c
 def _lock(url): # one for all studies of a place, and for all who work there
     # a database that machines share has a lock that they share, too; elsewhere it is a file
     if url.startswith('postgresql'): return _advisory_lock(url)
@@ -168,6 +177,7 @@ def _lock(url): # one for all studies of a place, and for all who work there
 # %% ../../nbs/runs/10_tuning.ipynb #6a3f687c
 LOCK = 6_016_917 # the number of the advisory lock
 
+# %% ../../nbs/runs/10_tuning.ipynb #e6317223
 @contextlib.contextmanager
 def _advisory_lock(url):
     from sqlalchemy import create_engine, exc, pool, text
@@ -180,6 +190,7 @@ def _advisory_lock(url):
         raise OSError(f"the database at {_without_password(url)} cannot be used: {reason}") from e
     with connection: yield
 
+# %% ../../nbs/runs/10_tuning.ipynb #41cbb116
 def _without_password(url):
     from sqlalchemy.engine import make_url
     with contextlib.suppress(Exception): return make_url(url).render_as_string(hide_password=True)
@@ -195,6 +206,7 @@ def _causes(error): # an exception, then what it was raised from, and so on
         error = error.__cause__ or error.__context__
     return chain
 
+# %% ../../nbs/runs/10_tuning.ipynb #82e6f9b8
 def _why_unusable(error, url): # why a database cannot be used, and what to do
     from sqlalchemy import exc
     message = str(error)
@@ -219,6 +231,7 @@ def _trial_row(trial): # of `Search.table`
     row['seconds'] = trial.duration.total_seconds() if trial.duration else None
     return dict(**row, **trial.params)
 
+# %% ../../nbs/runs/10_tuning.ipynb #5a663257
 @dataclass
 class Search:
     "What `search` returns."
@@ -292,11 +305,11 @@ def _outcomes(study, trials, here, in_worker, workers): # of `_next_trial`, unti
             numbered = [(k, first + k) for k in range(left)]
             for _, over in processes(in_worker, numbered, workers=workers): yield over
 
+# %% ../../nbs/runs/10_tuning.ipynb #82933425
 def _seed_after(seed, n): # a search that goes on draws something new, not its first settings again
     return int(np.random.SeedSequence([seed, n]).generate_state(1)[0])
 
 def _count(study, *states): return sum(t.state.name in states for t in study.get_trials(deepcopy=False))
-
 def _n_over(study): return _count(study, 'COMPLETE', 'PRUNED')
 
 def _last_error(study):
@@ -314,6 +327,7 @@ def _next_trial(score, space, trials, study, seed=0, maximise=True, k=None):
         trial.set_user_attr('host', socket.gethostname())
     return _one_trial(study, trial, space, score)
 
+# %% ../../nbs/runs/10_tuning.ipynb #f289b816
 @contextlib.contextmanager
 def _stored(study): # what the database raises, as an OSError with a sentence
     import optuna
@@ -337,6 +351,7 @@ def _release_cut_off(study, mine=None):
         if host not in (None, this_host): continue
         if pid == mine or not _alive(pid): _cut_off(study, t.number)
 
+# %% ../../nbs/runs/10_tuning.ipynb #e4879ede
 def _cut_off(study, number):
     # Once, the settings of a trial that was stopped in the middle are the next that are tried,
     # so that a run that was under way goes on from its last epoch.
@@ -344,6 +359,7 @@ def _cut_off(study, number):
     t = study.tell(number, state=TrialState.FAIL)
     if t.params and 'cut_off' not in t.user_attrs: study.enqueue_trial(t.params, user_attrs=dict(cut_off=number))
 
+# %% ../../nbs/runs/10_tuning.ipynb #725d92e0
 def _alive(pid):
     if pid is None: return False
     try: os.kill(pid, 0)
@@ -364,9 +380,11 @@ def _reporter(study, trial): # `report(value, step)` of a score; steps that are 
         raise optuna.TrialPruned(f'after step {last}, at {value:.4g}')
     return report
 
+# %% ../../nbs/runs/10_tuning.ipynb #5cb96615
 def _tell(study, trial, **result):
     with _stored(study): study.tell(trial, **result)
 
+# %% ../../nbs/runs/10_tuning.ipynb #0f53f5b6
 def _one_trial(study, trial, space, score): # whether it was finished or pruned; False where it failed
     import optuna
     from optuna.trial import TrialState
@@ -401,6 +419,7 @@ def validation_score(
     job = Job(run, lab, root, patience=600.)
     return functools.partial(_score_on_valid, job, config, metric)
 
+# %% ../../nbs/runs/10_tuning.ipynb #ead4e3e6
 def _score_on_valid(job, config, metric, settings, report):
     import optuna
     (changed,) = grid(config, **{name: [value] for name, value in settings.items()})
@@ -414,6 +433,7 @@ def _score_on_valid(job, config, metric, settings, report):
     value = valid[one_of(metric, valid, 'metric')]
     return value['value'] if isinstance(value, dict) else value
 
+# %% ../../nbs/runs/10_tuning.ipynb #43007290
 def _after_epoch(metric, report, row): # the metric, where epochs are measured by it
     import optuna
     if metric not in row or report is None: return
@@ -429,6 +449,7 @@ def _plot_trials(ax, found, finished, score): # the score of every trial, and th
     ax.step(finished.number, best, where='post', color=BLUE)
     dress(ax, found.study.study_name, 'dots: trials, line: the best so far', 'Trial', score.capitalize(), span=1)
 
+# %% ../../nbs/runs/10_tuning.ipynb #8f1b3564
 def _plot_setting(ax, found, finished, name): # the values of one setting against the score
     from fashion_lab.plot.theme import ORANGE
     values = finished[name]

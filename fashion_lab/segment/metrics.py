@@ -49,6 +49,7 @@ def merged(
     "Merge 256 neighbouring bins at a time: this is stored per image."
     return counts.reshape(*counts.shape[:-1], -1, _MERGED).sum(-1)
 
+# %% ../../nbs/segment/01_metrics.ipynb #40079610
 def distinct_scores(
     counts,    # (..., N_BINS): all pixels of a set
 )->np.ndarray: # (..., N_BINS/256), from 1 to 256
@@ -137,6 +138,7 @@ def check_scores(
 # %% ../../nbs/segment/01_metrics.ipynb #28f25b51
 RELIABILITY_BINS = 15
 
+# %% ../../nbs/segment/01_metrics.ipynb #e08f8308
 def confidence_counts(
     confidence,   # highest probability of every pixel (pixels,), in [0, 1]
     is_right,     # bool (pixels,)
@@ -219,6 +221,8 @@ def _divide(a, b):
 
 def _hits(c): return np.diagonal(c, axis1=-2, axis2=-1)
 def _iou(c): return _divide(_hits(c), c.sum(-1) + c.sum(-2) - _hits(c))
+
+# %% ../../nbs/segment/01_metrics.ipynb #c996ad45
 def _recall(c): return _divide(_hits(c), c.sum(-1))
 def _accuracy(c): return _divide(np.trace(c, axis1=-2, axis2=-1), c.sum((-2, -1)))
 
@@ -242,6 +246,7 @@ def _average_precision(s, weights):
     counts = _sums(s, 'scores', weights)
     return histogram_ap(counts[..., 1, :], counts[..., 0, :], distinct_scores(s.total.sum(1)))
 
+# %% ../../nbs/segment/01_metrics.ipynb #2bfb0568
 def _of_sums(name, measure): return lambda s, weights: measure(_sums(s, name, weights))
 
 # %% ../../nbs/segment/01_metrics.ipynb #53ceb47f
@@ -436,6 +441,7 @@ def pr_table(
 # %% ../../nbs/segment/01_metrics.ipynb #2855a8fa
 PER_IMAGE = ('scores', 'confusion', 'edges', 'certainty')
 
+# %% ../../nbs/segment/01_metrics.ipynb #38515f38
 @patch
 def save(self:SegmentScores,
     path, # usually ending in .npz

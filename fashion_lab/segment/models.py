@@ -7,19 +7,24 @@ __all__ = ['NETS', 'conv_relu', 'PlainSegNet', 'encoder', 'Up', 'UNet', 'segment
 
 # %% ../../nbs/segment/00_models.ipynb #b64a9ae6
 import copy
-
 from ..core import whole_number
+
 from ..cost.counts import hand_macs
 from ..models.cards import backbone_card
+
 from ..models.layers import conv_bn, exact_depthwise
 from ..models.weights import imagenet_state, load_weights, packaged_state, WeightsError
-from ..models.backbones import network_of, with_weights
 
+from ..models.backbones import network_of, with_weights
 import numpy as np
+
 import pandas as pd
 import torch
+
 import torch.nn.functional as F
 from pathlib import Path
+
+# %% ../../nbs/segment/00_models.ipynb #5b090cbc
 from fastcore.basics import patch
 from torch import nn
 
@@ -31,6 +36,7 @@ def conv_relu(
     "A 3x3 convolution and a ReLU, without normalisation."
     return nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU(inplace=True)
 
+# %% ../../nbs/segment/00_models.ipynb #cb765bf0
 def _down_and_up(c_in, c_out): # two convolutions, and the layer that doubles what was pooled between them
     convs = nn.Sequential(*conv_relu(c_in, c_out), *conv_relu(c_out, c_out))
     return nn.ModuleDict(dict(convs=convs, up=nn.ConvTranspose2d(c_out, c_out, 2, 2)))
@@ -174,6 +180,7 @@ def _layers_with_parameters(encoder): # the children, those of a Sequential one 
 # %% ../../nbs/segment/00_models.ipynb #fe4983ad
 NETS = dict(plain=PlainSegNet, unet=UNet)
 
+# %% ../../nbs/segment/00_models.ipynb #74c2cd9d
 def segment_costs(
     nets:dict,      # name -> network
     size:int=256,   # height and width in pixels

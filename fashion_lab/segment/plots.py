@@ -8,20 +8,26 @@ __all__ = ['WRONG_COLOUR', 'class_colours', 'overlay_mask', 'save_mask', 'legend
 
 # %% ../../nbs/segment/04_plots.ipynb #76f07cbe
 from pathlib import Path
-
 import numpy as np
+
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..core import atomic_path, one_of
 from ..synthetic.facades import FACADE_CLASSES, FACADE_COLOURS
+
 from ..data.masks import colour_wheel
+
 from fashion_lab.plot.theme import (
     BLUE, canvas, COLOURS, DASHES, dress, GREY, INK, percent_axis, pretty, short, style, VERMILLION,
 )
+
 from ..plot.classification import draw_reliability
+
+# %% ../../nbs/segment/04_plots.ipynb #af5f8d00
 from .metrics import measured, pr_table, reliability_table, segment_metrics, SegmentScores
 from PIL import Image
+
 from matplotlib.colors import to_rgb
 
 # %% ../../nbs/segment/04_plots.ipynb #02613ef8
@@ -88,6 +94,7 @@ def error_picture(
     grey = np.asarray(image, float).mean(2, keepdims=True).repeat(3, 2)*.35 + 165
     return np.where(wrong[..., None], np.array(to_rgb(WRONG_COLOUR))*255, grey).astype(np.uint8)
 
+# %% ../../nbs/segment/04_plots.ipynb #3b8a6bda
 def _show(ax, picture): # without ticks and frame
     ax.imshow(picture, interpolation='antialiased')
     ax.set_xticks([])

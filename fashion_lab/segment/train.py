@@ -8,23 +8,30 @@ __all__ = ['LOSSES', 'MASK_AUGMENTS', 'MaskAugment', 'MaskLoader', 'SegmentLoss'
 
 # %% ../../nbs/segment/03_train.ipynb #bbbc7e9a
 from dataclasses import dataclass, replace
-
 from ..core import one_of, whole_number
+
 from ..devices import keep_memory, pick_device, set_seed
 from ..data.augment import crop_resized, image_tensor, per_channel, PhotoAugment
+
 from ..data.loaders import BatchLoader, gathered
 from ..train.optim import OPTIMISERS, SCHEDULES
+
 from ..train.loop import arithmetic, fit, MixedPrecision
 from ..train.finetune import GrowingPictures
+
+# %% ../../nbs/segment/03_train.ipynb #5ee05aa7
 from .models import NETS, PlainSegNet, UNet
 from .metrics import measured, SegmentScores
 
 import numpy as np
 import pandas as pd
+
 import torch
 import torch.nn.functional as F
+
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
+
 from torch import nn
 
 # %% ../../nbs/segment/03_train.ipynb #f5d4ffd5

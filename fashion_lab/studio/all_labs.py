@@ -8,16 +8,20 @@ __all__ = ['Stop', 'planned', 'visit', 'Tour', 'tour_page', 'tour']
 # %% ../../nbs/studio/01_all_labs.ipynb #d861ba39
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from pathlib import Path
 import pandas as pd
 
 from ..core import is_interactive, one_of, progress, runs_dir
 from ..devices import threads
+
 from ..report import html_page, list_html, made_with, page_body, table_html, with_pictures, write_page
 from ..runs.provenance import environment
+
 from ..runs.sweeps import sweep
 from ..labs.registry import headline, lab_module, LABS
+
+# %% ../../nbs/studio/01_all_labs.ipynb #b4806993
 from .results import published
 
 # %% ../../nbs/studio/01_all_labs.ipynb #63d034f9
@@ -159,6 +163,7 @@ def _line(stop): # what is said as a lab ends
     note = f' ({stop.note})' if stop.note else ''
     return f'{stop.lab}: {done}{note}'
 
+# %% ../../nbs/studio/01_all_labs.ipynb #4617fa50
 def _write(stops, root, profile): # the page, or None where there is nothing to write
     if not stops: return None
     return write_page(root/f'tour-{profile}', tour_page(stops, profile), dict(summary=Tour(stops).table))

@@ -57,6 +57,7 @@ def _facades(size): # each beside itself with the mask laid over it
     for image, mask in zip(images, masks): tiles += [image, overlay_mask(image, mask, colours, .65)]
     return tiled(tiles, 4)
 
+# %% ../../nbs/studio/02_gallery.ipynb #ba6ceb56
 def _on_white(garment): return np.repeat((255 - garment)[..., None], 3, 2) # Fashion-MNIST is white on black
 
 # %% ../../nbs/studio/02_gallery.ipynb #f6f8d4db

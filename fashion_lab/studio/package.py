@@ -11,14 +11,19 @@ from pathlib import Path
 
 from ..core import one_of
 from ..runs.config import slug
+
 from ..runs.run import Run
 from ..export.formats import FORMATS, write_export
+
 from ..labs.fashion_mnist import prepare_photo
 from ..labs import fashion_mnist
 
 import numpy as np
 from torch import nn
+
 from ..labs import compression, cross_validation as photo_folds, segmentation
+
+# %% ../../nbs/studio/03_package.ipynb #ecf9fbb1
 from ..train.finetune import rebuilt
 
 # %% ../../nbs/studio/03_package.ipynb #dc502afe
@@ -130,6 +135,7 @@ PORTABLE = dict(
     segmentation=_of_segmentation,
 )
 
+# %% ../../nbs/studio/03_package.ipynb #f59d466f
 def takes_part(
     lab:str, # a lab's name
 )->str:      # the same

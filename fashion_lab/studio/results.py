@@ -22,6 +22,7 @@ from ..runs.results import COLUMNS, read_results, results_dir
 # %% ../../nbs/studio/00_results.ipynb #de537408
 def _is_results_file(path): return set(COLUMNS) <= set(pd.read_csv(path, nrows=0).columns)
 
+# %% ../../nbs/studio/00_results.ipynb #3db51dcf
 def recorded_labs(
     folder=None, # with results files; default: `runs.results.results_dir()`
 )->dict:         # lab -> results, as `runs.results.read_results` gives them
@@ -37,6 +38,7 @@ def recorded_labs(
 # %% ../../nbs/studio/00_results.ipynb #edb7ef2b
 METRIC_NAMES = dict(f1='weighted_f1') # where a constant is shorter than the metric's name
 
+# %% ../../nbs/studio/00_results.ipynb #5f284fb7
 def _published_rows(metric, figures): # (variant, split, metric, figure) of one constant
     rows = []
     for variant, by_split in figures.items():
@@ -62,6 +64,7 @@ def published(
 # %% ../../nbs/studio/00_results.ipynb #9bde4bf4
 USUAL = ['accuracy', 'weighted_f1', 'mean_ap', 'mean_iou', 'macro_f1'] # in this order, where nothing was published
 
+# %% ../../nbs/studio/00_results.ipynb #7e748a76
 def headline(
     results, # of one lab, as from `recorded_labs`
     said,    # as from `published`
@@ -163,6 +166,7 @@ def _interval(r): return f'{100*r.low:.1f} to {100*r.high:.1f}' if pd.notna(r.lo
 _SHOWN = ['data', 'profile', 'protocol', 'variant', 'split', 'runs',
           'score', 'sd', 'interval', 'published', 'difference']
 
+# %% ../../nbs/studio/00_results.ipynb #971ca1e6
 def show_scores(
     table, # as from `score_table`
 ):         # a styled table

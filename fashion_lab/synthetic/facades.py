@@ -20,8 +20,10 @@ from .base import Drawn, smooth_noise, weighted_choice
 # %% ../../nbs/synthetic/04_facades.ipynb #adf430f8
 FACADE_CLASSES = ('others', 'facade', 'pillar', 'window', 'balcony')
 FACADE_COLOURS = ((0, 0, 0), (0, 128, 255), (128, 255, 128), (255, 128, 0), (255, 0, 0))
+
 _OTHERS, _FACADE, _PILLAR, _WINDOW, _BALCONY = range(5)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #733aed39
 def _check_mask(mask):
     if mask.dtype.kind not in 'iu': raise ValueError(f"a mask holds whole numbers, got {mask.dtype}")
     classes = range(len(FACADE_CLASSES))
@@ -44,6 +46,7 @@ def colour_mask(
 # %% ../../nbs/synthetic/04_facades.ipynb #17e3c6eb
 _AS_IS = 128 # the shade that leaves a colour as it is
 
+# %% ../../nbs/synthetic/04_facades.ipynb #2d438210
 class _Site:
     "A building site: what is drawn in the unit square becomes colour, class and shade."
     def __init__(self, size, turn=0., shear=0.):
@@ -86,6 +89,7 @@ def shape(self:_Site, points, paint=None, label=None, shade=_AS_IS):
     if label is not None: self.draw_label.polygon(xy, fill=label)
     if shade is not None: self.draw_shade.polygon(xy, fill=shade)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #2c846163
 @patch
 def box(self:_Site, x0, y0, x1, y1, paint=None, label=None, shade=_AS_IS):
     "Fill a rectangle; half a point less on each side, because Pillow's polygons include the points on their edges."
@@ -93,6 +97,7 @@ def box(self:_Site, x0, y0, x1, y1, paint=None, label=None, shade=_AS_IS):
     corners = ((x0 + h, y0 + h), (x1 - h, y0 + h), (x1 - h, y1 - h), (x0 + h, y1 - h))
     self.shape(corners, paint, label, shade)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #7890288d
 @patch
 def line(self:_Site, points, width, paint, label=None):
     xy = self.place(points)
@@ -101,6 +106,7 @@ def line(self:_Site, points, width, paint, label=None):
     self.draw_shade.line(xy, fill=_AS_IS, width=w)
     if label is not None: self.draw_label.line(xy, fill=label, width=w)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #21f62193
 @patch
 def ledge(self:_Site, x0, y0, x1, y1, paint, drop=.008):
     "A moulding that sticks out of the wall: 'others', with a shadow `drop` high below it."
@@ -159,6 +165,7 @@ def _wall_colour(rng, style):
     h = weighted_choice(rng, {.08: 2, .11: 3, .13: 3, .15: 1, .03: 1, .3: 1, .58: 1})
     return _rgb(h + u(-.02, .02), u(.05, .4) * (.5 if h > .2 else 1.), u(.65, .93))
 
+# %% ../../nbs/synthetic/04_facades.ipynb #7087fe27
 def _trim_colour(rng, style, wall):
     "Cornices are a little paler or darker than a plastered wall, and of stone on bricks."
     if style == 'brick': return _rgb(rng.uniform(.05, .14), rng.uniform(.03, .25), rng.uniform(.5, .9))
@@ -173,6 +180,7 @@ def _extent(rng):
     street = u(.89, .98) if rng.random() < .75 else u(1., 1.1)
     return margins[0], 1 - margins[1], roof, street
 
+# %% ../../nbs/synthetic/04_facades.ipynb #c3d76751
 def _window_size(rng, style, storey):
     "Width and height of the windows."
     height = storey * (rng.uniform(.5, .66) if style == 'office' else rng.uniform(.46, .6))
@@ -223,6 +231,7 @@ def _sky(site, rng):
         colour = tuple(int(c + (250 - c) * .06 * i) for c in top)
         site.box(-.2, i / 12 - .1, 1.2, i / 12 + .1, colour, _OTHERS)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #d418854f
 def _neighbour(site, rng, plan, x0, x1):
     u = rng.uniform
     wall = _wall_colour(rng, 'stucco' if rng.random() < .6 else 'brick')
@@ -237,6 +246,7 @@ def _neighbour(site, rng, plan, x0, x1):
     edge = x1 if x0 < .5 else x0
     site.box(edge - .006, roof, edge + .006, 1.2, shade=90)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #6e15c9ca
 def _walls(site, rng, plan):
     if plan.left > 0: _neighbour(site, rng, plan, -.3, plan.left)
     if plan.right < 1: _neighbour(site, rng, plan, plan.right, 1.3)
@@ -262,6 +272,7 @@ def _pitched_roof(site, rng, plan, tile, x0, x1, high, slope):
     if rng.random() >= .6: return
     for x in plan.columns[1::2]: _dormer(site, plan, x, y - high * .75, plan.width * .8, high * .55, tile)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #4276b751
 def _cornice_blocks(site, plan, thick, step):
     y = plan.roof
     for x in np.arange(plan.left, plan.right, step):
@@ -297,11 +308,13 @@ class _Look:
 # %% ../../nbs/synthetic/04_facades.ipynb #ca06ed1f
 # how often: panes across and down, and what is above a window
 _PANES = {(2, 2): 3, (2, 3): 2, (1, 2): 2, (3, 4): 1, (2, 1): 1, (1, 1): 1}
+
 _STUCCO_HEADS = dict(none=3, bar=4, gable=2, block=1)
 _PLAIN_HEADS = dict(none=5, bar=4, block=1)
 
 def _likely(rng, p): return bool(rng.random() < p)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #adb710f8
 def _window_look(rng, plan):
     u = rng.uniform
     stucco = plan.style == 'stucco'
@@ -370,6 +383,7 @@ def _shutters(site, look, x0, x1, y, w, h):
 
 def _moulding_scale(plan): return plan.storey / .2 # 1 for a storey of a fifth of the picture
 
+# %% ../../nbs/synthetic/04_facades.ipynb #9ad4f5c6
 def _head(site, plan, look, x0, x, x1, y):
     "What is above a window whose moulding ends at `y`: a bar, a block or a gable."
     e = _moulding_scale(plan)
@@ -422,6 +436,7 @@ def _ornaments(site, x0, x1, y, h, step, paint):
         points = [(x, y - h * .3), (x + step, y - h * .7), (x + 2 * step, y - h * .3)]
         site.line(points, .003, paint)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #4f779c49
 def _railing(site, rng, x0, x1, y, h, kind, paint):
     "Bars, and what hangs between them; a fire escape has ladders."
     step = .011 if kind == 'iron' else .018
@@ -447,6 +462,7 @@ def _balcony(site, rng, plan, x0, x1, y, h, kind, paint):
     floor = paint if kind == 'escape' else _tone(plan.trim, .92)
     site.box(x0 - .006, y, x1 + .006, y + .013, floor, _BALCONY)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #96867b65
 def _pillar(site, x, y0, y1, w, paint):
     "A pilaster or column with flutes, base and capital."
     cap = w * .45
@@ -472,6 +488,7 @@ def _floors(site, rng, plan, look):
             if not bare: _window(site, rng, plan, look, x, y, plan.width, height)
     site.ledge(plan.left, plan.base - .008, plan.right, plan.base + .01, plan.trim)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #7fd71b15
 def _pilasters(site, rng, plan):
     first = int(rng.integers(0, max(len(plan.floors) - 1, 1)))
     top = plan.floors[first] - .15 * plan.storey
@@ -491,6 +508,7 @@ def _balcony_paint(rng, plan, kind):
     if kind != 'solid': return iron
     return _jitter(rng, plan.trim if rng.random() < .5 else plan.wall)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #e2cc56eb
 def _balcony_spans(rng, plan, kind, wide):
     "Where balconies begin and end on a floor that has any: at each window, the middle ones, some, or one along all."
     chances = dict(middle=4, some=6) if kind == 'escape' else dict(each=2, middle=4, long=1.5, some=3)
@@ -525,6 +543,7 @@ def _door(site, rng, plan, x, y, w, h):
     site.box(x - .003, y + h * .25, x + .003, y + h, _tone(wood, .6))
     for s in (-.25, .25): site.box(x + (s - .14) * w, y + h * .3, x + (s + .14) * w, y + h * .6, _tone(wood, .8))
 
+# %% ../../nbs/synthetic/04_facades.ipynb #3f068b98
 def _goods(site, rng, x, y, w, h):
     for v in rng.uniform(-.4, .3, 4) * w:
         colour = _rgb(rng.random(), .5, rng.uniform(.2, .8))
@@ -563,6 +582,7 @@ def _rustic_stone(site, rng, plan, y, foot):
     site.box(plan.left, y, plan.right, foot, _tone(plan.wall, rng.uniform(.75, 1.05)), _FACADE)
     for v in np.arange(y + .03, foot, .03): site.box(plan.left, v, plan.right, v + .005, shade=100)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #76351e79
 def _openings(site, rng, plan, look, kind, door, y, h):
     "Below each column of windows an arch, a shop or a window; in one place the door."
     plain = replace(look, head='none', shutters=False, panel=False)
@@ -596,6 +616,7 @@ def _ground_floor(site, rng, plan, look):
 # %% ../../nbs/synthetic/04_facades.ipynb #708bdbb7
 # outlines of a car in lengths of half a car, from the middle of its lower edge
 _CAR_BODY = ((-1, 0), (-1, -.32), (-.62, -.4), (-.36, -.68), (.42, -.68), (.68, -.38), (1, -.3), (1, 0))
+
 _CAR_GLASS = (
     ((-.5, -.4), (-.3, -.61), (.02, -.61), (.02, -.4)),
     ((.07, -.4), (.07, -.61), (.36, -.61), (.54, -.4)),
@@ -604,6 +625,7 @@ _CAR_GLASS = (
 def _wheel(a):
     return [(a + .17 * math.cos(t), .17 * math.sin(t)) for t in np.arange(10) * .628]
 
+# %% ../../nbs/synthetic/04_facades.ipynb #a49e8510
 def _car(site, rng, x, y):
     paint = _rgb(rng.random(), rng.uniform(0, .7), rng.uniform(.15, .95))
     w = rng.uniform(.09, .13)
@@ -627,6 +649,7 @@ def _leaves(site, rng, x, y, colour):
         outline = [(x + dx + r * math.cos(t), y + dy + r * math.sin(t)) for t in np.arange(7) * .9]
         site.shape(outline, _tone(colour, k), _OTHERS)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #eb5678b1
 def _tree(site, rng, plan):
     "A tree in front of the house, in winter without leaves."
     u = rng.uniform
@@ -646,6 +669,7 @@ def _lamp_post(site, rng):
     site.line([(x, 1.2), (x, y), (x + .05, y - .015)], .007, (52, 54, 56), _OTHERS)
     site.box(x + .04, y - .02, x + .075, y - .006, (220, 215, 190), _OTHERS)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #354cb159
 def _empty_corners(site, rng):
     "One to three corners outside the straightened photo, black or grey."
     void = (0, 0, 0) if rng.random() < .6 else (128, 128, 128)
@@ -692,6 +716,7 @@ def _grime(rng, n):
     grain = .012 * smooth_noise(rng, 60, 60, n)
     return 1 + blotches + streaks + grain
 
+# %% ../../nbs/synthetic/04_facades.ipynb #2ffb6ce4
 def _develop(site, rng, plan, mask, n):
     "The photo of a finished site, (n, n, 3) uint8."
     u = rng.uniform
@@ -714,6 +739,7 @@ def _develop(site, rng, plan, mask, n):
 # how often a house of each style has pilasters
 _PILASTER_SHARES = dict(stucco=.38, brick=.1, modern=.1, office=.4)
 
+# %% ../../nbs/synthetic/04_facades.ipynb #f4d4cdbe
 def _build(site, rng, plan, look):
     "Everything in a painter's order, from the sky to the lamp post."
     _sky(site, rng)
@@ -797,6 +823,7 @@ class _Side(Drawn):
 
     def draw(self, i): return self.drawer.draw(i)[self.which]
 
+# %% ../../nbs/synthetic/04_facades.ipynb #cd73ddd4
 @patch(as_prop=True)
 def images(self:FacadeDrawer):
     "All images as something like an array of shape (n, size, size, 3) that is drawn when it is indexed."

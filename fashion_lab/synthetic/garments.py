@@ -126,6 +126,7 @@ def _woven(rng, n, period, share, colour):
     bands = [_bands(rng, n, period, share, along) for along in (False, True)]
     return [(band.point(lambda v: v * .55), colour) for band in bands]
 
+# %% ../../nbs/synthetic/03_garments.ipynb #d62fb616
 def _checks(rng, n, ink):
     period = rng.uniform(.05, .14)
     duty = rng.uniform(.25, .5)
@@ -160,6 +161,7 @@ def _denim(rng, n, ink):
     field = .3 + .22 * smooth_noise(rng, 5, 3, n) + .12 * smooth_noise(rng, 150, 90, n)
     return [(_mask(field), (172, 190, 210))]
 
+# %% ../../nbs/synthetic/03_garments.ipynb #1e026970
 def _knit(rng, n, ink):
     dark = tuple(int(v * .6) for v in ink[0])
     x, y = _coords(n, scale=_CLOTH / rng.uniform(.03, .05))
@@ -510,6 +512,7 @@ class _Upper:
     armhole:float   # from the shoulder down to the armpit
     bottom:float    # height of the hem
 
+# %% ../../nbs/synthetic/03_garments.ipynb #15c87ae2
 # ranges of the measures; that of the shoulder is a share of the chest
 _MEASURES = {
     #              chest       top         shoulder    neck          armhole     bottom
@@ -591,6 +594,7 @@ def _star(x, y, r, k=5):
         points.append((x + q * math.sin(t), y + q * math.cos(t)))
     return points
 
+# %% ../../nbs/synthetic/03_garments.ipynb #12934a06
 def _heart(x, y, r):
     "A heart, as a curve."
     points = []
@@ -768,6 +772,7 @@ def _shirt_sleeves(cut, rng, m):
     else:
         _sleeves(cut, m, length=u(.48, .62), wrist=u(.075, .095), angle=u(.8, 1.35), cuff=.06, bend=u(0, .3))
 
+# %% ../../nbs/synthetic/03_garments.ipynb #7a413410
 def _shirt_tail(cut, bottom, hem):
     "The rounded lower end of a shirt."
     side = [(0, bottom - .06), (hem * .9, bottom - .05), (hem * .98, bottom - .06)]

@@ -62,6 +62,8 @@ SHOE_COLOURS = dict(
     pink=(226, 134, 162), blue=(52, 108, 190), purple=(116, 70, 150), yellow=(236, 190, 62),
     green=(62, 142, 84), orange=(226, 122, 52), silver=(186, 190, 198), mint=(150, 210, 190),
 )
+
+# %% ../../nbs/synthetic/02_shoes.ipynb #c34aa017
 PATTERNS = ('plain', 'stripes', 'checks', 'dots', 'camouflage')
 
 # a name that stands here three times is drawn three times as often
@@ -69,6 +71,7 @@ _ADULTS = (
     'black', 'black', 'black', 'charcoal', 'brown', 'brown', 'tan', 'beige', 'white',
     'navy', 'grey', 'red', 'burgundy', 'olive', 'teal', 'pink', 'blue', 'silver',
 )
+
 _CHILDREN = (
     'navy', 'red', 'teal', 'pink', 'pink', 'blue', 'purple',
     'yellow', 'green', 'orange', 'mint', 'white', 'charcoal',
@@ -86,6 +89,7 @@ def _mix(a, b, t):
 def _dark(colour, t): return _mix(colour, (0, 0, 0), t)
 def _pale(colour, t): return _mix(colour, (255, 255, 255), t)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #a23ba5c4
 def _dyed(rng, colour, spread=9):
     "The colour, a little off, as no two dyes are the same."
     shifted = np.asarray(colour) + rng.normal(0, spread, 3)
@@ -96,6 +100,7 @@ def _brightness(colour):
     red, green, blue = colour
     return .3 * red + .59 * green + .11 * blue
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #3373d4cb
 def _contrasting(rng, names, other, gap):
     "The first of eight random colours whose brightness is `gap` or more from that of `other`, else the farthest."
     tried = [SHOE_COLOURS[names[i]] for i in rng.integers(len(names), size=8)]
@@ -108,6 +113,7 @@ def _contrasting(rng, names, other, gap):
 # how often an upper is printed, by kind of shoe
 _PRINTED = dict(sneaker=.4, clog=.3, ballerina=.35, boot=.15, loafer=.1, pump=.1)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #9a995791
 def _draw_pattern(rng, kind, kids):
     "One of `PATTERNS`; children's shoes are printed more often."
     share = _PRINTED.get(kind, 0) * (1.6 if kids else 1)
@@ -120,6 +126,7 @@ def _draw_pattern(rng, kind, kids):
 # %% ../../nbs/synthetic/02_shoes.ipynb #dc7cd4d1
 # white rubber, gum, black, leather; the fifth share is that of a sole in the accent colour
 _SOLES = ((228, 226, 218), (196, 152, 96), (44, 42, 44), (120, 84, 56))
+
 _SPORTY_SOLES = (.4, .15, .25, .1, .1)
 _OTHER_SOLES = (.08, .22, .45, .22, .03)
 
@@ -127,6 +134,7 @@ def _draw_sole(rng, kind, accent):
     shares = _SPORTY_SOLES if kind in ('sneaker', 'clog') else _OTHER_SOLES
     return (*_SOLES, accent)[rng.choice(5, p=shares)]
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #2caa8d89
 def _draw_accent(rng, main, kids, liked):
     "The colour of panels and trims: mostly one that stands out from the upper, else a darker shade of it."
     names = list(SHOE_COLOURS) if kids else [*liked, 'white', 'black', 'grey', 'tan']
@@ -137,6 +145,7 @@ def _draw_accent(rng, main, kids, liked):
 _METALS = ((222, 214, 190), (206, 176, 96), (214, 218, 226))
 _LACES = ('white', 'black', 'beige', 'yellow', 'red', 'silver')
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #01132312
 def _shoe_colours(rng, main, kind, kids, liked):
     "The colours, the pattern and the gloss of a shoe whose upper has the colour `main`."
     accent = _draw_accent(rng, main, kids, liked)
@@ -165,6 +174,7 @@ def _heel_height(rng, kind, kids):
     if kind in ('boot', 'sandal') and rng.random() < .5: return 0.
     return float(rng.uniform(*_HEELS.get(kind, (0, 0))))
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #9694dbe1
 def _toe_range(kind, kids):
     "How pointed the toe of this kind of shoe may be."
     if kind in ('pump', 'oxford'): return .35, 1.
@@ -233,6 +243,8 @@ def shoe_identity(
 # %% ../../nbs/synthetic/02_shoes.ipynb #f271ad26
 FLOORS = ('wood', 'tiles', 'concrete', 'carpet', 'sheet')
 _FLOOR_SHARES = (.3, .25, .15, .15, .15)
+
+# %% ../../nbs/synthetic/02_shoes.ipynb #84d7796d
 _FLOOR_COLOURS = dict(
     wood=((198, 164, 124), (150, 106, 68), (214, 196, 170), (110, 78, 56)),
     tiles=((212, 200, 184), (176, 170, 164), (196, 160, 128), (226, 226, 224)),
@@ -298,6 +310,7 @@ def _basis(n):
     t = np.arange(n)[:, None] / n
     return t ** np.arange(4) @ _CATMULL_ROM / 2
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #00c380c1
 def _spline(points, closed=False, n=6):
     "A smooth curve through `points`, (m, 2), with `n` samples per span (Catmull and Rom, 1974)."
     p = np.asarray(points, dtype=float)
@@ -375,6 +388,7 @@ def _raster(pen, points, height, width):
 def _soft_resize(a, height, width, resampling):
     return np.asarray(Image.fromarray(a).resize((width, height), resampling))
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #4c341993
 def _blur(a, radius):
     "A soft copy of `a`: averaged twice over squares, or for a large radius averaged down and interpolated back."
     from scipy import ndimage
@@ -398,6 +412,7 @@ def _slope(field, lx, ly):
     slope[1:-1, 1:-1] = right * lx + down * ly
     return slope
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #1c3afdbc
 def _cast_shadow(coarse, height, lx, ly, n):
     "The blurred heights, moved away from the lamp, as far as they stand above the point itself."
     shift = (round(-ly * n * .03), round(-lx * n * .03))
@@ -449,6 +464,7 @@ _FOOTPRINT = np.array([
     (-.128, -.06), (-.158, -.22), (-.156, -.37), (-.118, -.47),
 ])
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #47b82b9f
 def _shaped_footprint(shoe):
     "The points of `_FOOTPRINT`, wider and more pointed as the shoe wants it, (16, 2)."
     x, y = (_FOOTPRINT * (1.2 * shoe.width, 1)).T
@@ -457,6 +473,7 @@ def _shaped_footprint(shoe):
     x = pointed + .035 * shoe.toe * front - .2 * np.clip(-y, 0, 1) ** 2
     return np.stack([x, y], 1)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #a6d5fae2
 def _footprint(shoe):
     "Inner and outer edge of a right sole: `y`, inner x and outer x, (33,) each."
     edge = _spline(_shaped_footprint(shoe), closed=True)
@@ -497,6 +514,7 @@ def front(self:_Above, end, k=.91, sag=0.):
     outer = self.at(k, y[::-1])
     return np.concatenate([inner, self.at(across, end + sag * (1 - across ** 2)), outer])
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #2c6a0941
 @patch
 def band(self:_Above, y0, y1, k0=-1., k1=1., sag=0., tilt=0.):
     "The outline of a band from `y0` to `y1`, bent by `sag` in the middle and tilted by `tilt`."
@@ -504,6 +522,7 @@ def band(self:_Above, y0, y1, k0=-1., k1=1., sag=0., tilt=0.):
     bend = sag * (1 - k ** 2) + tilt * k
     return np.concatenate([self.at(k, y0 + bend), self.at(k, y1 + bend)[::-1]])
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #0a1cf528
 @patch
 def eye(self:_Above, y0, y1, k=.8, blunt=.55):
     "The outline of an opening from `y0` to `y1`; the smaller `blunt`, the blunter its ends."
@@ -520,6 +539,7 @@ def _above_opening(pen, v, s, y0, y1, k, rim, blunt=.55, width=.08):
     pen.fill(v.eye(y0 + .09, y1 - .012, k * .86, blunt), s.lining, _INSOLE)
     if s.trim & 1: pen.fill(v.band(y1 - .13, y1 - .075, -.3, .3, .01), _mix(s.lining, s.accent, .6), _INSOLE + 2)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #46f97ca0
 def _above_quarters(pen, v, colour):
     "A panel at either side of the laces."
     k = np.r_[.42:.9:6j, .9:.62:6j]
@@ -549,6 +569,7 @@ def _collar_colour(s):
     if s.kids and s.trim & 2: return 226, 216, 200
     return _mix(s.main, s.accent, .3 if s.trim & 4 else .05)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #3a386526
 def _above_boot(pen, v, s):
     pen.fill(v.outline(), s.sole, _SOLE - 5)
     pen.fill(v.outline(.92, .978), s.main, _UPPER - 12, True)
@@ -566,8 +587,10 @@ def _above_boot(pen, v, s):
 # %% ../../nbs/synthetic/02_shoes.ipynb #69e06001
 # the apron seam of a loafer: k and y of its points
 _APRON_K = np.array([-.72, -.62, -.5, 0, .5, .62, .72])
+
 _APRON_Y = np.array([.02, -.18, -.33, -.4, -.33, -.18, .02])
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #4ed5a4e4
 def _above_loafer(pen, v, s):
     pen.fill(v.outline(), s.sole, _SOLE - 5)
     pen.fill(v.outline(.93, .98), s.main, _UPPER, True)
@@ -598,6 +621,7 @@ def _above_low_cut(pen, v, s):
 # rows of holes in the front of a clog: y, and k of each hole
 _CLOG_HOLES = {-.37: (-.5, -.1, .3), -.28: (-.3, .1, .45), -.19: (-.5, -.1, .3), -.1: (-.3, .1, .45)}
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #787ff723
 def _above_clog(pen, v, s):
     pen.fill(v.outline(), s.sole if s.trim & 4 else s.main, 70)
     pen.fill(v.outline(.8, .93), _mix(s.lining, s.main, .4), _INSOLE)
@@ -618,6 +642,7 @@ _SANDAL_BANDS = dict(
     back_strap=((-.28, .07), (-.12, .06)),
 )
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #aeaf3919
 def _above_sandal(pen, v, s):
     pen.fill(v.outline(), s.sole, _SOLE)
     pen.fill(v.outline(.93, .98), s.lining, _INSOLE + 4)
@@ -643,6 +668,7 @@ def _bow(pen, x, y, reach, width, colour, height, ends=True):
 # where a fastening begins and ends, in y
 _THROAT = dict(sneaker=(-.21, .03), oxford=(-.17, .01), boot=(-.27, .01), ballerina=(0, 0), sandal=(-.28, -.11))
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #60c7aa43
 def _above_lace_up(pen, v, s):
     y0, y1 = _THROAT[s.kind]
     wide = .3 if s.kind == 'oxford' else .4
@@ -667,6 +693,7 @@ def _tab(pen, line, width, s, start=.55):
     pen.fill(_ribbon(line[cut:], widths[cut:]), _mix(s.fastening, s.accent, .55), _STRAP + 18)
     pen.stitch(_ribbon(line[1:cut], width * .66), _mix(s.fastening, s.main, .5), _STRAP + 4)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #0b4831de
 def _above_hook_loop(pen, v, s):
     y0, y1 = _THROAT[s.kind]
     k = np.linspace(-.95, .8, 12)
@@ -683,6 +710,7 @@ def _heel_strap(pen, v, colour, width, start):
     points = [v.at(k, y), [v.at(0., .492)], v.at(-k, y)[::-1]]
     pen.line(np.concatenate(points), width, colour, _STRAP + 12)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #90cab0d7
 def _above_back_strap(pen, v, s):
     start = dict(clog=0., pump=.06, sandal=-.1)[s.kind]
     if s.kind == 'clog':
@@ -697,6 +725,7 @@ def _above_back_strap(pen, v, s):
 _FRAME = np.array([(-.8, -1), (.8, -1), (.8, 1), (-.8, 1)])
 _PRONG = np.array([(-.14, 0), (1.05, 0)])
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #c2ada4b9
 def _buckle(pen, x, y, size, turn, strap, metal):
     "A frame with a prong, as tall as `size`, turned by `turn` radians."
     c, s = math.cos(turn), math.sin(turn)
@@ -713,6 +742,7 @@ def _buckle_rows(s):
     if s.kind == 'boot': return [-.14, 0][:s.rows - 1]
     return dict(ballerina=[.03], loafer=[-.13], sandal=[-.29, -.12])[s.kind]
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #0bc1e9db
 def _above_buckle(pen, v, s):
     w = .062 if s.kind == 'ballerina' else .08
     strap = _mix(s.main, s.accent, .4) if s.kind == 'loafer' else s.fastening
@@ -727,6 +757,7 @@ def _points_along(line, at):
     "The points of `line`, (n, 2), at the fractional positions `at` between 0 and n - 1."
     return np.stack([np.interp(at, np.arange(len(line)), c) for c in line.T], 1)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #7de2fa08
 def _zip(pen, line, s, height, width=.05):
     "Tape, teeth and a pull at the upper end of `line`, (n, 2)."
     middle = _points_along(line, np.linspace(0, len(line) - 1, 40))
@@ -739,6 +770,7 @@ def _zip(pen, line, s, height, width=.05):
     pen.dot(*line[-1], width * .42, s.metal, _METAL)
     pen.line([line[-1], line[-1] + (.02, .085)], width * .5, s.metal, _METAL + 4)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #8249a7d1
 def _above_zip(pen, v, s):
     line = v.at(np.linspace(.5, .18, 12), np.linspace(-.34, .015, 12))
     _zip(pen, line, s, _STRAP + 7)
@@ -758,11 +790,13 @@ _ABOVE_KINDS = dict(
     sneaker=_above_laced, oxford=_above_laced, boot=_above_boot, loafer=_above_loafer,
     ballerina=_above_low_cut, pump=_above_low_cut, clog=_above_clog, sandal=_above_sandal,
 )
+
 _ABOVE_CLOSURES = dict(
     back_strap=_above_back_strap, buckle=_above_buckle, hook_loop=_above_hook_loop,
     lace_up=_above_lace_up, slip_on=_above_slip_on, zip=_above_zip,
 )
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #e80689fd
 def _sketch_above(shoe):
     "The layers of a right shoe seen from above."
     pen, view = _Pen(), _Above(shoe)
@@ -839,6 +873,7 @@ def _boot_shaft(top):
     heel = [(.405, .42), (.43, .27), (.46, .13), (.46, 0)]
     return front + back + heel
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #826ce8a3
 def _profile(s):
     "Control points (x, h) of the upper's outline: a boot's shaft widens to the calf, a slingback ends at the arch."
     if s.kind == 'boot': return _PROFILES['boot'] + _boot_shaft(.3 + s.shaft)
@@ -854,6 +889,7 @@ def _far_lining(pen, v, s, points):
     bottom = v.at([far[-1][0], far[0][0]], 0)
     pen.fill(np.concatenate([v.curve(far), bottom]), _dark(s.lining, .35), _INSIDE)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #4a852e2d
 def _sewn_on(pen, v, edge, lean, colour):
     "A piece of the upper between its end and the last point of `edge`, where its seam leans by `lean`."
     bottom = v.at([edge[-1, 0] + lean, edge[0, 0]], 0)
@@ -864,6 +900,7 @@ def _toe_cap(pen, v, s, top):
     colour = _dark(s.main, .3) if s.kind == 'oxford' else s.accent
     _sewn_on(pen, v, edge, .05, colour)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #603e384b
 def _heel_counter(pen, v, s, top):
     edge = top[top[:, 0] >= .3][::-1]
     _sewn_on(pen, v, edge, -.06, s.accent)
@@ -891,6 +928,7 @@ def _sneaker_details(pen, v, s):
     collar = v.at([.13, .22, .33, .43], [.275, .225, .235, .265])
     pen.line(collar, .04, _mix(s.main, s.accent, .5), _RIM)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #d3255db3
 def _boot_details(pen, v, s):
     "Fur or a band at the upper edge, and creases at the ankle."
     top = .3 + s.shaft
@@ -934,6 +972,7 @@ _SANDAL_HOOPS = dict(
     back_strap=((-.36, -.29), (-.2, -.13)),
 )
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #8730e8b2
 def _beside_sandal(pen, v, s):
     upper_edge = v.at(np.linspace(-.49, .47, 20), .012)
     lower_edge = v.at(np.linspace(.47, -.49, 20), -.03)
@@ -952,6 +991,7 @@ def _flat_sole(pen, v, s, x):
         pen.line(top[1::3] * (1, .55), .009, _mix(s.sole, s.accent, .7), _RIM + 6)
     pen.stitch(ground - (0, .008), _dark(s.sole, .35), _RIM - 10, .014)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #a8fd383b
 def _heeled_sole(pen, v, s, x):
     "A thin sole and a separate heel."
     high = s.heel > .13
@@ -964,6 +1004,7 @@ def _heeled_sole(pen, v, s, x):
     bottom = top + (0, s.sole_height * .85)
     pen.fill(np.concatenate([top, bottom[::-1]]), s.sole, _RIM + 2)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #d35bddc4
 def _beside_sole(pen, v, s):
     x = np.linspace(-.5, .475, 24)
     wedge = s.kind == 'sandal' and s.trim & 1
@@ -977,8 +1018,10 @@ _INSTEP = dict(
     oxford=[(-.17, .165), (-.1, .21), (-.03, .255), (.03, .275)],
     boot=[(-.18, .215), (-.1, .27), (-.02, .365), (.01, .46)],
 )
+
 _SIDE_BOW = ([(0, 0), (.03, .06), (.11, .085), (.1, .02), (0, 0)], [(0, 0), (-.01, .07), (.015, .15)])
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #f0f4ff65
 def _lace_points(v, s):
     "The edge of the tongue, and the points of it at which the laces cross."
     points = _INSTEP[s.kind]
@@ -1012,10 +1055,12 @@ def _tabs_on_sandal(pen, v, s):
         points = [(x + .075, h + .035), (x + .045, h - .02), (x + .01, .02)]
         _tab(pen, v.curve(points), .1, s, .4)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #170df6ec
 def _tabs_on_ballerina(pen, v, s):
     pen.line(v.at([.1, .13, .17, .19], [.22, .2, .12, .05]), .07, _dark(s.fastening, .45), _FAR)
     _tab(pen, v.curve([(.11, .235), (.045, .2), (.01, .12), (-.005, .035)]), .09, s, .4)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #4f236234
 def _tabs_on_sneaker(pen, v, s):
     n = max(2, s.rows - 1)
     for x, h in zip(np.linspace(-.17, .03, n), np.linspace(.195, .3, n)):
@@ -1032,8 +1077,8 @@ def _tabs_on_boot(pen, v, s):
         points = [(x - .012, h + .005), (x + .09, h - .3 * drop), (x + .19, h - .7 * drop), (x + .3, h - 1.15 * drop)]
         _tab(pen, v.curve(points), .24 / s.rows + .012, s, .6)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #63ff73ab
 _TABS_ON = dict(sandal=_tabs_on_sandal, ballerina=_tabs_on_ballerina, sneaker=_tabs_on_sneaker, boot=_tabs_on_boot)
-
 def _beside_hook_loop(pen, v, s): _TABS_ON[s.kind](pen, v, s)
 
 # %% ../../nbs/synthetic/02_shoes.ipynb #442efef2
@@ -1047,6 +1092,7 @@ def _ankle_strap(pen, v, s, colour, width, h=.27):
     pen.line(far, width * .85, _dark(colour, .45), _FAR)
     pen.line(near, width, colour, _STRAP)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #66acffc0
 def _boot_buckles(pen, v, s):
     for h in (.3, .46) if s.rows > 2 else (.33,):
         start = -.08 if h < .4 else -.02
@@ -1064,6 +1110,7 @@ def _ballerina_buckle(pen, v, s):
     _ankle_strap(pen, v, s, s.fastening, .045, .26)
     _buckle(pen, *v.at(.19, .225), .078, .05, s.fastening, s.metal)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #74ef8dfb
 def _sandal_buckles(pen, v, s):
     if s.rows > 2:
         _ankle_strap(pen, v, s, s.main, .05)
@@ -1071,7 +1118,6 @@ def _sandal_buckles(pen, v, s):
     for x in (-.295, -.105): _buckle(pen, *v.at(x, .07), .1, 1.2, s.main, s.metal)
 
 _BUCKLES_ON = dict(boot=_boot_buckles, loafer=_loafer_buckle, ballerina=_ballerina_buckle, sandal=_sandal_buckles)
-
 def _beside_buckle(pen, v, s): _BUCKLES_ON[s.kind](pen, v, s)
 
 # %% ../../nbs/synthetic/02_shoes.ipynb #fb006ea2
@@ -1079,6 +1125,7 @@ def _beside_zip(pen, v, s):
     line = v.curve([(.17, .03), (.16, .2), (.165, (.3 + s.shaft) * .6), (.17, .265 + s.shaft)])
     _zip(pen, line, s, _RIM + 10, .055)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #0f2c2a4a
 def _beside_back_strap(pen, v, s):
     x, h = dict(clog=(.03, .15), pump=(.06, .03), sandal=(-.06, .14))[s.kind]
     if s.kind == 'clog':
@@ -1100,6 +1147,7 @@ def _gusset(s):
     top = .3 + s.shaft
     return np.array([(.13, top), (.16, top * .45), (.2, top * .36), (.24, top * .45), (.27, top)])
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #f3a3f8ea
 def _beside_slip_on(pen, v, s):
     if s.kind not in ('sneaker', 'boot'): return
     outline = _gusset(s)
@@ -1116,6 +1164,7 @@ _BESIDE_CLOSURES = dict(
     lace_up=_beside_lace_up, slip_on=_beside_slip_on, zip=_beside_zip,
 )
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #aff7aa85
 def _sketch_beside(shoe):
     "The layers of a left shoe seen from its outer side."
     pen, view = _Pen(), _Beside(shoe)
@@ -1135,6 +1184,7 @@ def _noise_octave(rng, k):
     fine = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
     return fine[margin:-margin, margin:-margin]
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #bf983369
 @functools.lru_cache(None)
 def _noise_table(octaves):
     "Noise that repeats, (512 * 512,) float32 with mean 0 and standard deviation 1: sums of smooth random waves."
@@ -1143,6 +1193,7 @@ def _noise_table(octaves):
     for k in octaves: table += _noise_octave(rng, k) * (k / 8) ** -.45
     return ((table - table.mean()) / table.std()).ravel()
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #a026d4cd
 def _noise(u, v, octaves=(8, 16, 64, 256)):
     "The noise at the points (u, v); it repeats where either grows by 1."
     at = (v * 512).astype(np.int32) & 511
@@ -1158,6 +1209,7 @@ def _joint(f, width, pixel):
 
 # each floor: how bright it is at (u, v), relative to its colour, and how much of its second colour it shows
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #a99d98f7
 def _wood(u, v, pixel):
     row = np.floor(v * 5)
     end = u * .7 + np.sin(row * 12.9) * 3
@@ -1167,6 +1219,7 @@ def _wood(u, v, pixel):
     end_joint = _joint(end - np.floor(end), .012, .7 * pixel)
     return tone, .9 * np.maximum(long_joint, end_joint)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #715f3bc1
 def _tiles(u, v, pixel):
     i = np.floor(u * 1.7)
     j = np.floor(v * 1.7)
@@ -1187,6 +1240,7 @@ def _carpet(u, v, pixel):
     ragged = 3 * flowers - 1.2 + .5 * _noise(u, v, (64, 256))
     return pile, np.clip(ragged, 0, 1) * .6
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #cb8fd74f
 def _sheet(u, v, pixel):
     folds = np.sin(u * 3 + 1.5 * np.sin(v * 2.3)) + .6 * np.sin(v * 5 - u * 2 + np.sin(u * 4))
     tone = .045 * folds + .015 * _noise(u * 1.1, v * 1.1)
@@ -1195,7 +1249,6 @@ def _sheet(u, v, pixel):
 
 # %% ../../nbs/synthetic/02_shoes.ipynb #c8468b7b
 _FLOOR = dict(wood=_wood, tiles=_tiles, concrete=_concrete, carpet=_carpet, sheet=_sheet)
-
 def _colour(c): return np.array(c, np.float32) / 255
 
 def _ground(size, view):
@@ -1206,6 +1259,7 @@ def _ground(size, view):
     z = 1 / (.42 + .6 * y)
     return (x - .5) * z, -1.5 * z, z
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #5a701c6d
 def _floor(sc, rng, size, view):
     "A patch of the floor, (size, size, 3) float32 in [0, 1]."
     x, y, z = _ground(size, view)
@@ -1226,6 +1280,7 @@ def _pose_matrix(mirror, turn, shear, stretch):
     c, s = math.cos(turn), math.sin(turn)
     return np.array([[mirror * stretch, 0], [shear, 1.]]) @ np.array([[c, s], [-s, c]])
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #e2417f5c
 class _Pose:
     "A mirrored, turned, sheared copy of the corners `points`, nearer at one end, which `fit` scales into a picture."
     def __init__(self, rng, points, camera, view, side, toes):
@@ -1253,6 +1308,7 @@ class _Pose:
 def _pixel_centres(pixels, origin):
     return np.arange(pixels.start, pixels.stop, dtype=np.float32) + np.float32(.5 - origin)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #1c7dc7fd
 @patch
 def back(self:_Pose, scale, height, width, rows, columns):
     "Shoe coordinates of the pixels in `rows` and `columns`, without the nearness of one end."
@@ -1277,6 +1333,7 @@ def _print(shoe, u, v):
 # %% ../../nbs/synthetic/02_shoes.ipynb #b48fbfca
 _DUST = np.array([.55, .5, .43], np.float32)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #4061ea36
 def _wear(shoe, sc, rng, u, v, colours, cover):
     "Change `colours` at the shoe coordinates `u` and `v`: leather is grained and dust settles on it."
     wear = float(np.clip(sc.wear + rng.normal(0, .08), 0, 1))
@@ -1286,6 +1343,7 @@ def _wear(shoe, sc, rng, u, v, colours, cover):
     colours *= 1 + grain * np.float32(.036 - .028 * shoe.gloss)
     colours += (_DUST * cover - colours) * dust[..., None]
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #e4c197a3
 def _box_around(points, height, width):
     "The rows and columns that hold `points`, with a margin."
     pad = .06 * max(height, width)
@@ -1321,6 +1379,7 @@ def _sketch(shoe, view): return _sketch_above(shoe) if view == 'top' else _sketc
 
 def _beside_each_other(images): return images[0] if len(images) == 1 else np.concatenate(images, axis=1)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #118452a7
 def _photo(shoe, sc, rng, sides, widths, view, size):
     "Shoes for these feet beside each other, each in a column of its own width, on one floor and at one distance."
     pen = _sketch(shoe, view)
@@ -1349,6 +1408,7 @@ def _check_identity(identity):
         )
     one_of(identity.pattern, PATTERNS, 'pattern')
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #a7fa3777
 def _check_scene(scene):
     if not isinstance(scene, Scene): raise ValueError(f"scene must be a Scene, as scene(rng) draws it, got {scene!r}")
     one_of(scene.floor, FLOORS, 'floor')
@@ -1409,8 +1469,10 @@ def _another_day(rng, sc):
 # %% ../../nbs/synthetic/02_shoes.ipynb #51b16093
 # annotated photos per closure, and the share of them that shows children's shoes
 _COUNTS = dict(back_strap=18, buckle=27, hook_loop=86, lace_up=108, slip_on=171, zip=12)
+
 _KIDS = dict(back_strap=.61, buckle=.04, hook_loop=.33, lace_up=.03, slip_on=.09, zip=.17)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #01b86c40
 def _shares(n, weights):
     "`n` divided in proportion to `weights`, in integers, the largest remainders rounded up."
     exact = n * np.asarray(weights, dtype=float) / np.sum(weights)
@@ -1426,6 +1488,7 @@ def _closure_counts(n):
     while counts.sum() > n: counts[counts.argmax()] -= 1
     return counts
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #686b9bf4
 def _draw_people(rng, label, people):
     "Who took each photo: some persons take many, and everybody has favourite closures."
     favour = rng.gamma(.7, size=(people, 6))
@@ -1494,8 +1557,10 @@ def synthetic_closures(
 # %% ../../nbs/synthetic/02_shoes.ipynb #b644cc42
 # shares of `CLOSURES` among the shoes of a household, and the kinds that men and women wear
 _PAIR_CLOSURES = (.06, .1, .15, .34, .27, .08)
+
 _KINDS_WORN = dict(m=('boot', 'clog', 'loafer', 'oxford', 'sandal', 'sneaker'), w=SHOE_KINDS)
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #83da0c46
 class _Feet(Drawn):
     "All left or all right shoes of a `PairDrawer`, as an array that is drawn when it is indexed."
     def __init__(self, drawer, side):
@@ -1544,6 +1609,7 @@ def _rng(self:PairDrawer, *key): return np.random.default_rng([self.seed, 20, *m
 @patch
 def _gender(self:PairDrawer, person): return 'mw'[int(self._rng(0, person).integers(2))]
 
+# %% ../../nbs/synthetic/02_shoes.ipynb #b396140e
 @patch
 def _table(self:PairDrawer, n_people):
     person, pair = np.divmod(np.arange(n_people * self.pairs_per_person), self.pairs_per_person)

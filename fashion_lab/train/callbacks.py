@@ -25,6 +25,7 @@ from ..runs.draft import tell
 class Diverged(ValueError):
     "The training loss became infinite or not a number."
 
+# %% ../../nbs/train/01_callbacks.ipynb #83489ca2
 def batch_weight(
     loss_func, # of (logits, targets), a mean over the batch; else it has a method `batch_weight(targets)`
     targets,   # the first of its targets `(B, ...)`
@@ -214,6 +215,7 @@ class Checkpoint(Callback):
         if self.path and not rank_distrib(): write_checkpoint(self.latest, self.path)
         if self.learn.best_epoch.stopped: raise CancelFitException()
 
+# %% ../../nbs/train/01_callbacks.ipynb #5dd94c7c
 class TellEpoch(Callback):
     "Report the finished epoch to who listens to this run (`runs.draft.listening`), when all of it is on the disk."
     order = 90
@@ -235,6 +237,7 @@ def write_checkpoint(
         raise OSError(f"the checkpoint {name} cannot be written to {folder} ({reason}): free some space or choose "
                       "another folder, and start again; epochs that were saved before are not lost") from e
 
+# %% ../../nbs/train/01_callbacks.ipynb #44ab4692
 def read_checkpoint(
     path:str|Path|None, # as given to `Checkpoint`
 )->dict|None:           # the state, or `None` where there is no file

@@ -80,6 +80,7 @@ def norm_layers(
     "The batch normalisations of a network, by name."
     return {k: m for k, m in model.named_modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)}
 
+# %% ../../nbs/train/02_distributed.ipynb #d0c97068
 def put_back(
     model:torch.nn.Module, # a network whose batch normalisations were converted
     layers:dict,           # what `norm_layers` gave before

@@ -11,27 +11,38 @@ __all__ = ['AUGMENTS', 'BALANCES', 'POOLS', 'STORES', 'parameters_of', 'split_ev
 # %% ../../nbs/train/04_finetune.ipynb #3e908ae0
 import copy, time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from pathlib import Path
 from ..core import one_of, whole_number
+
 from ..devices import pick_device, set_seed
 from ..data.statistics import class_weights
+
 from ..data.augment import PhotoAugment
 from ..data.loaders import BatchLoader, FeatureLoader
+
 from ..models.cards import backbone_card
 from ..models.layers import head
+
+# %% ../../nbs/train/04_finetune.ipynb #a9511e73
 from ..models.backbones import backbone, Backbone
 from ..models.features import frozen_features
+
 from .optim import OPTIMISERS, SCHEDULES
 from .loop import fit, lr_range_test, predict_probs, RangeTest
 
 import numpy as np
 import pandas as pd
+
 import torch
 from fastai.callback.core import Callback
+
 from fastai.callback.mixup import MixUp
 from fastai.data.core import DataLoaders
+
 from torch import nn
+
+# %% ../../nbs/train/04_finetune.ipynb #3301eb99
 from sklearn.linear_model import LogisticRegression
 
 # %% ../../nbs/train/04_finetune.ipynb #ae946a4f
@@ -41,6 +52,7 @@ def parameters_of(
     "All parameters of several modules."
     return [p for m in modules for p in m.parameters()]
 
+# %% ../../nbs/train/04_finetune.ipynb #b7ce80a9
 def split_evenly(
     items:list, # anything
     n:int,      # lists to make, from 1 to the number of items
@@ -141,6 +153,7 @@ def check_recipe(
     if not r.mixup >= 0: raise ValueError(f"mixup must be at least 0, got {r.mixup!r}")
     check_phases(r)
 
+# %% ../../nbs/train/04_finetune.ipynb #8f07e8ad
 def check_phases(
     r:Recipe, # any
 ):
@@ -166,6 +179,7 @@ class Phase:
     rates:float|tuple|None = None   # peak rate or rates; `None` where no steps were taken
     test:RangeTest|None = None      # where the recipe asked for one
 
+# %% ../../nbs/train/04_finetune.ipynb #49bfea94
 @dataclass
 class Trained:
     "What `fit_classifier` returns."
@@ -232,6 +246,7 @@ def cached_features(
         bf16=None if r.bf16 == 'auto' else r.bf16,
     )
 
+# %% ../../nbs/train/04_finetune.ipynb #6f91705c
 def feature_loaders(
     job:TrainingJob, # whose labels and rows
     features,        # `(N, views, ...)`, as `cached_features` gives them
@@ -242,6 +257,7 @@ def feature_loaders(
             features, job.labels, rows=rows, seed=job.seed, device=job.device, classes=job.net.classes, **kw)
     return job.loaders(make)
 
+# %% ../../nbs/train/04_finetune.ipynb #a7a5e815
 def image_loaders(
     job:TrainingJob, # whose photos, labels and rows
 )->DataLoaders:      # of one or two `BatchLoader`s
@@ -332,6 +348,7 @@ def set_head(
         linear.weight[rows] = torch.as_tensor(coef, dtype=torch.float32)
         linear.bias[rows] = torch.as_tensor(bias, dtype=torch.float32)
 
+# %% ../../nbs/train/04_finetune.ipynb #fd1ba23d
 def head_loss(
     job:TrainingJob,     # whose head and labels
     features:np.ndarray, # `(N, views, n_features)`; the first view is the photo as it is
@@ -486,6 +503,7 @@ def classify(
     )
     return predict_probs(model, dl, bf16, mirror)
 
+# %% ../../nbs/train/04_finetune.ipynb #b162d617
 def rebuilt(
     recipe:Recipe, # that the weights were trained with
     classes:list,  # as then

@@ -9,24 +9,31 @@ __all__ = ['MixedPrecision', 'arithmetic', 'LabLearner', 'make_learner', 'Fit', 
 # %% ../../nbs/train/03_loop.ipynb #23701fe5
 import copy, tempfile, warnings
 from dataclasses import dataclass
-from pathlib import Path
 
+from pathlib import Path
 import numpy as np
+
 import pandas as pd
 import torch
+
 from accelerate.utils.memory import should_reduce_batch_size
 from fastai.callback.core import CancelEpochException, TrainEvalCallback
+
 from fastai.learner import Learner, Recorder
 from fastai.torch_core import num_distrib
+
 from fastcore.basics import patch
 from torch import nn
 
+# %% ../../nbs/train/03_loop.ipynb #a4852a79
 from ..devices import has_bf16, keep_memory, rng_state, set_rng_state
 from .optim import decay_groups, group_rates, optimiser, schedule_callbacks
+
 from fashion_lab.train.callbacks import (
     accuracy, AverageWeights, BestEpoch, Checkpoint, cpu_state, Diverged, EpochBar, EpochLog, read_checkpoint,
     TellEpoch,
 )
+
 from .distributed import AcrossProcesses, from_first
 import matplotlib.pyplot as plt
 
@@ -45,6 +52,7 @@ class MixedPrecision(nn.Module):
         with torch.autocast(xs[0].device.type, self.dtype, enabled=mixed): out = self.model(*xs)
         return out.float()
 
+# %% ../../nbs/train/03_loop.ipynb #cd374881
 def arithmetic(
     bf16='auto',      # bfloat16: `'auto'` (where native), True or False
     fp16:bool=False,  # float16 instead
@@ -139,6 +147,7 @@ def training_state(self:LabLearner,
         callbacks={cb.name: cb.state() for cb in self.cbs if hasattr(type(cb), 'state')},
     )
 
+# %% ../../nbs/train/03_loop.ipynb #f2d70315
 @patch
 def load_training_state(self:LabLearner,
     state:dict, # as `training_state` gives it
@@ -188,6 +197,7 @@ def check_fit(
         raise ValueError(f"the model gives {logits} logits, but the labels go up to {top}: "
                          "it needs one logit per class")
 
+# %% ../../nbs/train/03_loop.ipynb #e3cbe5be
 def n_logits(
     model:nn.Module, # moved to the loader's device
     dl,              # a `BatchLoader`
@@ -212,6 +222,7 @@ def rates_and_decay(
     used = [k for k, parameters in enumerate(decay_groups(model, groups)) if parameters]
     return [float(rates[k]) for k in used], [decays[k] for k in used]
 
+# %% ../../nbs/train/03_loop.ipynb #4f046786
 def halve_batch(
     dls,        # `DataLoaders`; those of validation are halved at once
     state:dict, # of the last finished epoch
@@ -222,6 +233,7 @@ def halve_batch(
     warnings.warn(f"out of memory with {bs} images per batch: going on with {bs//2}")
     return dict(state, bs=bs//2)
 
+# %% ../../nbs/train/03_loop.ipynb #e99f0f43
 def out_of_memory(
     error:Exception, # what training raised
 )->bool:
@@ -347,6 +359,7 @@ def lr_range_test(
         set_rng_state(rng)
         dls.train.epoch = epoch
 
+# %% ../../nbs/train/03_loop.ipynb #cbe7cc63
 def find_rate(
     learn:LabLearner, # with a `Recorder`
     start:float,      # first learning rate

@@ -19,12 +19,14 @@ from ..evaluate.direction import low_is_better
 
 # %% ../../nbs/train/00_optim.ipynb #eef52dcd
 OPTIMISERS = ('adam', 'adamw', 'sgd', 'momentum', 'muon')
+
 OPTIONS = dict(
     sgd=dict(momentum=.9, nesterov=True),
     momentum=dict(momentum=.9),
     muon=dict(momentum=.95, nesterov=True, ns_steps=3),
 )
 
+# %% ../../nbs/train/00_optim.ipynb #a5830e44
 def optimiser_class(
     name:str, # one of `OPTIMISERS`
 ):            # a `torch.optim.Optimizer` class; timm is imported only for `muon`
@@ -105,6 +107,7 @@ def straight_lines(pct, start, middle, end):
     "As fastai's `combined_cos`, with straight lines."
     return combine_scheds([pct, 1 - pct], [SchedLin(start, middle), SchedLin(middle, end)])
 
+# %% ../../nbs/train/00_optim.ipynb #1322e985
 def schedule_callbacks(
     name:str,               # one of `SCHEDULES`
     lr,                     # peak (one_cycle), initial (plateau) or only (constant) rate; an array: one per group

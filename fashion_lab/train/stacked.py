@@ -32,6 +32,7 @@ def plain(
     if v is None or isinstance(v, (bool, int, float, str)): return True
     return isinstance(v, (tuple, list)) and all(map(plain, v))
 
+# %% ../../nbs/train/05_stacked.ipynb #836f8f92
 def described(
     model:nn.Module, # any network
 )->dict:             # name of a layer, setting or tensor -> what it is, in words
@@ -47,6 +48,7 @@ def described(
         out[name] = f'{tuple(t.shape)}, {t.dtype}, {role}'
     return out
 
+# %% ../../nbs/train/05_stacked.ipynb #ecffdd75
 def tensors_of(
     model:nn.Module, # any network
 )->dict:             # name -> parameter or buffer
@@ -72,6 +74,7 @@ def alike(
                              "that cannot be stacked: give it a momentum, such as 0.1")
     return models
 
+# %% ../../nbs/train/05_stacked.ipynb #1e020327
 def check_same(
     first:dict, # `described` network 0
     other:dict, # another
@@ -93,6 +96,7 @@ def like(
     "`data` in the role of `t`."
     return nn.Parameter(data, t.requires_grad) if isinstance(t, nn.Parameter) else data
 
+# %% ../../nbs/train/05_stacked.ipynb #5e124024
 def refilled(
     model:nn.Module, # any network
     data:dict,       # name -> tensor, for every parameter and buffer
@@ -168,6 +172,7 @@ def same_batches(
     if a.x is b.x: return True
     return isinstance(a.x, torch.Tensor) and isinstance(b.x, torch.Tensor) and torch.equal(a.x, b.x)
 
+# %% ../../nbs/train/05_stacked.ipynb #1528d146
 def on_all(
     name:str,  # of an attribute
     about:str, # its docstring
@@ -177,6 +182,7 @@ def on_all(
         for dl in self.loaders: setattr(dl, name, value)
     return property(lambda self: getattr(self.loaders[0], name), put, doc=about)
 
+# %% ../../nbs/train/05_stacked.ipynb #29ca097f
 def check_alike_loaders(
     loaders:list, # a `BatchLoader` per network
 ):
@@ -251,6 +257,7 @@ def each_network(
     "The logits and targets of every network."
     return zip(logits.unbind(-1), targets.unbind(-1))
 
+# %% ../../nbs/train/05_stacked.ipynb #2fb41b52
 class EachLoss:
     "The sum of every network's own loss; `values` are the single ones of the last call, `(k,)`."
     def __init__(self,
@@ -265,6 +272,7 @@ class EachLoss:
     def batch_weights(self, targets): return [batch_weight(self.loss_func, y) for y in targets.unbind(-1)]
     def batch_weight(self, targets): return sum(self.batch_weights(targets))/targets.shape[1]  # of the sum
 
+# %% ../../nbs/train/05_stacked.ipynb #5c40cf80
 class EachMetric:
     "The mean of every network's own metric; `values` are the single ones of the last call, `(k,)`."
     def __init__(self,

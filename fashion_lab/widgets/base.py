@@ -20,6 +20,7 @@ def png(
     fig.savefig(file, format='png', dpi=dpi, bbox_inches='tight')
     return file.getvalue()
 
+# %% ../../nbs/widgets/00_base.ipynb #17f571d3
 def png_size(
     data:bytes, # of a PNG
 )->tuple:       # (width, height) in pixels

@@ -7,21 +7,27 @@ __all__ = ['FieldExplorer', 'explore_field', 'CostExplorer', 'explore_costs']
 
 # %% ../../nbs/widgets/01_costs.ipynb #ce4abd56
 import functools
-
 import numpy as np
+
 import pandas as pd
 from fastcore.basics import patch
 
 from ..core import one_of, whole_number
 from ..synthetic.shoes import draw_shoe, scene, shoe_identity
+
 from ..cost.receptive_field import chain_field
 from ..plot.theme import canvas, dress, style, VERMILLION
+
 from ..plot.costs import plot_cone
+
+# %% ../../nbs/widgets/01_costs.ipynb #76a1ec8e
 from fashion_lab.labs.compute_costs import (
     costliest_layer, costs_of, layers_with_fields, network, NETWORKS, plot_layer, SHARES,
 )
+
 from .base import Explorer
 from matplotlib.patches import Rectangle
+
 from ..cost.layers import readable
 
 # %% ../../nbs/widgets/01_costs.ipynb #5b79cfbe
@@ -144,6 +150,7 @@ def go(self:CostExplorer,
     k = names.index(layer or self.layer.value) + steps
     self.layer.value = names[min(max(0, k), len(names) - 1)]
 
+# %% ../../nbs/widgets/01_costs.ipynb #a74daef1
 @patch
 def figure(self:CostExplorer):
     "The layer among all, its shares and its receptive field."

@@ -7,18 +7,23 @@ __all__ = ['Browser', 'predicted_by', 'browse']
 
 # %% ../../nbs/widgets/03_data.ipynb #aa04c773
 import base64, html
-
 import numpy as np
+
 import pandas as pd
 from fastcore.basics import patch
-from matplotlib.figure import Figure
 
+from matplotlib.figure import Figure
 from ..core import one_of, runs_dir
+
 from ..data.cards import DataError, MissingData
 from ..data.statistics import kind_of
+
 from ..data.registry import open_set, SETS
 from ..plot.datasets import compact, empty_figure, pictures, plot_tiles, title_of
+
 from ..runs.run import all_runs, Run
+
+# %% ../../nbs/widgets/03_data.ipynb #2a4eaf53
 from .base import Explorer
 from ..plot.theme import GREY, INK, short, VERMILLION
 
@@ -102,6 +107,7 @@ def _n_drawn(self:Browser, name): # how many pictures the latest run on drawn da
         if c.get('data') == name and c.get('source') == 'synthetic' and c.get('limit'): return c['limit']
     return None
 
+# %% ../../nbs/widgets/03_data.ipynb #cd7606e4
 @patch
 def _opened(self:Browser, name):
     try: self.open(name)

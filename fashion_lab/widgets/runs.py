@@ -18,18 +18,26 @@ from fastcore.basics import patch
 # %% ../../nbs/widgets/05_runs.ipynb #c344ed70
 from ..core import one_of
 from ..data.registry import open_set
+
 from fashion_lab.plot.theme import (
     BLUE, canvas, dress, GREEN, GREY, INK, RIGHT, short, style, VERMILLION, WHITE, WRONG,
 )
+
 from ..plot.classification import plot_confusion
 from ..plot.images import draw_predictions
+
 from ..plot.datasets import pictures
 from ..plot.results import plot_history
+
 from ..runs.run import Run
+
+# %% ../../nbs/widgets/05_runs.ipynb #e3210569
 from ..runs.results import as_runs, table
 from ..train.optim import schedule_callbacks
+
 from ..train.loop import RangeTest
 from .base import Explorer
+
 import torch
 from fastai.callback.schedule import valley
 
@@ -144,6 +152,7 @@ def open(self:ConfusionExplorer,
     self.cell = None if true is None else (int(true), int(said))
     self.redraw()
 
+# %% ../../nbs/widgets/05_runs.ipynb #620d8c65
 @patch
 def behind(self:ConfusionExplorer)->np.ndarray: # positions in the predictions, the most confident first
     "The examples of the open cell."
@@ -288,6 +297,7 @@ def pick(self:RateExplorer, rate):
     "Move to the recorded rate nearest to one."
     self.rate.value = self.nearest(rate)
 
+# %% ../../nbs/widgets/05_runs.ipynb #580fd460
 @patch
 def _draw_zones(self:RateExplorer, ax):
     t = self.test.table

@@ -31,8 +31,10 @@ from ..labs import shoe_pairs
 # %% ../../nbs/widgets/04_uploads.ipynb #9bb65131
 # bytes of a file: Jupyter's servers carry no larger message, and drop it without a word
 LIMIT = 10e6
+
 SUFFIXES = dict(JPEG='.jpg', PNG='.png', WEBP='.webp', GIF='.gif', BMP='.bmp', TIFF='.tif', MPO='.jpg')
 
+# %% ../../nbs/widgets/04_uploads.ipynb #8d3aa47e
 def shown_name(
     name, # what the owner of a file calls it
 )->str:   # at most 40 characters
@@ -128,6 +130,7 @@ def heat_map(
     for file in folder.glob('*.png'): return np.asarray(Image.open(file).convert('RGB'))
     return None
 
+# %% ../../nbs/widgets/04_uploads.ipynb #1fbadce9
 def without_heat(
     notes, # a lab's notes on a prediction
 )->str:    # without the file of the heat map
