@@ -1,8 +1,10 @@
 """Reads everything it can from settings.ini, so that a version, a description or a requirement is written down once."""
+import shutil
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 cfg = ConfigParser(delimiters=['='])
@@ -14,7 +16,20 @@ statuses = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - P
 extras = {k.removesuffix('_requirements'): v.split() for k, v in s.items()
           if k.endswith('_requirements') and k not in ('pip_requirements', 'conda_requirements')}
 
+
+
+class BuildWithResults(build_py):
+    "A wheel carries the published results, so that notebooks show them without a checkout."
+    def run(self):
+        super().run()
+        if self.editable_mode: return
+        place = Path(self.build_lib)/s['lib_path']/'package_data'/'results'
+        place.mkdir(parents=True, exist_ok=True)
+        for file in (here/'results').glob('*.csv'): shutil.copy(file, place)
+
+
 setup(
+    cmdclass={'build_py': BuildWithResults},
     name=s['lib_name'], version=s['version'], description=s['description'], keywords=s['keywords'],
     long_description=(here/'README.md').read_text(encoding='utf-8') if (here/'README.md').exists() else s['description'],
     long_description_content_type='text/markdown',

@@ -375,6 +375,7 @@ def test_package_builds_whole(dist):
         info = next(n for n in inside if n.endswith('entry_points.txt'))
         points, about = z.read(info).decode(), z.read(next(n for n in inside if n.endswith('METADATA'))).decode()
     kept = {p.relative_to(ROOT).as_posix() for p in (ROOT/'fashion_lab').rglob('*') if p.is_file() and p.suffix in ('.py', '.csv', '.json', '.safetensors')}
+    kept |= {f'fashion_lab/package_data/results/{p.name}' for p in (ROOT/'results').glob('*.csv')}
     assert not kept - set(inside), 'MANIFEST.in or setup.py leaves something out'
     assert not [n for n in inside if n.split('/')[0] not in ('fashion_lab',) and '.dist-info/' not in n]
     assert 'fashion_lab.studio.cli:main' in points.replace(' ', '') and 'fashion_lab._modidx:d' in points
@@ -398,6 +399,10 @@ def test_wheel_works_alone(dist, tmp_path):
     done = run([python, '-c', code], tmp_path, **alone)
     assert done.returncode == 0 and str(site) in done.stdout, done.stdout + done.stderr[-2000:]
     assert all(p.name in done.stdout for p in (ROOT/'fashion_lab'/'package_data').iterdir())
+    code = ("from fashion_lab.runs.results import recorded; from fashion_lab.studio.results import recorded_labs; "
+            "print(len(recorded('closures')), sorted(recorded_labs()))")
+    done = run([python, '-c', code], tmp_path, **alone)
+    assert done.returncode == 0 and 'fashion_mnist' in done.stdout, 'published results are part of a wheel' + done.stderr[-2000:]
     done = run([python.parent/'fashion_lab', 'list'], tmp_path, **alone)
     assert done.returncode == 0 and 'fashion_mnist' in done.stdout and settings()['version'] in done.stdout, done.stdout + done.stderr[-2000:]
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONDITIONS', 'FIGURES', 'CIRCUMSTANCES', 'COLUMNS', 'runs_for_answers', 'of_one_data_set', 'report_folder', 'table',
-           'as_runs', 'results_dir', 'results_name', 'publish', 'read_results', 'recorded']
+           'as_runs', 'results_dir', 'results_name', 'publish', 'result_folders', 'results_file', 'read_results',
+           'recorded']
 
 # %% ../../nbs/runs/04_results.ipynb #1abd26db
 import math, os
@@ -207,12 +208,26 @@ def _merge(path, rows): # under a lock, so that two processes do not lose each o
         with atomic_path(path) as tmp: rows.to_csv(tmp, index=False)
         lock.unlink(missing_ok=True)
 
+# %% ../../nbs/runs/04_results.ipynb #5b1e0a77
+def result_folders()->list: # the first one that holds a file is the one that counts
+    "Where published results are looked for: `results_dir()`, then what an installed package carries."
+    if os.environ.get('FASHION_LAB_RESULTS') or '__file__' not in globals(): return [results_dir()]
+    return [results_dir(), Path(__file__).parents[1]/'package_data'/'results']
+
+# %% ../../nbs/runs/04_results.ipynb #c06d93f1
+def results_file(
+    lab:str, # a lab's name
+)->Path:     # of the first of `result_folders()` that has one; may not exist
+    "The file with a lab's published results."
+    files = [folder/f'{lab}.csv' for folder in result_folders()]
+    return next((file for file in files if file.is_file()), files[0])
+
 # %% ../../nbs/runs/04_results.ipynb #735f71de
 def read_results(
     lab,         # a lab's name (its file in `results_dir()`), or the path of a results file
 )->pd.DataFrame: # the columns `COLUMNS`
     "Published results, typed as in `table`."
-    path = Path(lab) if str(lab).endswith('.csv') else results_dir()/f'{lab}.csv'
+    path = Path(lab) if str(lab).endswith('.csv') else results_file(lab)
     if not path.is_file():
         raise FileNotFoundError(f"no published results at {path}; `publish` writes them from finished runs")
     df = pd.read_csv(path, dtype=str, keep_default_na=False)

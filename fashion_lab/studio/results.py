@@ -17,17 +17,20 @@ from matplotlib.figure import Figure
 # %% ../../nbs/studio/00_results.ipynb #7fc0cbc9
 from ..core import one_of
 from ..plot.theme import BLUE, canvas, dress, name_ticks, percent_axis, pretty, VERMILLION
-from ..runs.results import COLUMNS, read_results, results_dir
+from ..runs.results import COLUMNS, read_results, result_folders
 
 # %% ../../nbs/studio/00_results.ipynb #de537408
 def _is_results_file(path): return set(COLUMNS) <= set(pd.read_csv(path, nrows=0).columns)
 
 # %% ../../nbs/studio/00_results.ipynb #3db51dcf
 def recorded_labs(
-    folder=None, # with results files; default: `runs.results.results_dir()`
+    folder=None, # with results files; default: `runs.results.result_folders()`
 )->dict:         # lab -> results, as `runs.results.read_results` gives them
     "Recorded results on real data, by lab; files of another kind, and labs without a test set, are left out."
-    files = [path for path in sorted(Path(folder or results_dir()).glob('*.csv')) if _is_results_file(path)]
+    found = {} # name -> file; those of the first folder count
+    for place in [Path(folder)] if folder else result_folders():
+        for path in place.glob('*.csv'): found.setdefault(path.name, path)
+    files = [found[name] for name in sorted(found) if _is_results_file(found[name])]
     parts = {} # lab -> its rows in every file
     for path in files:
         t = read_results(path)
