@@ -158,7 +158,7 @@ def execute(notebook, project, flags):
     start = time.perf_counter()
     command = [BIN/'nbdev_test', '--path', project/'nbs'/notebook, '--n_workers', '0', '--do_print', '--flags', flags]
     threads = {f'{lib}_NUM_THREADS': '1' for lib in ('OMP', 'MKL', 'OPENBLAS', 'NUMEXPR')}
-    try: done = run(command, project, timeout=900, MPLBACKEND='agg', FASHION_LAB_RUNS=str(project.parent/'runs'), **threads)
+    try: done = run(command, project, timeout=900, MPLBACKEND='agg', FASHION_LAB_SMOKE='1', FASHION_LAB_RUNS=str(project.parent/'runs'), **threads)
     except subprocess.TimeoutExpired as e: return False, time.perf_counter() - start, f'stopped after {e.timeout:.0f} s'
     passed = done.returncode == 0 and '- Completed' in done.stdout and 'Success.' in done.stdout
     return passed, time.perf_counter() - start, done.stdout + done.stderr
