@@ -76,7 +76,7 @@ def backbone_at_hand(
     name:str='efficientnet_lite0', # as for `models.backbones.backbone`
 )->Backbone:                       # pretrained where its weights are installed
     "A pretrained body, or one with random weights where the weights are missing; a sentence says so."
-    try: return backbone(name)
+    try: return backbone(name, weights='packaged')
     except MissingWeights as error: print(f"{error}. Random weights stand in: expect scores near chance.")
     return backbone(name, weights='none')
 
