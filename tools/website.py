@@ -40,6 +40,7 @@ import nbformat
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
+from glossary import add_search_entries, link_mentions, read_terms
 from pages import ROOT, directives, page_name, relink, visible
 
 HERE = Path(__file__).resolve().parent / 'website'
@@ -518,7 +519,9 @@ def sources(root, src):
         ),
         encoding='utf-8',
     )
-    (src / 'names.md').write_text(all_names(made.values()), encoding='utf-8')
+    # the search finds a name where it is explained, and not in this list
+    names = '---\nnosearch: true\n---\n' + all_names(made.values())
+    (src / 'names.md').write_text(names, encoding='utf-8')
     home(src, whole)
     return whole
 
@@ -559,6 +562,7 @@ def home(src, whole):
 def configuration(root, src, whole):
     "Sphinx's configuration."
     s = settings(root)
+    every_page = [p for _, pages in whole for p in pages]
 
     def git(*args):
         return subprocess.run(
@@ -629,8 +633,9 @@ def configuration(root, src, whole):
         suppress_warnings=['config.cache'],
         html_context=dict(
             sections=whole,
-            by_doc={p.doc: p for _, pages in whole for p in pages},
+            by_doc={p.doc: p for p in every_page},
             section_of={p.doc: t for t, pages in whole for p in pages},
+            terms=read_terms(root / 'nbs', {p.title: p.doc for p in every_page}, page_name),
             git_url=s['git_url'],
             branch=s['branch'],
             user=s['user'],
@@ -652,6 +657,14 @@ def number_headings(app, doctree):
         anchor = slug(section.next_node(nodes.title).astext(), taken)
         taken.add(anchor)
         section['ids'] = [anchor] + [i for i in section['ids'] if i != anchor]
+
+
+def add_terms(app, doctree):
+    add_search_entries(doctree, app.env.docname, app.config.html_context['terms'])
+
+
+def link_terms(app, doctree, docname):
+    link_mentions(doctree, docname, app.config.html_context['terms'])
 
 
 def finish_page(app, pagename, templatename, context, doctree):
@@ -701,6 +714,8 @@ def setup(app):
     "What Sphinx calls to add the parts above."
     app.add_html_math_renderer('mathml', (show_math, None), (show_math, None))
     app.connect('doctree-read', number_headings, priority=100)
+    app.connect('doctree-read', add_terms)
+    app.connect('doctree-resolved', link_terms)
     app.connect('html-page-context', finish_page, priority=900)
     return dict(parallel_read_safe=True, parallel_write_safe=True)
 
