@@ -15,23 +15,21 @@ from docutils import nodes
 from sphinx.addnodes import index
 from sphinx.util.osutil import relative_uri
 
+from pages import page_name, slug
+
 NOTEBOOK = 'tutorials/05_glossary.ipynb'
 PAGE = 'tutorials/glossary'
 TERM = re.compile(r'^### (.+)\n((?:(?!#).*\n?)*)', re.M)
 LINKING = ('labs/', 'tutorials/')  # the pages that students read
-# mostly said in another sense, which a link would confuse
-NOT_LINKED = {'run', 'profile', 'precision', 'recall'}
-# what readers look for besides, or where neither a title nor the glossary leads: the page that answers
+# words that mostly mean something else, or too much
+EVERYDAY = {'training', 'validation', 'precision', 'recall', 'calibration', 'run', 'profile'}
+# what readers look for where neither a title nor the glossary leads: the page that answers
 SOUGHT = {
     'install': 'index',
     'gpu': 'tutorials/train_on_a_gpu',
     'own photos': 'tutorials/your_own_photos',
-    'grouped k-fold': 'data/folds',
     'mixed precision': 'train/loop',
-    'linear probe': 'models/features',
-    'quantisation': 'export/int8',
     'int8': 'export/int8',
-    'knowledge distillation': 'compress/distill',
 }
 
 
@@ -43,21 +41,19 @@ class Term:
     page: str  # the page that treats it, without its ending; the glossary's own if there is none
 
     @property
-    def anchor(self):
-        "As the site makes it of a heading."
-        return re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', self.heading).strip().lower())
-
-    @property
     def names(self):
         "`MACs and FLOPs` has two, `Average precision (AP)` as well; a plural is its singular."
-        names = re.split(r',| and |[()]', self.heading)
-        return [re.sub(r's$', '', n.strip()) for n in names if n.strip()]
+        names = [n.strip() for n in re.split(r',| and |[()]', self.heading)]
+        return [singular(n) for n in names if n and n.lower() not in EVERYDAY]
+
+
+def singular(name):
+    return re.sub(r'(?<!s)s$', '', name)
 
 
 def read_terms(
     nbs,  # the folder of the notebooks
     pages,  # {title: page} of the site; a page that has the name of a term treats it
-    page_name,  # the function from a notebook's path to its page's
 ):  # the terms, in the order of the glossary
     cells = json.loads((Path(nbs) / NOTEBOOK).read_text(encoding='utf-8'))['cells']
     text = '\n\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
@@ -77,14 +73,14 @@ def read_terms(
 
 def letters(text):
     "`Receptive field` and `Receptive fields` are the same words."
-    return re.sub(r'[\W_]', '', text.lower()).removesuffix('s')
+    return singular(re.sub(r'[\W_]', '', text.lower()))
 
 
 def add_search_entries(doctree, docname, terms):
     "Make the page the first answer of the search to the terms that it treats."
     entries = [(word, '') for word, page in SOUGHT.items() if page == docname]
     for term in terms:
-        anchor = term.anchor if term.page == PAGE else ''
+        anchor = slug(term.heading) if term.page == PAGE else ''
         if term.page == docname:
             entries += [(name, anchor) for name in term.names if name.lower() not in SOUGHT]
     if entries:
@@ -94,7 +90,7 @@ def add_search_entries(doctree, docname, terms):
 
 def pattern(terms):
     "What finds mentions of the terms, long names first: plural forms and capitals included."
-    names = {n for term in terms for n in term.names if n.lower() not in NOT_LINKED}
+    names = {name for term in terms for name in term.names}
     longest_first = sorted(names, key=lambda n: (-len(n), n))
     return re.compile(rf'(?<![\w-])({"|".join(map(re.escape, longest_first))})s?(?![\w-])', re.I)
 
@@ -115,7 +111,7 @@ def link_mentions(doctree, docname, terms):
     "Link the first mention of each term to the glossary."
     if not docname.startswith(LINKING) or docname == PAGE:
         return
-    anchors = {name.lower(): term.anchor for term in terms for name in term.names}
+    anchors = {name.lower(): slug(term.heading) for term in terms for name in term.names}
     mentions = pattern(terms)
     linked = set()
     for text in [t for t in doctree.findall(nodes.Text) if is_prose(t)]:

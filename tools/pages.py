@@ -134,6 +134,13 @@ def page_name(path):
     )
 
 
+def slug(text, taken=()):
+    """The anchor of a heading, as Quarto and nbdev's links have it: `Predictions.save` ->
+    `predictions.save`; a second one of a page gets a number."""
+    base = re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', text).strip().lower()) or 'section'
+    return next(s for s in [base, *(f'{base}-{i}' for i in range(1, 1000))] if s not in taken)
+
+
 def sidebar(nbs, pages):
     "[(section, [notebook, ...]), ...] as `sidebar.yml` orders them; entries may be globs."
     sections = []

@@ -41,7 +41,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
 from glossary import add_search_entries, link_mentions, read_terms
-from pages import ROOT, directives, page_name, relink, visible
+from pages import ROOT, directives, page_name, relink, slug, visible
 
 HERE = Path(__file__).resolve().parent / 'website'
 # (section, first page, notebooks in order as globs below nbs/); a first page that no notebook makes
@@ -105,13 +105,6 @@ def settings(root=ROOT):
 
 
 # Processed notebooks become notebooks that Sphinx can show
-
-
-def slug(text, taken=()):
-    """The anchor of a heading, as Quarto and nbdev's links have it: `Predictions.save` ->
-    `predictions.save`; a second one of a page gets a number."""
-    base = re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', text).strip().lower()) or 'section'
-    return next(s for s in [base, *(f'{base}-{i}' for i in range(1, 1000))] if s not in taken)
 
 
 def plain(text):
@@ -635,7 +628,7 @@ def configuration(root, src, whole):
             sections=whole,
             by_doc={p.doc: p for p in every_page},
             section_of={p.doc: t for t, pages in whole for p in pages},
-            terms=read_terms(root / 'nbs', {p.title: p.doc for p in every_page}, page_name),
+            terms=read_terms(root / 'nbs', {p.title: p.doc for p in every_page}),
             git_url=s['git_url'],
             branch=s['branch'],
             user=s['user'],
