@@ -6,6 +6,8 @@ import html
 import io
 import json
 import re
+import shutil
+import subprocess
 import sys
 from urllib.parse import urlsplit
 
@@ -13,10 +15,13 @@ import nbformat
 import pytest
 import yaml
 from conftest import ROOT
+from docutils import nodes
+from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 from PIL import Image
 
 sys.path.insert(0, str(ROOT / 'tools'))
+import glossary  # noqa: E402
 import pages  # noqa: E402
 import website  # noqa: E402
 
@@ -470,3 +475,78 @@ def test_every_public_name_is_documented_and_found(site, texts):
 def test_formulas_need_no_script(texts):
     assert '<math xmlns' in texts['data/statistics.html']
     assert not [n for n, t in texts.items() if re.search('<script[^>]*(?:mathjax|katex)', t, re.I)]
+
+
+# The glossary and the search
+
+
+def glossary_terms():
+    return website.read_terms(ROOT / 'nbs', {'Receptive fields': 'cost/receptive_field'})
+
+
+def test_terms_of_the_glossary_know_their_pages():
+    terms = {name: term for term in glossary_terms() for name in term.names}
+    assert len(terms) > 50
+    assert terms['Data leakage'].page == 'labs/data_prep', 'the first link of its text'
+    assert terms['Receptive field'].page == 'cost/receptive_field', 'the page of its name'
+    assert terms['MAC'] is terms['FLOP']
+    assert 'run' not in {name.lower() for name in terms}, 'too common a word'
+
+
+def prose(*texts):
+    doctree = new_document('page')
+    doctree += [nodes.paragraph('', '', *parts) for parts in texts]
+    return doctree
+
+
+def test_the_first_mention_of_a_term_is_linked():
+    mentions = [
+        [nodes.literal('', 'U-Net'), nodes.Text(' and U-Nets, seeds and U-Net')],
+        [nodes.Text('The Grouped k-fold, again seeds; reseed')],
+    ]
+    doctree = prose(*mentions)
+    glossary.link_mentions(doctree, 'labs/page', glossary_terms())
+    links = [(r.astext(), r['refuri']) for r in doctree.findall(nodes.reference)]
+    to = '../tutorials/glossary.html#'
+    assert links == [
+        ('U-Nets', f'{to}u-net'),
+        ('seeds', f'{to}seed'),
+        ('Grouped k-fold', f'{to}grouped-k-fold'),
+    ]
+    for page in ('data/page', 'tutorials/glossary'):
+        untouched = prose([nodes.Text('seed')])
+        glossary.link_mentions(untouched, page, glossary_terms())
+        assert not list(untouched.findall(nodes.reference))
+
+
+def test_labs_link_the_glossary(texts):
+    target = re.compile(r'class="term[^"]*" href="\.\./tutorials/glossary\.html#[\w.-]+"')
+    labs = [n for n in NOTEBOOKS if n.startswith('labs/') and 'registry' not in n]
+    assert not [n for n in labs if not target.search(texts[pages.page_name(n)])]
+
+
+FIRST_HITS = {
+    'data leakage': 'labs/data_prep',
+    'cross-validation': 'labs/cross_validation',
+    'install': 'index',
+    'U-Net': 'segment/models',
+    'grouped k-fold': 'data/folds',
+    'mixed precision': 'train/loop',
+    'Confidence interval': 'evaluate/bootstrap',
+    'quantisation': 'export/int8',
+    'pruning': 'compress/pruning',
+    'GPU': 'tutorials/train_on_a_gpu',
+    'linear probe': 'labs/clothing',
+    'FashionCNN': 'models/fashion_mnist',
+}
+
+
+@pytest.mark.skipif(not shutil.which('node'), reason='node.js is not installed')
+def test_the_search_finds_a_term_on_the_page_that_treats_it(site):
+    "The scripts of the site, run by node.js."
+    command = ['node', ROOT / 'tests' / 'search.js', site, *FIRST_HITS]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    first = {query: hits[0][0].split('.html')[0] for query, hits in answers.items()}
+    assert first == FIRST_HITS
