@@ -80,11 +80,10 @@ def contents(folder, pattern='*'):
 
 
 def differences(before, after):
-    return [
-        f'{"missing" if k not in after else "new" if k not in before else "different"}: {k}'
-        for k in sorted(before.keys() | after.keys())
-        if before.get(k) != after.get(k)
-    ]
+    missing = [f'missing: {k}' for k in before if k not in after]
+    new = [f'new: {k}' for k in after if k not in before]
+    changed = [f'different: {k}' for k in before if k in after and before[k] != after[k]]
+    return missing + new + changed
 
 
 def run(command, cwd, timeout=300, **env):
@@ -546,6 +545,14 @@ def pins():
     )
 
 
+def imported_packages(node):
+    if isinstance(node, ast.Import):
+        return {alias.name.split('.')[0] for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        return {node.module.split('.')[0]}
+    return set()
+
+
 def test_imports_are_required():
     """Everything that a module imports from elsewhere is among the requirements; what a
     function imports when it is called may also be in an extra for users."""
@@ -563,16 +570,7 @@ def test_imports_are_required():
             for n in ast.walk(f)
         }
         for node in ast.walk(tree):
-            tops = (
-                [a.name for a in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module]
-                if isinstance(node, ast.ImportFrom) and not node.level
-                else []
-            )
-            for top in (
-                {t.split('.')[0] for t in tops} - set(sys.stdlib_module_names) - {'fashion_lab'}
-            ):
+            for top in imported_packages(node) - set(sys.stdlib_module_names) - {'fashion_lab'}:
                 if not names(providers.get(top, [top])) & (extra if id(node) in inside else need):
                     missing.setdefault(top, path.name)
     assert not missing

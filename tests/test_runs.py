@@ -501,12 +501,13 @@ def test_damage_is_noticed(tmp_path, name, damage):
     raw = bytearray(f.read_bytes())
     if damage == 'flip':
         raw[-4] ^= 4 if name != 'run.json' else 0x60
-    if damage == 'remove':
+        f.write_bytes(raw)
+    elif damage == 'truncate':
+        f.write_bytes(raw[: len(raw) // 2])
+    elif damage == 'remove':
         f.unlink()
     else:
-        f.write_bytes(
-            raw if damage == 'flip' else raw[: len(raw) // 2] if damage == 'truncate' else b''
-        )
+        f.write_bytes(b'')
     with pytest.raises(RunError, match='damaged|missing|not a finished run'):
         Run(run.path).verify()
     if name == 'weights.safetensors':

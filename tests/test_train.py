@@ -104,14 +104,12 @@ def test_the_best_epoch_is_pandas(values, monitor):
     for epoch, value in enumerate(values):
         if callback.is_better(value):
             callback.best, callback.at = value, epoch
-    right = (
-        None
-        if values.isna().all()
-        else values.idxmin()
-        if monitor == 'valid_loss'
-        else values.idxmax()
-    )
-    assert callback.at == right
+    if values.isna().all():
+        assert callback.at is None
+    elif monitor == 'valid_loss':
+        assert callback.at == values.idxmin()
+    else:
+        assert callback.at == values.idxmax()
 
 
 def test_networks_trained_together_pass_over_epochs_without_a_number():

@@ -32,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -203,13 +204,11 @@ def sentences(output):
     """Whether an output is text that may be broken where the page ends: no columns, no
     indentation, nothing richer beside it."""
     data = output.get('data', {})
-    text = (
-        output.get('text', '')
-        if output.output_type == 'stream'
-        else data.get('text/plain', '')
-        if set(data) == {'text/plain'}
-        else ''
-    )
+    text = ''
+    if output.output_type == 'stream':
+        text = output.get('text', '')
+    elif set(data) == {'text/plain'}:
+        text = data['text/plain']
     return bool(text.strip()) and not re.search(r'\S {2,}\S|^(?: {2}|\t| \S)', text, re.M)
 
 
@@ -222,9 +221,11 @@ def in_parts(cell):
     def code(outputs):
         # MyST-NB leaves empty cells out, output and all
         part = new_code_cell(source or '# not shown', outputs=outputs)
-        tags = ['remove-input'] * (not source) + ['sentences'] * (
-            bool(outputs) and all(map(sentences, outputs))
-        )
+        tags = []
+        if not source:
+            tags.append('remove-input')
+        if outputs and all(map(sentences, outputs)):
+            tags.append('sentences')
         if tags:
             part.metadata['tags'] = tags
         return part
@@ -334,19 +335,21 @@ def linker(here, pages, s):
 # The pages of the site
 
 
+@dataclass
 class Page:
     """What templates and overviews know of a page: where it is, what it is called, and which
     notebook it comes from."""
 
-    def __init__(self, url, title, about='', notebook='', picture='', names=()):
-        self.url, self.doc, self.title, self.about, self.notebook = (
-            url,
-            url.removesuffix('.html'),
-            title,
-            about,
-            notebook,
-        )
-        self.picture, self.names = picture, names
+    url: str
+    title: str
+    about: str = ''
+    notebook: str = ''
+    picture: str = ''
+    names: tuple = ()
+
+    @property
+    def doc(self):
+        return self.url.removesuffix('.html')
 
 
 def sections(names):

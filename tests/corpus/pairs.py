@@ -126,7 +126,9 @@ def with_column(name, value):
 
 
 def part_of(k):
-    return 'train' if k < 15 else 'valid' if k < 18 else 'test'
+    if k < 15:
+        return 'train'
+    return 'valid' if k < 18 else 'test'
 
 
 PARTS = dict(train=15, valid=3, test=6)
