@@ -1,8 +1,13 @@
-"""How long `import fashion_lab` takes: the median over fresh interpreters, less what an empty interpreter takes. The aim is less than 0.3 s.
+"""How long `import fashion_lab` takes: the median over fresh interpreters, less what an empty
+interpreter takes. The aim is less than 0.3 s.
 
-    python benchmarks/import_time.py [module ...]
+python benchmarks/import_time.py [module ...]
 """
-import statistics, subprocess, sys, time
+
+import statistics
+import subprocess
+import sys
+import time
 
 
 def seconds(code):
@@ -14,8 +19,8 @@ def seconds(code):
 
 def import_seconds(
     module='fashion_lab',  # what is imported
-    repeats=7,             # interleaved pairs of interpreters, after one pair that warms the file cache
-):                         # median seconds of the import alone
+    repeats=7,  # interleaved pairs of interpreters, after one pair that warms the file cache
+):  # median seconds of the import alone
     "Median of `import module` in a fresh interpreter, less the median of an empty one."
     pairs = [(seconds('pass'), seconds(f'import {module}')) for _ in range(repeats + 1)][1:]
     empty, full = (statistics.median(t) for t in zip(*pairs))
@@ -23,5 +28,12 @@ def import_seconds(
 
 
 if __name__ == '__main__':
-    for module in sys.argv[1:] or ['fashion_lab', 'fashion_lab.core', 'fashion_lab.data.registry', 'fashion_lab.evaluate.bootstrap', 'fashion_lab.runs.results', 'fashion_lab.studio.cli']:
+    for module in sys.argv[1:] or [
+        'fashion_lab',
+        'fashion_lab.core',
+        'fashion_lab.data.registry',
+        'fashion_lab.evaluate.bootstrap',
+        'fashion_lab.runs.results',
+        'fashion_lab.studio.cli',
+    ]:
         print(f'import {module}: {import_seconds(module):.3f} s')

@@ -1,4 +1,5 @@
 """Chapters: how long their cells are, and that their exercises ask something. Their cells are run by test_repository."""
+
 import json
 import re
 from pathlib import Path
@@ -6,9 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CHAPTERS = sorted((ROOT/'nbs'/'chapters').glob('*.ipynb'))
-LONGEST_CELL = 12     # lines of code, without comments and imports
-LONGEST_LINE = 100    # characters
+CHAPTERS = sorted((ROOT / 'nbs' / 'chapters').glob('*.ipynb'))
+LONGEST_CELL = 12  # lines of code, without comments and imports
+LONGEST_LINE = 100  # characters
 BEFORE_A_RESULT = 60  # lines of code above the first figure or table, without imports
 
 
@@ -20,19 +21,24 @@ def cells(chapter):
 
 def code_lines(source):
     "Lines of code, without blank ones, comments and directives."
-    return [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith('#')]
+    return [
+        line for line in source.splitlines() if line.strip() and not line.lstrip().startswith('#')
+    ]
 
 
-def is_imports(source): return all(line.startswith(('import', 'from', ' ', ')')) for line in code_lines(source))
+def is_imports(source):
+    return all(line.startswith(('import', 'from', ' ', ')')) for line in code_lines(source))
 
 
 @pytest.fixture(params=CHAPTERS, ids=lambda p: p.stem)
-def chapter(request): return request.param
+def chapter(request):
+    return request.param
 
 
 def test_cells_are_short(chapter):
     for kind, source in cells(chapter):
-        if kind != 'code' or is_imports(source): continue
+        if kind != 'code' or is_imports(source):
+            continue
         assert len(code_lines(source)) <= LONGEST_CELL, source
         assert max(map(len, source.splitlines())) <= LONGEST_LINE, source
 
@@ -41,10 +47,13 @@ def test_a_result_comes_early(chapter):
     "A figure stands within the first lines of code."
     lines = 0
     for kind, source in cells(chapter):
-        if kind != 'code' or is_imports(source): continue
-        if 'fig-alt' in source: break
+        if kind != 'code' or is_imports(source):
+            continue
+        if 'fig-alt' in source:
+            break
         lines += len(code_lines(source))
-    else: pytest.fail('the chapter has no figure')
+    else:
+        pytest.fail('the chapter has no figure')
     assert lines <= BEFORE_A_RESULT
 
 
@@ -52,7 +61,8 @@ def test_reader_is_told_what_to_expect(chapter):
     "Title, question, goals, what to read before, and how long it takes."
     (_, title), (_, opening) = [cell for cell in cells(chapter) if cell[0] == 'markdown'][:2]
     assert re.match(r'# .+\n\n> .+', title)
-    for part in ('**You will**', '**Before this**', '**Time**', '**The machinery**'): assert part in opening, part
+    for part in ('**You will**', '**Before this**', '**Time**', '**The machinery**'):
+        assert part in opening, part
 
 
 def test_exercises_are_proven(chapter):

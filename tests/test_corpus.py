@@ -1,16 +1,22 @@
-"""The corpus of bad inputs: 0 tracebacks, 0 hangs, 0 silent misreadings, and no bad item stops the rest.
+"""The corpus of bad inputs: 0 tracebacks, 0 hangs, 0 silent misreadings, and no bad item stops the
+rest.
 
-A sample of it runs always, the same one everywhere. FASHION_LAB_CORPUS=all runs all of it; a number chooses another
-sample; anything else the cases whose names hold it."""
+A sample of it runs always, the same one everywhere. FASHION_LAB_CORPUS=all runs all of it; a number
+chooses another sample; anything else the cases whose names hold it."""
 
-import json, os, select, subprocess, sys
+import json
+import os
+import select
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from corpus import all_cases, sample
 
-HERE, CASES = Path(__file__).parent, all_cases()
+HERE = Path(__file__).parent
+CASES = all_cases()
 ASKED = os.environ.get('FASHION_LAB_CORPUS', '0')
 
 
@@ -104,4 +110,8 @@ def test_the_corpus_is_large_and_of_every_kind():
         for kind in dict.fromkeys(case.kind for case in CASES.values())
     }
     assert len(CASES) >= 250 and all(n >= 15 for n in kinds.values()), kinds
-    assert sample(CASES.values(), 2) == sample(reversed(CASES.values()), 2) != sample(CASES.values(), 2, 1)
+    assert (
+        sample(CASES.values(), 2)
+        == sample(reversed(CASES.values()), 2)
+        != sample(CASES.values(), 2, 1)
+    )

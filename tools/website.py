@@ -1,15 +1,38 @@
-"""The documentation site, built offline in `doc_path`: every notebook a page, with nbdev's documentation of every exported name.
+"""The documentation site, built offline in `doc_path`: every notebook a page, with nbdev's
+documentation of every exported name.
 
     python tools/website.py              make it from clean
-    python tools/website.py --serve      make it, then serve it on http://127.0.0.1:8000 until Ctrl-C
+    python tools/website.py --serve      make it, then serve it on http://127.0.0.1:8000 until
+                                         Ctrl-C
 
-nbdev's own docs processors (`nbdev.serve.proc_nbs`) document the exported names and link them; MyST-NB reads the processed notebooks with the outputs that are recorded
-in them (no cell of a notebook runs here but imports and exports, which nbdev needs for the signatures); Sphinx with the PyData theme makes the pages. Why these: all of it
-comes from PyPI, so that `pip` is the only thing to install (Quarto, which nbdev calls by itself, is a program of its own to download); MyST-NB is the one renderer that
-takes outputs as they are and never needs to execute; Sphinx has a full-text search that works from any static server; the PyData theme has light and dark pages, a phone
-layout and all of its fonts in the package. Formulas become MathML while the site is built: no script is needed to show them. A dead link is an error, and so is any warning.
+nbdev's own docs processors (`nbdev.serve.proc_nbs`) document the exported names and link them;
+MyST-NB reads the processed notebooks with the outputs that are recorded in them (no cell of a
+notebook runs here but imports and exports, which nbdev needs for the signatures); Sphinx with the
+PyData theme makes the pages. Why these: all of it comes from PyPI, so that `pip` is the only thing
+to install (Quarto, which nbdev calls by itself, is a program of its own to download); MyST-NB is
+the one renderer that takes outputs as they are and never needs to execute; Sphinx has a full-text
+search that works from any static server; the PyData theme has light and dark pages, a phone layout
+and all of its fonts in the package. Formulas become MathML while the site is built: no script is
+needed to show them. A dead link is an error, and so is any warning.
 """
-import argparse, base64, configparser, contextlib, html, io, itertools, json, os, posixpath, re, shutil, subprocess, sys, tempfile, time
+
+import argparse
+import base64
+import configparser
+import contextlib
+import html
+import io
+import itertools
+import json
+import os
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,139 +41,249 @@ import nbformat
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
-from pages import ROOT, directives, page_name, relink, visible
+from glossary import add_search_entries, link_mentions, read_terms
+from pages import ROOT, directives, page_name, relink, slug, visible
 
-HERE = Path(__file__).resolve().parent/'website'
-# (section, first page, notebooks in order as globs below nbs/); a first page that no notebook makes is an overview with a card for every page.
+HERE = Path(__file__).resolve().parent / 'website'
+# (section, first page, notebooks in order as globs below nbs/); a first page that no notebook makes
+# is an overview with a card for every page.
 SECTIONS = [
     ('Start here', 'index.html', ['index.ipynb', 'tutorials/*.ipynb']),
     ('Labs', 'labs/index.html', ['labs/*.ipynb']),
     ('Data', 'data/index.html', ['data/*.ipynb', 'synthetic/*.ipynb']),
-    ('Models and training', 'models/index.html', ['models/*.ipynb', 'train/*.ipynb', 'compress/*.ipynb', 'export/*.ipynb']),
-    ('Measuring', 'evaluate/index.html', ['evaluate/*.ipynb', 'cost/*.ipynb', 'plot/*.ipynb', 'foundation/03_interpret.ipynb']),
+    (
+        'Models and training',
+        'models/index.html',
+        ['models/*.ipynb', 'train/*.ipynb', 'compress/*.ipynb', 'export/*.ipynb'],
+    ),
+    (
+        'Measuring',
+        'evaluate/index.html',
+        ['evaluate/*.ipynb', 'cost/*.ipynb', 'plot/*.ipynb', 'foundation/03_interpret.ipynb'],
+    ),
     ('Tasks', 'pairs/index.html', ['pairs/*.ipynb', 'segment/*.ipynb']),
-    ('Runs', 'runs/index.html', ['runs/*.ipynb', 'foundation/00_core.ipynb', 'foundation/01_devices.ipynb', 'foundation/02_report.ipynb']),
+    (
+        'Runs',
+        'runs/index.html',
+        [
+            'runs/*.ipynb',
+            'foundation/00_core.ipynb',
+            'foundation/01_devices.ipynb',
+            'foundation/02_report.ipynb',
+        ],
+    ),
     ('Interface', 'studio/index.html', ['studio/*.ipynb', 'widgets/*.ipynb']),
     ('Results', 'results/results.html', ['results/*.ipynb']),
 ]
 ABOUT = {
-    'Labs': 'One question each, answered with the same protocol: choices on validation data, test data used once, several seeds, intervals beside every number.',
-    'Data': 'From a folder to batches: data cards, files, splits without leakage, loaders; and drawn stand-ins for all five data sets.',
-    'Models and training': 'Pretrained backbones and small networks, training that resumes after any kill, compression, and export to other programs.',
-    'Measuring': 'Metrics with intervals, paired comparisons, what a network costs, and figures in one style.',
+    'Labs': (
+        'One question each, answered with the same protocol: choices on validation data, test '
+        'data used once, several seeds, intervals beside every number.'
+    ),
+    'Data': (
+        'From a folder to batches: data cards, files, splits without leakage, loaders; and '
+        'drawn stand-ins for all five data sets.'
+    ),
+    'Models and training': (
+        'Pretrained backbones and small networks, training that resumes after '
+        'any kill, compression, and export to other programs.'
+    ),
+    'Measuring': (
+        'Metrics with intervals, paired comparisons, what a network costs, and figures '
+        'in one style.'
+    ),
     'Tasks': 'Verification of shoe pairs, and segmentation of facades.',
     'Runs': 'Runs on disk, their tables, sweeps and searches, and what all of it stands on.',
     'Interface': 'The `fashion_lab` command, explorers with controls, and all labs in one go.',
 }
-REDIRECTS = HERE/'redirects.json' # pages of earlier versions -> where they are now
+REDIRECTS = HERE / 'redirects.json'  # pages of earlier versions -> where they are now
 
 
 def settings(root=ROOT):
-    cfg = configparser.ConfigParser(delimiters=['=']); cfg.read(root/'settings.ini', encoding='utf-8')
+    cfg = configparser.ConfigParser(delimiters=['='])
+    cfg.read(root / 'settings.ini', encoding='utf-8')
     return cfg['DEFAULT']
 
 
 # Processed notebooks become notebooks that Sphinx can show
 
-def slug(text, taken=()):
-    "The anchor of a heading, as Quarto and nbdev's links have it: `Predictions.save` -> `predictions.save`; a second one of a page gets a number."
-    base = re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', text).strip().lower()) or 'section'
-    return next(s for s in [base, *(f'{base}-{i}' for i in range(1, 1000))] if s not in taken)
-
 
 def plain(text):
-    "Markdown as plain words: no links, emphasis or code marks; what is in code marks stays as it is."
+    """Markdown as plain words: no links, emphasis or code marks; what is in code marks stays as
+    it is."""
     parts = re.split(r'`([^`]*)`', re.sub(r'!?\[([^\]]*)\]\([^)]*\)', r'\1', text))
-    words = ''.join(p if i % 2 else re.sub(r'\*+|(?<!\w)_{1,2}(?=\w)|(?<=\w)_{1,2}(?!\w)', '', p) for i, p in enumerate(parts))
+    words = ''.join(
+        p if i % 2 else re.sub(r'\*+|(?<!\w)_{1,2}(?=\w)|(?<=\w)_{1,2}(?!\w)', '', p)
+        for i, p in enumerate(parts)
+    )
     return re.sub(r'\s+', ' ', words).strip()
 
 
 def outside_code(text, change):
     "`text` with `change` applied to what is not in a fenced block."
-    return ''.join(p if i % 2 else change(p) for i, p in enumerate(re.split(r'(^```.*?^```\s*?$)', text, flags=re.S | re.M)))
+    return ''.join(
+        p if i % 2 else change(p)
+        for i, p in enumerate(re.split(r'(^```.*?^```\s*?$)', text, flags=re.S | re.M))
+    )
 
 
 class Levels:
-    "Headings of a page that go down by one level at a time: `###` right below the title becomes `##`."
-    def __init__(self): self.open = []
+    """Headings of a page that go down by one level at a time: `###` right below the title
+    becomes `##`."""
+
+    def __init__(self):
+        self.open = []
 
     def __call__(self, match):
-        while self.open and self.open[-1] >= len(match[1]): self.open.pop()
+        while self.open and self.open[-1] >= len(match[1]):
+            self.open.pop()
         self.open.append(len(match[1]))
-        return '#' * (len(self.open) + 1) + ' ' + re.sub(r'\s*(?: -)?\s*(?:\{[^}\n]*\})?\s*$', '', match[2])
+        return (
+            '#' * (len(self.open) + 1)
+            + ' '
+            + re.sub(r'\s*(?: -)?\s*(?:\{[^}\n]*\})?\s*$', '', match[2])
+        )
 
 
-def documents(cell): return cell.cell_type == 'code' and re.search(r'^show_doc\(', cell.source, re.M) and len(cell.get('outputs', [])) > 0
+def documents(cell):
+    return (
+        cell.cell_type == 'code'
+        and re.search(r'^show_doc\(', cell.source, re.M)
+        and len(cell.get('outputs', [])) > 0
+    )
 
 
 def in_source_order(cells):
-    "nbdev documents what one cell exports from the last name to the first; here in the order of the source, as a reader meets it."
-    def line(cell): return int((re.search(r'#L(\d+)\)', cell.outputs[0].data['text/markdown']) or [0, 0])[1])
-    for docs, group in itertools.groupby(cells, lambda c: bool(documents(c))): yield from sorted(group, key=line) if docs else group
+    """nbdev documents what one cell exports from the last name to the first; here in the order
+    of the source, as a reader meets it."""
+
+    def line(cell):
+        return int((re.search(r'#L(\d+)\)', cell.outputs[0].data['text/markdown']) or [0, 0])[1])
+
+    for docs, group in itertools.groupby(cells, lambda c: bool(documents(c))):
+        yield from sorted(group, key=line) if docs else group
 
 
 def shown_doc(text):
-    "nbdev's documentation of one name: (name, one line about it, Markdown in which the name comes first and the link to its source is a plain link)."
+    """nbdev's documentation of one name: (name, one line about it, Markdown in which the name
+    comes first and the link to its source is a plain link)."""
     name = re.search(r'^### (.+)$', text, re.M)[1].strip()
     source = re.search(r'\[source\]\(([^)\s]+)\)', text)
     rest = re.sub(r'^---\n|^\[source\].*$|^### .+$', '', text, flags=re.M).strip()
-    rest = re.sub(r'^```.*?^```', lambda m: re.sub(r'\[(`[^`\n]+`)\]\([^)\s]+\)', r'\1', m[0]), rest, flags=re.S | re.M)  # no links in code
+    # no links in code
+    rest = re.sub(
+        r'^```.*?^```',
+        lambda m: re.sub(r'\[(`[^`\n]+`)\]\([^)\s]+\)', r'\1', m[0]),
+        rest,
+        flags=re.S | re.M,
+    )
     about = re.search(r'^\*([^*\n].*?)\*$', rest, re.M)
     link = f'[source]({source[1]}){{.source}}\n\n' if source else ''
-    return name, plain(about[1]) if about else '', f'### {name.replace("_", chr(92) + "_")}\n\n{link}{rest}'
+    return (
+        name,
+        plain(about[1]) if about else '',
+        f'### {name.replace("_", chr(92) + "_")}\n\n{link}{rest}',
+    )
 
 
 def caption(cell, heading, before):
-    "What a figure shows, for those who cannot see it: its own `fig-alt`, or the heading and the sentence above it."
-    if said := directives(cell).get('fig-alt'): return said
-    before = plain(re.sub(r'^(```.*?```|\|.*|#.*|>.*)$', '', before, flags=re.S | re.M)) if before else ''
+    """What a figure shows, for those who cannot see it: its own `fig-alt`, or the heading and
+    the sentence above it."""
+    if said := directives(cell).get('fig-alt'):
+        return said
+    before = (
+        plain(re.sub(r'^(```.*?```|\|.*|#.*|>.*)$', '', before, flags=re.S | re.M))
+        if before
+        else ''
+    )
     sentence = re.split(r'(?<=[.:?])\s', before)[-1] if before else ''
     return ' '.join(filter(None, [f'Figure in “{heading}”.', sentence[:300]]))
 
 
 def sentences(output):
-    "Whether an output is text that may be broken where the page ends: no columns, no indentation, nothing richer beside it."
+    """Whether an output is text that may be broken where the page ends: no columns, no
+    indentation, nothing richer beside it."""
     data = output.get('data', {})
-    text = output.get('text', '') if output.output_type == 'stream' else data.get('text/plain', '') if set(data) == {'text/plain'} else ''
+    text = ''
+    if output.output_type == 'stream':
+        text = output.get('text', '')
+    elif set(data) == {'text/plain'}:
+        text = data['text/plain']
     return bool(text.strip()) and not re.search(r'\S {2,}\S|^(?: {2}|\t| \S)', text, re.M)
 
 
 def in_parts(cell):
-    "A code cell, with every Markdown output as a cell of its own: headings, links and tables in it are the page's. Source comes first, and only where it is shown."
-    parts, source = [], cell.source
+    """A code cell, with every Markdown output as a cell of its own: headings, links and tables
+    in it are the page's. Source comes first, and only where it is shown."""
+    parts = []
+    source = cell.source
+
     def code(outputs):
-        part = new_code_cell(source or '# not shown', outputs=outputs)  # MyST-NB leaves empty cells out, output and all
-        tags = ['remove-input']*(not source) + ['sentences']*(bool(outputs) and all(map(sentences, outputs)))
-        if tags: part.metadata['tags'] = tags
+        # MyST-NB leaves empty cells out, output and all
+        part = new_code_cell(source or '# not shown', outputs=outputs)
+        tags = []
+        if not source:
+            tags.append('remove-input')
+        if outputs and all(map(sentences, outputs)):
+            tags.append('sentences')
+        if tags:
+            part.metadata['tags'] = tags
         return part
-    for markdown, outs in itertools.groupby(cell.outputs, lambda o: 'text/markdown' in o.get('data', {})):
-        if not markdown or source: parts.append(code([] if markdown else list(outs)))
-        if markdown: parts += [new_markdown_cell(o.data['text/markdown']) for o in outs]
+
+    for markdown, outs in itertools.groupby(
+        cell.outputs, lambda o: 'text/markdown' in o.get('data', {})
+    ):
+        if not markdown or source:
+            parts.append(code([] if markdown else list(outs)))
+        if markdown:
+            parts += [new_markdown_cell(o.data['text/markdown']) for o in outs]
         source = ''
     return parts or [code([])]
 
 
 def adapt(nb, front, links, title=None):
-    "All that stands between a notebook that nbdev processed and one that MyST-NB can show: (the notebook, [(name, one line about it), ...])."
-    levels, names, heading, before, cells = Levels(), {}, front['title'], '', []
+    """All that stands between a notebook that nbdev processed and one that MyST-NB can show:
+    (the notebook, [(name, one line about it), ...])."""
+    levels = Levels()
+    names = {}
+    heading = front['title']
+    before = ''
+    cells = []
     for cell in in_source_order(nb.cells):
-        if cell.cell_type == 'raw' or cell.source.startswith('<!-- WARNING') or (shown := visible(cell)) is None: continue
+        if (
+            cell.cell_type == 'raw'
+            or cell.source.startswith('<!-- WARNING')
+            or (shown := visible(cell)) is None
+        ):
+            continue
         if documents(cell):
             name, about, text = shown_doc(shown.outputs[0].data['text/markdown'])
-            if name in names: continue  # a method that is documented with its class, and once more below
+            if name in names:
+                continue  # a method that is documented with its class, and once more below
             names[name] = about
             shown = new_markdown_cell(text)
-        for part in ([shown] if shown.cell_type == 'markdown' else in_parts(shown)):
+        for part in [shown] if shown.cell_type == 'markdown' else in_parts(shown):
             if part.cell_type == 'markdown':
-                part.source = links(outside_code(part.source, lambda t: re.sub(r'^(#+) (.*)$', levels, t, flags=re.M)))
-                if found := re.findall(r'^#+ (.+)$', re.sub(r'^```.*?^```', '', part.source, flags=re.S | re.M), re.M): heading = plain(found[-1])
+                part.source = links(
+                    outside_code(
+                        part.source, lambda t: re.sub(r'^(#+) (.*)$', levels, t, flags=re.M)
+                    )
+                )
+                if found := re.findall(
+                    r'^#+ (.+)$', re.sub(r'^```.*?^```', '', part.source, flags=re.S | re.M), re.M
+                ):
+                    heading = plain(found[-1])
                 before = re.split(r'\n\s*\n', part.source.strip())[-1]
-            elif any(k.startswith('image/') for o in part.outputs for k in o.get('data', {})): part.metadata['mystnb'] = dict(image=dict(alt=caption(cell, heading, before)))
+            elif any(k.startswith('image/') for o in part.outputs for k in o.get('data', {})):
+                part.metadata['mystnb'] = dict(image=dict(alt=caption(cell, heading, before)))
             part.pop('id', None)
             cells.append(nbformat.from_dict(dict(part, id=f'cell-{len(cells)}')))
     lead = f"\n\n{{.lead}}\n{front['description']}" if front.get('description') else ''
     cells.insert(0, new_markdown_cell(f"# {title or front['title']}{lead}", id='title'))
-    info = dict(kernelspec=nb.metadata.get('kernelspec', dict(name='python3', display_name='python3')), language_info=dict(name='python', pygments_lexer='ipython3'))
+    info = dict(
+        kernelspec=nb.metadata.get('kernelspec', dict(name='python3', display_name='python3')),
+        language_info=dict(name='python', pygments_lexer='ipython3'),
+    )
     return nbformat.from_dict(dict(nb, cells=cells, metadata=info)), list(names.items())
 
 
@@ -167,166 +300,354 @@ def anchors(nb):
 
 
 def linker(here, pages, s):
-    "A function that makes the links of the page `here` lead to pages of the site, or to the file's source if it has none; `pages`: {path below nbs/: its anchors}."
-    base, folder = s['doc_host'] + s['doc_baseurl'] + '/', posixpath.dirname(here)
+    """A function that makes the links of the page `here` lead to pages of the site, or to the
+    file's source if it has none; `pages`: {path below nbs/: its anchors}."""
+    base = s['doc_host'] + s['doc_baseurl'] + '/'
+    folder = posixpath.dirname(here)
     known = {page_name(p): names for p, names in pages.items()}
-    def below(target): return posixpath.relpath(target, folder or '.')
+
+    def below(target):
+        return posixpath.relpath(target, folder or '.')
 
     def one(target):
         path = posixpath.normpath(posixpath.join('nbs', folder, target))
-        if path == 'CONTRIBUTING.md': return below('contributing.html')
-        if path.startswith('nbs/') and path[4:] in pages: return below(page_name(path[4:]))
+        if path == 'CONTRIBUTING.md':
+            return below('contributing.html')
+        if path.startswith('nbs/') and path[4:] in pages:
+            return below(page_name(path[4:]))
         return target if target.endswith('.html') else f"{s['git_url']}/blob/{s['branch']}/{path}"
 
     def symbol(m):
         "nbdev links every name that it knows, also those it documents nowhere: these stay code."
         return f'[{m[1]}]({below(m[2])}#{m[3]})' if m[3] in known.get(m[2], ()) else m[1]
 
-    def change(text): return outside_code(relink(text, one), lambda t: re.sub(r'\[([^\]\n]+)\]\(' + re.escape(base) + r'([^)\s#]+)#([^)\s]*)\)', symbol, t))
+    def change(text):
+        return outside_code(
+            relink(text, one),
+            lambda t: re.sub(
+                r'\[([^\]\n]+)\]\(' + re.escape(base) + r'([^)\s#]+)#([^)\s]*)\)', symbol, t
+            ),
+        )
+
     return change
 
 
 # The pages of the site
 
+
+@dataclass
 class Page:
-    "What templates and overviews know of a page: where it is, what it is called, and which notebook it comes from."
-    def __init__(self, url, title, about='', notebook='', picture='', names=()):
-        self.url, self.doc, self.title, self.about, self.notebook = url, url.removesuffix('.html'), title, about, notebook
-        self.picture, self.names = picture, names
+    """What templates and overviews know of a page: where it is, what it is called, and which
+    notebook it comes from."""
+
+    url: str
+    title: str
+    about: str = ''
+    notebook: str = ''
+    picture: str = ''
+    names: tuple = ()
+
+    @property
+    def doc(self):
+        return self.url.removesuffix('.html')
 
 
 def sections(names):
-    "[(section, first page, [notebook, ...]), ...]: every notebook of `names` has its place, or that is an error."
-    done = [(title, first, [n for g in globs for n in sorted(names) if Path(n).match(g)]) for title, first, globs in SECTIONS]
+    """[(section, first page, [notebook, ...]), ...]: every notebook of `names` has its place,
+    or that is an error."""
+    done = [
+        (title, first, [n for g in globs for n in sorted(names) if Path(n).match(g)])
+        for title, first, globs in SECTIONS
+    ]
     placed = [n for _, _, ns in done for n in ns]
-    if wrong := sorted(set(names) - set(placed)) + sorted({n for n in placed if placed.count(n) > 1}):
-        raise ValueError(f"{', '.join(wrong)}: SECTIONS in tools/website.py must place every notebook once")
+    if wrong := sorted(set(names) - set(placed)) + sorted(
+        {n for n in placed if placed.count(n) > 1}
+    ):
+        raise ValueError(
+            f"{', '.join(wrong)}: SECTIONS in tools/website.py must place every notebook once"
+        )
     return [d for d in done if d[2]]
 
 
 def thumbnail(nb, path, width=640):
-    "Write a notebook's figure for its card, small: that of a cell with `#| card: true`, else the richest (the one that takes most bytes); False if it has none. A card is 16:10: it shows the top of a high figure, and the whole of a low one."
-    pictures = [(directives(c).get('card') == 'true', len(v), v) for c in nb.cells for o in c.get('outputs', []) for k, v in o.get('data', {}).items() if k in ('image/png', 'image/jpeg')]
+    """Write a notebook's figure for its card, small: that of a cell with `#| card: true`, else
+    the richest (the one that takes most bytes); False if it has none. A card is 16:10: it shows
+    the top of a high figure, and the whole of a low one."""
+    pictures = [
+        (directives(c).get('card') == 'true', len(v), v)
+        for c in nb.cells
+        for o in c.get('outputs', [])
+        for k, v in o.get('data', {}).items()
+        if k in ('image/png', 'image/jpeg')
+    ]
     for *_, data in sorted(pictures, reverse=True):
         im = Image.open(io.BytesIO(base64.b64decode(data)))
-        if im.width < 200 or not .2 < im.height / im.width < 2: continue
-        im = im.convert('RGBA'); white = Image.new('RGBA', im.size, 'white'); white.alpha_composite(im)
+        if im.width < 200 or not 0.2 < im.height / im.width < 2:
+            continue
+        im = im.convert('RGBA')
+        white = Image.new('RGBA', im.size, 'white')
+        white.alpha_composite(im)
         high = round(im.width * 10 / 16)
-        card = Image.new('RGB', (im.width, high), 'white'); card.paste(white.convert('RGB'), (0, max(0, (high - im.height)//2)))
+        card = Image.new('RGB', (im.width, high), 'white')
+        card.paste(white.convert('RGB'), (0, max(0, (high - im.height) // 2)))
         im = card
         im.thumbnail((width, width))
-        path.parent.mkdir(parents=True, exist_ok=True); im.save(path, quality=82, optimize=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        im.save(path, quality=82, optimize=True)
         return True
     return False
 
 
 def cards(pages, here=''):
-    "Pages as a grid of cards, in HTML: a picture where the notebook has one, the title, the question it answers."
+    """Pages as a grid of cards, in HTML: a picture where the notebook has one, the title, the
+    question it answers."""
+
     def card(p):
         to = posixpath.relpath(p.url, posixpath.dirname(here) or '.')
         picture = posixpath.relpath(p.picture, posixpath.dirname(here) or '.') if p.picture else ''
-        top = f'<img src="{picture}" alt="" loading="lazy">' if picture else f'<span class="card-blank" aria-hidden="true">{html.escape(p.title)}</span>'
-        return f'<a class="card-link" href="{to}">{top}<span class="card-name">{html.escape(p.title)}</span><span class="card-about">{html.escape(plain(p.about))}</span></a>'
+        top = (
+            f'<img src="{picture}" alt="" loading="lazy">'
+            if picture
+            else f'<span class="card-blank" aria-hidden="true">{html.escape(p.title)}</span>'
+        )
+        return (
+            f'<a class="card-link" href="{to}">{top}<span '
+            f'class="card-name">{html.escape(p.title)}</span><span '
+            f'class="card-about">{html.escape(plain(p.about))}</span></a>'
+        )
+
     return '<div class="cards">\n' + '\n'.join(map(card, pages)) + '\n</div>'
 
 
-SHARED = ('labs/cross_validation.html', 'labs/photo_base.html', 'labs/registry.html')  # what several labs share
+# what several labs share
+SHARED = (
+    'labs/cross_validation.html',
+    'labs/photo_base.html',
+    'labs/registry.html',
+)
 
 
-def shared(page): return page.url in SHARED
+def shared(page):
+    return page.url in SHARED
 
 
 def overview(title, first, pages):
     "An overview page in Markdown: cards, and below them what the pages above share."
     own = [p for p in pages if not shared(p)] or pages
     text = f'# {title}\n\n{{.lead}}\n{ABOUT.get(title, "")}\n\n{cards(own, first)}\n'
-    if rest := [p for p in pages if p not in own]: text += f'\n## What they share\n\n{cards(rest, first)}\n'
-    return text + ('\nEvery function and class of the project is listed in [all names](../names.html).\n' if title == 'Runs' else '')
+    if rest := [p for p in pages if p not in own]:
+        text += f'\n## What they share\n\n{cards(rest, first)}\n'
+    return text + (
+        '\nEvery function and class of the project is listed in [all names](../names.html).\n'
+        if title == 'Runs'
+        else ''
+    )
 
 
 def all_names(pages):
     "Every documented name, by letter, in Markdown."
-    rows = sorted(((n, a, p) for p in pages for n, a in p.names), key=lambda r: (r[0].lower(), r[2].url))
-    text, letter = ['# All names\n\n{.lead}\nEvery function and class of `fashion_lab` that is meant to be used, and the page that shows it at work.\n'], ''
+    rows = sorted(
+        ((n, a, p) for p in pages for n, a in p.names), key=lambda r: (r[0].lower(), r[2].url)
+    )
+    text = [
+        (
+            '# All names\n\n{.lead}\nEvery function and class of `fashion_lab` that is meant to be '
+            'used, and the page that shows it at work.\n'
+        )
+    ]
+    letter = ''
     for name, about, page in rows:
         if name[0].upper() != letter:
             letter = name[0].upper()
             text.append(f'\n## {letter}\n\n| name | module | what it is |\n|---|---|---|')
-        text.append(f"| [`{name}`]({page.url}#{slug(name)}) | {page.title} | {about.replace('|', chr(92) + '|')} |")
+        text.append(
+            f"| [`{name}`]({page.url}#{slug(name)}) | {page.title} | "
+            f"{about.replace('|', chr(92) + '|')} |"
+        )
     return '\n'.join(text) + '\n'
 
 
 def sources(root, src):
     "Write everything that Sphinx reads into `src`: [(section, [page, ...]), ...]."
-    s, done = settings(root), root/'_proc'
-    nbs = {p.relative_to(done).as_posix(): nbformat.read(p, as_version=4) for p in sorted(done.rglob('*.ipynb'))}
-    made, known = {}, {name: anchors(nb) for name, nb in nbs.items()}
+    s = settings(root)
+    done = root / '_proc'
+    nbs = {
+        p.relative_to(done).as_posix(): nbformat.read(p, as_version=4)
+        for p in sorted(done.rglob('*.ipynb'))
+    }
+    made = {}
+    known = {name: anchors(nb) for name, nb in nbs.items()}
     for name, nb in nbs.items():
         front = yaml.safe_load(nb.cells[0].source.strip('-\n '))
         title, url = readable(front['title']), page_name(name)
         thumb = '_thumbs/' + url.replace('/', '-').replace('.html', '.jpg')
         new, names = adapt(nb, front, linker(name, known, s), title)
-        made[name] = Page(url, title, front.get('description', ''), name, thumb if thumbnail(nb, src/'_extra'/thumb) else '', names)
-        (src/url).parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(new, (src/url).with_suffix('.ipynb'))
+        made[name] = Page(
+            url,
+            title,
+            front.get('description', ''),
+            name,
+            thumb if thumbnail(nb, src / '_extra' / thumb) else '',
+            names,
+        )
+        (src / url).parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(new, (src / url).with_suffix('.ipynb'))
     parts = [(title, first, [made[n] for n in ns]) for title, first, ns in sections(nbs)]
-    extra = {'Start here': Page('contributing.html', 'Contributing', 'The loop, how a notebook is written, how results are recorded'),
-             'Runs': Page('names.html', 'All names', 'Every function and class, by letter')}
+    extra = {
+        'Start here': Page(
+            'contributing.html',
+            'Contributing',
+            'The loop, how a notebook is written, how results are recorded',
+        ),
+        'Runs': Page('names.html', 'All names', 'Every function and class, by letter'),
+    }
     whole = []
     for title, first, pages in parts:
         if first not in [p.url for p in pages]:
-            (src/first).with_suffix('.md').write_text(overview(title, first, pages), encoding='utf-8')
+            (src / first).with_suffix('.md').write_text(
+                overview(title, first, pages), encoding='utf-8'
+            )
             pages = [Page(first, title, ABOUT.get(title, '')), *pages]
         whole.append((title, [*pages, extra[title]] if title in extra else pages))
-    (src/'contributing.md').write_text(linker('../CONTRIBUTING.md', known, s)((root/'CONTRIBUTING.md').read_text(encoding='utf-8')), encoding='utf-8')
-    (src/'names.md').write_text(all_names(made.values()), encoding='utf-8')
+    (src / 'contributing.md').write_text(
+        linker('../CONTRIBUTING.md', known, s)(
+            (root / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+        ),
+        encoding='utf-8',
+    )
+    # the search finds a name where it is explained, and not in this list
+    names = '---\nnosearch: true\n---\n' + all_names(made.values())
+    (src / 'names.md').write_text(names, encoding='utf-8')
     home(src, whole)
     return whole
 
 
 def home(src, whole):
-    "The first page: the notebook's own cells, then the labs as cards, and (unseen) the order of all pages."
-    index = nbformat.read(src/'index.ipynb', as_version=4)
-    at = next((i for i, c in enumerate(index.cells) if i and c.cell_type == 'markdown' and c.source.startswith('## ')), len(index.cells))
-    labs = [p for title, pages in whole if title == 'Labs' for p in pages if p.notebook and not shared(p)]
-    if labs: index.cells.insert(at, new_markdown_cell('## The labs\n\n' + cards(labs), id='labs'))
-    order = '\n'.join(f'{p.title} <{"self" if p.doc == "index" else p.doc}>' for _, pages in whole for p in pages)
-    index.cells.append(new_markdown_cell('```{toctree}\n:hidden:\n\n' + order + '\n```', id='order'))
-    nbformat.write(index, src/'index.ipynb')
+    """The first page: the notebook's own cells, then the labs as cards, and (unseen) the order
+    of all pages."""
+    index = nbformat.read(src / 'index.ipynb', as_version=4)
+    at = next(
+        (
+            i
+            for i, c in enumerate(index.cells)
+            if i and c.cell_type == 'markdown' and c.source.startswith('## ')
+        ),
+        len(index.cells),
+    )
+    labs = [
+        p
+        for title, pages in whole
+        if title == 'Labs'
+        for p in pages
+        if p.notebook and not shared(p)
+    ]
+    if labs:
+        index.cells.insert(at, new_markdown_cell('## The labs\n\n' + cards(labs), id='labs'))
+    order = '\n'.join(
+        f'{p.title} <{"self" if p.doc == "index" else p.doc}>' for _, pages in whole for p in pages
+    )
+    index.cells.append(
+        new_markdown_cell('```{toctree}\n:hidden:\n\n' + order + '\n```', id='order')
+    )
+    nbformat.write(index, src / 'index.ipynb')
 
 
 # Sphinx
 
+
 def configuration(root, src, whole):
     "Sphinx's configuration."
     s = settings(root)
-    def git(*args): return subprocess.run(['git', *args], cwd=root, capture_output=True, text=True).stdout.strip()
-    options = dict(logo=dict(text=s['title'], image_light='_static/logo.svg', image_dark='_static/logo.svg', alt_text=''),
-                   navbar_center=['site-nav.html'], navbar_align='left', navbar_end=['theme-switcher.html', 'navbar-icon-links.html'],
-                   icon_links=[dict(name='GitHub', url=s['git_url'], icon='fa-brands fa-github', type='fontawesome')],
-                   article_header_start=['where.html'], article_header_end=['run-it.html'], secondary_sidebar_items=['page-toc.html'], show_toc_level=2,
-                   footer_start=['site-footer.html'], footer_end=[], pygments_light_style='a11y-high-contrast-light', pygments_dark_style='github-dark',
-                   back_to_top_button=True, search_bar_text='Search the site', show_prev_next=True)
+    every_page = [p for _, pages in whole for p in pages]
+
+    def git(*args):
+        return subprocess.run(
+            ['git', *args], cwd=root, capture_output=True, text=True
+        ).stdout.strip()
+
+    options = dict(
+        logo=dict(
+            text=s['title'],
+            image_light='_static/logo.svg',
+            image_dark='_static/logo.svg',
+            alt_text='',
+        ),
+        navbar_center=['site-nav.html'],
+        navbar_align='left',
+        navbar_end=['theme-switcher.html', 'navbar-icon-links.html'],
+        icon_links=[
+            dict(name='GitHub', url=s['git_url'], icon='fa-brands fa-github', type='fontawesome')
+        ],
+        article_header_start=['where.html'],
+        article_header_end=['run-it.html'],
+        secondary_sidebar_items=['page-toc.html'],
+        show_toc_level=2,
+        footer_start=['site-footer.html'],
+        footer_end=[],
+        pygments_light_style='a11y-high-contrast-light',
+        pygments_dark_style='github-dark',
+        back_to_top_button=True,
+        search_bar_text='Search the site',
+        show_prev_next=True,
+    )
     return dict(
-        project=s['title'], author=s['author'], version=s['version'], release=s['version'], language='en', root_doc='index', nitpicky=False,
-        extensions=['myst_nb', 'sphinx_copybutton', 'sphinx.ext.githubpages', 'website'], html_math_renderer='mathml',
-        nb_execution_mode='off', nb_render_markdown_format='myst', nb_ipywidgets_js={}, nb_merge_streams=True,
-        myst_enable_extensions=['dollarmath', 'amsmath', 'attrs_inline', 'attrs_block'], myst_all_links_external=True,
+        project=s['title'],
+        author=s['author'],
+        version=s['version'],
+        release=s['version'],
+        language='en',
+        root_doc='index',
+        nitpicky=False,
+        extensions=['myst_nb', 'sphinx_copybutton', 'sphinx.ext.githubpages', 'website'],
+        html_math_renderer='mathml',
+        nb_execution_mode='off',
+        nb_render_markdown_format='myst',
+        nb_ipywidgets_js={},
+        nb_merge_streams=True,
+        myst_enable_extensions=['dollarmath', 'amsmath', 'attrs_inline', 'attrs_block'],
+        myst_all_links_external=True,
         myst_disable_syntax=['myst_block_break', 'myst_line_comment', 'myst_target', 'colon_fence'],
-        html_theme='pydata_sphinx_theme', html_theme_options=options, html_title=s['title'], html_baseurl=s['doc_host'] + s['doc_baseurl'] + '/',
-        html_favicon=str(HERE/'static'/'logo.svg'), html_static_path=[str(HERE/'static')], html_extra_path=['_extra'], html_css_files=['site.css'],
-        html_js_files=[('site.js', dict(defer='defer'))], templates_path=[str(HERE/'templates')], html_sidebars={'**': ['site-pages.html']},
-        html_copy_source=False, html_show_sourcelink=False, html_use_index=False, html_domain_indices=False, html_permalinks_icon='#',
-        copybutton_prompt_text=r'>>> |\.\.\. |\$ ', copybutton_prompt_is_regexp=True, copybutton_selector='div.highlight pre:not(.plain)',
+        html_theme='pydata_sphinx_theme',
+        html_theme_options=options,
+        html_title=s['title'],
+        html_baseurl=s['doc_host'] + s['doc_baseurl'] + '/',
+        html_favicon=str(HERE / 'static' / 'logo.svg'),
+        html_static_path=[str(HERE / 'static')],
+        html_extra_path=['_extra'],
+        html_css_files=['site.css'],
+        html_js_files=[('site.js', dict(defer='defer'))],
+        templates_path=[str(HERE / 'templates')],
+        html_sidebars={'**': ['site-pages.html']},
+        html_copy_source=False,
+        html_show_sourcelink=False,
+        html_use_index=False,
+        html_domain_indices=False,
+        html_permalinks_icon='#',
+        copybutton_prompt_text=r'>>> |\.\.\. |\$ ',
+        copybutton_prompt_is_regexp=True,
+        copybutton_selector='div.highlight pre:not(.plain)',
         suppress_warnings=['config.cache'],
-        html_context=dict(sections=whole, by_doc={p.doc: p for _, pages in whole for p in pages}, section_of={p.doc: t for t, pages in whole for p in pages},
-                          git_url=s['git_url'], branch=s['branch'], user=s['user'], repo=s['repo'], licence='Apache licence 2.0', commit=git('rev-parse', '--short', 'HEAD'),
-                          version_text=s['version'], default_mode='auto'))
+        html_context=dict(
+            sections=whole,
+            by_doc={p.doc: p for p in every_page},
+            section_of={p.doc: t for t, pages in whole for p in pages},
+            terms=read_terms(root / 'nbs', {p.title: p.doc for p in every_page}),
+            git_url=s['git_url'],
+            branch=s['branch'],
+            user=s['user'],
+            repo=s['repo'],
+            licence='Apache licence 2.0',
+            commit=git('rev-parse', '--short', 'HEAD'),
+            version_text=s['version'],
+            default_mode='auto',
+        ),
+    )
 
 
 def number_headings(app, doctree):
     "Give every heading the anchor that nbdev's links use, besides Sphinx's own."
     from docutils import nodes
+
     taken = set()
     for section in doctree.findall(nodes.section):
         anchor = slug(section.next_node(nodes.title).astext(), taken)
@@ -334,16 +655,41 @@ def number_headings(app, doctree):
         section['ids'] = [anchor] + [i for i in section['ids'] if i != anchor]
 
 
+def add_terms(app, doctree):
+    add_search_entries(doctree, app.env.docname, app.config.html_context['terms'])
+
+
+def link_terms(app, doctree, docname):
+    link_mentions(doctree, docname, app.config.html_context['terms'])
+
+
 def finish_page(app, pagename, templatename, context, doctree):
-    "Description for search engines; pictures that load when they come into view; numbers in tables that keep their unit."
+    """Description for search engines; pictures that load when they come into view; numbers in
+    tables that keep their unit."""
     page = app.config.html_context['by_doc'].get(pagename)
-    if page and page.about: context['metatags'] = context.get('metatags', '') + f'<meta name="description" content="{html.escape(plain(page.about))}"/>\n'
-    if 'body' not in context: return
-    body = re.sub(r'<img (?![^>]*loading=)', '<img loading="lazy" decoding="async" ', context['body'])
-    together = re.compile(r'(?<=\d) (?=(?:%|±|s|ms|kB|MB|GB)(?![\w/]))|(?<=±) (?=\d)')  # a number and its unit stay on one line
+    if page and page.about:
+        context['metatags'] = (
+            context.get('metatags', '')
+            + f'<meta name="description" content="{html.escape(plain(page.about))}"/>\n'
+        )
+    if 'body' not in context:
+        return
+    body = re.sub(
+        r'<img (?![^>]*loading=)', '<img loading="lazy" decoding="async" ', context['body']
+    )
+    # a number and its unit stay on one line
+    together = re.compile(r'(?<=\d) (?=(?:%|±|s|ms|kB|MB|GB)(?![\w/]))|(?<=±) (?=\d)')
+
     def cell(m):
         short = len(re.sub(r'<[^>]*>|\s+', ' ', m[2]).strip()) <= 24  # which does not wrap
-        return ('<td data-short' if short else '<td') + m[1] + '>' + together.sub('\u00a0', m[2]) + '</td>'
+        return (
+            ('<td data-short' if short else '<td')
+            + m[1]
+            + '>'
+            + together.sub('\u00a0', m[2])
+            + '</td>'
+        )
+
     context['body'] = re.sub(r'<td\b([^>]*)>(.*?)</td>', cell, body, flags=re.S)
 
 
@@ -351,9 +697,12 @@ def show_math(translator, node):
     "A formula as MathML, which browsers draw without a script or a font from elsewhere."
     from docutils import nodes
     from latex2mathml.converter import convert
+
     block = isinstance(node, nodes.math_block)
     text = convert(node.astext(), display='block' if block else 'inline')
-    translator.body.append(f'<div class="math">{text}</div>' if block else f'<span class="math">{text}</span>')
+    translator.body.append(
+        f'<div class="math">{text}</div>' if block else f'<span class="math">{text}</span>'
+    )
     raise nodes.SkipNode
 
 
@@ -361,14 +710,18 @@ def setup(app):
     "What Sphinx calls to add the parts above."
     app.add_html_math_renderer('mathml', (show_math, None), (show_math, None))
     app.connect('doctree-read', number_headings, priority=100)
+    app.connect('doctree-read', add_terms)
+    app.connect('doctree-resolved', link_terms)
     app.connect('html-page-context', finish_page, priority=900)
     return dict(parallel_read_safe=True, parallel_write_safe=True)
 
 
 # Links
 
+
 class Links(HTMLParser):
     "The anchors that a page has, and everything it points to."
+
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.ids, self.targets = set(), []
@@ -376,59 +729,103 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
-        if 'id' in a: self.ids.add(a['id'])
+        if 'id' in a:
+            self.ids.add(a['id'])
         for key in ('href', 'src'):
-            if a.get(key) is not None and not (tag == 'link' and a.get('rel') == 'canonical'): self.targets.append(a[key])
+            if a.get(key) is not None and not (tag == 'link' and a.get('rel') == 'canonical'):
+                self.targets.append(a[key])
 
 
 def dead_links(out):
-    "[(page, target), ...]: links, pictures, styles and scripts of the site that lead nowhere in it. Other hosts are not asked."
-    found = {p.relative_to(out).as_posix(): Links(p.read_text(encoding='utf-8')) for p in sorted(out.rglob('*.html')) if '_static' not in p.parts}
+    """[(page, target), ...]: links, pictures, styles and scripts of the site that lead nowhere
+    in it. Other hosts are not asked."""
+    found = {
+        p.relative_to(out).as_posix(): Links(p.read_text(encoding='utf-8'))
+        for p in sorted(out.rglob('*.html'))
+        if '_static' not in p.parts
+    }
     dead = []
     for name, page in found.items():
         for target in dict.fromkeys(page.targets):
             parts = urlsplit(target)
-            if parts.scheme or parts.netloc: continue
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path))) if parts.path else name
-            if not (out/path).is_file(): dead.append((name, target))
-            elif parts.fragment and path in found and unquote(parts.fragment) not in found[path].ids: dead.append((name, target))
+            if parts.scheme or parts.netloc:
+                continue
+            path = (
+                posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
+                if parts.path
+                else name
+            )
+            if not (out / path).is_file():
+                dead.append((name, target))
+            elif (
+                parts.fragment and path in found and unquote(parts.fragment) not in found[path].ids
+            ):
+                dead.append((name, target))
     return dead
 
 
 # All together
 
+
 def process(root):
     "nbdev's processed notebooks in `_proc`."
     from nbdev.serve import proc_nbs
+
     with contextlib.chdir(root), contextlib.redirect_stderr(io.StringIO()) as said:
-        try: proc_nbs(n_workers=0, force=True)
-        except BaseException: sys.stderr.write(said.getvalue()); raise
+        try:
+            proc_nbs(n_workers=0, force=True)
+        except BaseException:
+            sys.stderr.write(said.getvalue())
+            raise
 
 
 def build(root=ROOT, parallel=None):
-    "Make the site from clean; the folder it is in. An old one is replaced only when the new one is whole."
+    """Make the site from clean; the folder it is in. An old one is replaced only when the new
+    one is whole."""
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
-    start, final = time.perf_counter(), root/settings(root)['doc_path']
+
+    start = time.perf_counter()
+    final = root / settings(root)['doc_path']
     process(root)
     with tempfile.TemporaryDirectory() as tmp:
-        src, out = Path(tmp)/'src', Path(tmp)/'site'; src.mkdir()
+        src, out = Path(tmp) / 'src', Path(tmp) / 'site'
+        src.mkdir()
         whole = sources(root, src)
         for page in (p for _, pages in whole for p in pages if p.notebook):
-            (to := src/'_extra'/'notebooks'/page.notebook).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root/'nbs'/page.notebook, to)
+            (to := src / '_extra' / 'notebooks' / page.notebook).parent.mkdir(
+                parents=True, exist_ok=True
+            )
+            shutil.copyfile(root / 'nbs' / page.notebook, to)
         said = io.StringIO()
         with patch_docutils(), docutils_namespace():
-            app = Sphinx(src, None, out, Path(tmp)/'doctrees', 'html', confoverrides=configuration(root, src, whole), status=None, warning=said,
-                         freshenv=True, parallel=parallel or min(4, os.cpu_count() or 1))
+            app = Sphinx(
+                src,
+                None,
+                out,
+                Path(tmp) / 'doctrees',
+                'html',
+                confoverrides=configuration(root, src, whole),
+                status=None,
+                warning=said,
+                freshenv=True,
+                parallel=parallel or min(4, os.cpu_count() or 1),
+            )
             app.build(force_all=True)
-        for left in ['.buildinfo', 'objects.inv']: (out/left).unlink(missing_ok=True)
-        shutil.rmtree(out/'_sources', ignore_errors=True)
-        if text := said.getvalue().strip(): raise SystemExit(f'The site has faults:\n{text}')
+        for left in ['.buildinfo', 'objects.inv']:
+            (out / left).unlink(missing_ok=True)
+        shutil.rmtree(out / '_sources', ignore_errors=True)
+        if text := said.getvalue().strip():
+            raise SystemExit(f'The site has faults:\n{text}')
         write_redirects(out)
-        if dead := dead_links(out): raise SystemExit('Links that lead nowhere:\n' + '\n'.join(f'{p}: {t}' for p, t in dead))
-        shutil.rmtree(final, ignore_errors=True); shutil.move(out, final)
-    print(f'{len(list(final.rglob("*.html")))} pages in {final.name} after {time.perf_counter() - start:.0f} s, beginning with {final.name}/index.html')
+        if dead := dead_links(out):
+            raise SystemExit('Links that lead nowhere:\n' + '\n'.join(f'{p}: {t}' for p, t in dead))
+        shutil.rmtree(final, ignore_errors=True)
+        shutil.move(out, final)
+    print(
+        f'{len(list(final.rglob("*.html")))} pages in {final.name} after '
+        f'{time.perf_counter() - start:.0f} s, beginning with {final.name}/index.html'
+    )
     return final
 
 
@@ -444,29 +841,41 @@ location.replace((moved[name] || "$target") + location.hash);
 
 
 def write_redirects(out):
-    "A small page at every address of earlier versions that leads on to where its content is now, name by name."
+    """A small page at every address of earlier versions that leads on to where its content is
+    now, name by name."""
     for old, places in json.loads(REDIRECTS.read_text(encoding='utf-8')).items():
-        if (out/old).exists(): raise SystemExit(f'{old} is a page again: take it out of {REDIRECTS.name}')
+        if (out / old).exists():
+            raise SystemExit(f'{old} is a page again: take it out of {REDIRECTS.name}')
         here = posixpath.dirname(old) or '.'
         moved = {name: posixpath.relpath(page, here) for name, page in places.items()}
         text = REDIRECT.replace('$target', moved.pop('')).replace('$moved', json.dumps(moved))
-        (out/old).parent.mkdir(parents=True, exist_ok=True)
-        (out/old).write_text(text, encoding='utf-8')
+        (out / old).parent.mkdir(parents=True, exist_ok=True)
+        (out / old).write_text(text, encoding='utf-8')
 
 
 def serve(out, port=8000):
     "Serve the site on this machine alone, until Ctrl-C."
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
     print(f'http://127.0.0.1:{port} (Ctrl-C ends it)')
-    with contextlib.suppress(KeyboardInterrupt): ThreadingHTTPServer(('127.0.0.1', port), partial(SimpleHTTPRequestHandler, directory=out)).serve_forever()
+    with contextlib.suppress(KeyboardInterrupt):
+        ThreadingHTTPServer(
+            ('127.0.0.1', port), partial(SimpleHTTPRequestHandler, directory=out)
+        ).serve_forever()
 
 
 if __name__ == '__main__':
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ap.add_argument('--serve', action='store_true', help='serve the site when it is made')
     ap.add_argument('--port', type=int, default=8000)
     args = ap.parse_args()
-    import website  # this file, under the name that Sphinx loads it by: nbdev puts another module in the place of __main__
+    # this file, under the name that Sphinx loads it by: nbdev puts another module in the place of
+    # __main__
+    import website
+
     made = website.build()
-    if args.serve: website.serve(made, args.port)
+    if args.serve:
+        website.serve(made, args.port)

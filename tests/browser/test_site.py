@@ -1,46 +1,92 @@
-"""The built site as a reader meets it: every page, wide and on a phone, and everything that can be clicked."""
-import json, os, re
+"""The built site as a reader meets it: every page, wide and on a phone, and everything that can
+be clicked."""
+
+import json
+import os
+import re
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 LOOK = """async () => {
-  const broken = await Promise.all([...document.images].map(i => { i.loading = 'eager'; return i.decode().then(() => null, () => i.src) }));
-  const levels = [...document.querySelectorAll('main :is(h1,h2,h3,h4,h5,h6)')].map(h => +h.tagName[1]);
-  return { broken: broken.filter(Boolean), levels, title: document.title, nameless: [...document.images].filter(i => !i.hasAttribute('alt')).length, links: [...document.links].map(a => a.href),
-           ids: [...document.querySelectorAll('[id]')].map(e => e.id) } }"""
-TOO_WIDE = """() => { const room = document.documentElement.clientWidth; return document.documentElement.scrollWidth <= room ? [] :
-  [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > room + 1).slice(0, 5).map(e => e.outerHTML.slice(0, 120)) .concat('scrolls') }"""
+  const all = selector => [...document.querySelectorAll(selector)];
+  const loaded = i => {
+    i.loading = 'eager';
+    return i.decode().then(() => null, () => i.src);
+  };
+  const images = [...document.images];
+  return {
+    broken: (await Promise.all(images.map(loaded))).filter(Boolean),
+    levels: all('main :is(h1,h2,h3,h4,h5,h6)').map(h => +h.tagName[1]),
+    title: document.title,
+    nameless: images.filter(i => !i.hasAttribute('alt')).length,
+    links: [...document.links].map(a => a.href),
+    ids: all('[id]').map(e => e.id),
+  };
+}"""
+TOO_WIDE = """() => {
+  const room = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= room) return [];
+  const elements = [...document.querySelectorAll('body *')];
+  const wide = elements.filter(e => e.getBoundingClientRect().right > room + 1);
+  return wide.slice(0, 5).map(e => e.outerHTML.slice(0, 120)).concat('scrolls');
+}"""
 
 
-def out_of_order(levels): return [(a, b) for a, b in zip([0, *levels], levels) if b > a + 1]
+def out_of_order(levels):
+    return [(a, b) for a, b in zip([0, *levels], levels) if b > a + 1]
 
 
-def test_heading_jumps_are_recognised(): assert out_of_order([1, 2, 4, 2]) == [(2, 4)] and out_of_order([2]) == [(0, 2)] and not out_of_order([1, 2, 3, 2, 3])
+def test_heading_jumps_are_recognised():
+    assert out_of_order([1, 2, 4, 2]) == [(2, 4)]
+    assert out_of_order([2]) == [(0, 2)]
+    assert not out_of_order([1, 2, 3, 2, 3])
 
 
 def test_every_page_wide_and_on_a_phone(tab, base, site):
-    "Status, errors, other hosts, pictures, headings, links, and no scrolling to the side at 1280 and 390 pixels."
-    pages, faults, links, ids, shots = sorted(p.relative_to(site).as_posix() for p in site.rglob('*.html') if '_static' not in p.parts and 'This page has moved' not in p.read_text(encoding='utf-8')), {}, {}, {}, os.environ.get('FASHION_LAB_SCREENSHOTS')
+    """Status, errors, other hosts, pictures, headings, links, and no scrolling to the side at
+    1280 and 390 pixels."""
+    pages = sorted(
+        p.relative_to(site).as_posix()
+        for p in site.rglob('*.html')
+        if '_static' not in p.parts and 'This page has moved' not in p.read_text(encoding='utf-8')
+    )
+    faults = {}
+    links = {}
+    ids = {}
+    shots = os.environ.get('FASHION_LAB_SCREENSHOTS')
     for name in pages:
         tab.faults.clear()
         answer = tab.goto(name)
-        seen, found = tab.evaluate(LOOK), []
+        seen = tab.evaluate(LOOK)
+        found = []
         links[name], ids[name] = seen['links'], set(seen['ids'])
-        if answer.status != 200: found.append(f'status {answer.status}')
-        if seen['broken']: found.append(f"pictures {seen['broken']}")
-        if seen['nameless']: found.append('a picture without alt')
-        if out_of_order(seen['levels']) or seen['levels'].count(1) != 1: found.append(f"headings {seen['levels']}")
+        if answer.status != 200:
+            found.append(f'status {answer.status}')
+        if seen['broken']:
+            found.append(f"pictures {seen['broken']}")
+        if seen['nameless']:
+            found.append('a picture without alt')
+        if out_of_order(seen['levels']) or seen['levels'].count(1) != 1:
+            found.append(f"headings {seen['levels']}")
         for width, height in [(1280, 900), (390, 844)]:
             tab.set_viewport_size(dict(width=width, height=height))
-            if wide := tab.evaluate(TOO_WIDE): found.append(f'{width} pixels: {wide}')
-            if shots: tab.screenshot(path=Path(shots)/f"{name.replace('/', '-')}-{width}.png")
+            if wide := tab.evaluate(TOO_WIDE):
+                found.append(f'{width} pixels: {wide}')
+            if shots:
+                tab.screenshot(path=Path(shots) / f"{name.replace('/', '-')}-{width}.png")
         tab.set_viewport_size(dict(width=1280, height=900))
-        if found := found + tab.faults: faults[name] = found
+        if found := found + tab.faults:
+            faults[name] = found
     for name in pages:
-        dead = [u for u in links[name] if u.startswith(base) and not alive(u.removeprefix(base), site, ids)]
-        if dead: faults.setdefault(name, []).append(f'dead links {dead}')
+        dead = [
+            u
+            for u in links[name]
+            if u.startswith(base) and not alive(u.removeprefix(base), site, ids)
+        ]
+        if dead:
+            faults.setdefault(name, []).append(f'dead links {dead}')
     assert len(pages) > 30 and not faults, '\n'.join(f'{k}: {v}' for k, v in faults.items())
 
 
@@ -48,15 +94,23 @@ def alive(target, site, ids):
     "Whether a link inside the site leads to a file, and to a place in it."
     path, _, place = target.partition('#')
     path = (path or 'index.html').partition('?')[0]
-    return (site/path).is_file() and (not place or place in ids[path])
+    return (site / path).is_file() and (not place or place in ids[path])
 
 
-def names(): return [n for n in ('FashionCNN', 'CNNChannel') if f'def {n}' in (code := '\n'.join(p.read_text() for p in (ROOT/'fashion_lab').rglob('*.py'))) or f'class {n}' in code]
+def names():
+    return [
+        n
+        for n in ('FashionCNN', 'CNNChannel')
+        if f'def {n}'
+        in (code := '\n'.join(p.read_text() for p in (ROOT / 'fashion_lab').rglob('*.py')))
+        or f'class {n}' in code
+    ]
 
 
 @pytest.mark.parametrize('name', names())
 def test_search_finds(tab, name):
-    "From any page, by the keyboard, without a server's help: the first hits lead to the place itself."
+    """From any page, by the keyboard, without a server's help: the first hits lead to the place
+    itself."""
     tab.goto('foundation/core.html')
     tab.keyboard.press('Control+k')
     tab.keyboard.type(name)
@@ -71,69 +125,130 @@ def test_search_finds(tab, name):
 
 def test_search_says_when_nothing_is_found(tab):
     tab.goto('search.html?q=xyzzyplugh')
-    tab.wait_for_function("document.querySelector('#search-results').textContent.includes('did not match')")
+    tab.wait_for_function(
+        "document.querySelector('#search-results').textContent.includes('did not match')"
+    )
     assert not tab.query_selector_all('#search-results li a')
 
 
 def test_dark_mode_toggles_and_stays(tab):
-    def ground(): return sum(map(int, re.findall(r'\d+', tab.evaluate('getComputedStyle(document.body).backgroundColor'))[:3]))
+    def ground():
+        return sum(
+            map(
+                int,
+                re.findall(r'\d+', tab.evaluate('getComputedStyle(document.body).backgroundColor'))[
+                    :3
+                ],
+            )
+        )
+
     def choose(mode):
-        tab.locator('#pst-header .theme-switch-button, #pst-header .pst-theme-switch, #pst-header [aria-label*="olor mode"]').first.click()
+        tab.locator(
+            '#pst-header .theme-switch-button, #pst-header .pst-theme-switch, #pst-header '
+            '[aria-label*="olor mode"]'
+        ).first.click()
         for _ in range(4):
-            if tab.evaluate('document.documentElement.dataset.mode') == mode: return
-            item = tab.locator(f'#pst-header [data-mode="{mode}"]:visible, #pst-header :is(button, a, li):visible:text-is("{mode.title()}")')
-            (item.first if item.count() else tab.locator('#pst-header .theme-switch-button').first).click()
+            if tab.evaluate('document.documentElement.dataset.mode') == mode:
+                return
+            item = tab.locator(
+                f'#pst-header [data-mode="{mode}"]:visible, #pst-header :is(button, a, '
+                f'li):visible:text-is("{mode.title()}")'
+            )
+            (
+                item.first
+                if item.count()
+                else tab.locator('#pst-header .theme-switch-button').first
+            ).click()
+
     tab.goto('index.html')
-    choose('light'); light = ground()
-    choose('dark'); dark = ground()
-    assert tab.evaluate('document.documentElement.dataset.theme') == 'dark' and dark < 200 < 600 < light
+    choose('light')
+    light = ground()
+    choose('dark')
+    dark = ground()
+    assert tab.evaluate('document.documentElement.dataset.theme') == 'dark'
+    assert dark < 200 < 600 < light
     tab.goto('labs/fashion_mnist.html')
-    assert tab.evaluate('document.documentElement.dataset.theme') == 'dark' and ground() == dark and not tab.faults
+    assert tab.evaluate('document.documentElement.dataset.theme') == 'dark'
+    assert ground() == dark
+    assert not tab.faults
 
 
 def test_tables_sort_dates_and_digests_as_text(tab):
     tab.goto('results/results.html')
+
     def order(*cells):
-        tab.evaluate("""cells => { document.querySelector('#sorted')?.remove(); const t = document.querySelector('.bd-article table').cloneNode(true); t.id = 'sorted';
-          t.innerHTML = '<thead><tr><th>x</th></tr></thead><tbody>' + cells.map(c => `<tr><td>${c}</td></tr>`).join('') + '</tbody>'; document.querySelector('.bd-article').append(t) }""", cells)
+        tab.evaluate(
+            """cells => {
+                document.querySelector('#sorted')?.remove();
+                const table = document.querySelector('.bd-article table').cloneNode(true);
+                table.id = 'sorted';
+                const rows = cells.map(c => `<tr><td>${c}</td></tr>`).join('');
+                table.innerHTML = '<thead><tr><th>x</th></tr></thead><tbody>' + rows + '</tbody>';
+                document.querySelector('.bd-article').append(table);
+            }""",
+            cells,
+        )
         tab.add_script_tag(url='../_static/site.js')
         tab.locator('#sorted button.sort').click()
         return tab.locator('#sorted tbody td').all_inner_texts()
-    assert order('2026-11-22', '2026-02-03', '2025-12-31') == ['2025-12-31', '2026-02-03', '2026-11-22']
-    assert order('10.5 s', '9 s', '1,200 s') == ['9 s', '10.5 s', '1,200 s'] and order('5b', '5a', '44') == ['5a', '5b', '44'] and order('−2 %', '3 %', '-10 %') == ['-10 %', '−2 %', '3 %']
+
+    assert order('2026-11-22', '2026-02-03', '2025-12-31') == [
+        '2025-12-31',
+        '2026-02-03',
+        '2026-11-22',
+    ]
+    assert order('10.5 s', '9 s', '1,200 s') == ['9 s', '10.5 s', '1,200 s']
+    assert order('5b', '5a', '44') == ['5a', '5b', '44']
+    assert order('−2 %', '3 %', '-10 %') == ['-10 %', '−2 %', '3 %']
 
 
 def test_tables_sort(tab):
     tab.goto('results/results.html')
     table = tab.locator('section#fashion-mnist table').first
     column = [h.inner_text().strip() for h in table.locator('thead th').all()].index('sd')
-    def values(): return [c.inner_text().strip() for c in table.locator(f'tbody tr td:nth-child({column + 1})').all()]
+
+    def values():
+        return [
+            c.inner_text().strip()
+            for c in table.locator(f'tbody tr td:nth-child({column + 1})').all()
+        ]
+
     before, header = values(), table.locator('thead th').nth(column)
     for direction, reverse in [('ascending', False), ('descending', True)]:
         header.locator('button').click()
         numbers = [float(v) for v in values() if v]
-        assert header.get_attribute('aria-sort') == direction and numbers == sorted(numbers, reverse=reverse) and len(numbers) > 5
-        assert '' in values() and values()[len(numbers):] == [''] * (len(before) - len(numbers)), 'what is blank comes last'
+        assert header.get_attribute('aria-sort') == direction
+        assert numbers == sorted(numbers, reverse=reverse)
+        assert len(numbers) > 5
+        assert '' in values() and values()[len(numbers) :] == [''] * (len(before) - len(numbers)), (
+            'what is blank comes last'
+        )
     assert sorted(before) == sorted(values()) and not tab.faults
 
 
 @pytest.mark.parametrize('tab', [dict(java_script_enabled=False)], indirect=True)
 def test_without_scripts_everything_can_be_read(tab):
     tab.goto('results/results.html')
-    assert tab.locator('section#fashion-mnist table').first.is_visible() and not tab.locator('button.sort').count()
+    assert tab.locator('section#fashion-mnist table').first.is_visible()
+    assert not tab.locator('button.sort').count()
     tab.goto('data/statistics.html')
-    assert tab.locator('math').first.is_visible() and tab.locator('.bd-docs-nav a').first.is_visible()
+    assert tab.locator('math').first.is_visible()
+    assert tab.locator('.bd-docs-nav a').first.is_visible()
 
 
 def test_run_it(tab, base):
     tab.goto('labs/fashion_mnist.html')
-    assert tab.locator('.run-it a[href^="https://colab.research.google.com/github/"]').is_visible() and not tab.locator('.run-how').is_visible()
+    assert tab.locator('.run-it a[href^="https://colab.research.google.com/github/"]').is_visible()
+    assert not tab.locator('.run-how').is_visible()
     tab.click('.run-it summary')
     assert 'pip install' in tab.locator('.run-how').inner_text()
     tab.keyboard.press('Escape')
     assert not tab.locator('.run-how').is_visible()
-    with tab.expect_download() as given: tab.click('.run-it a[download]')
-    assert json.loads(Path(given.value.path()).read_text(encoding='utf-8')) == json.loads((ROOT/'nbs'/'labs'/'03_fashion_mnist.ipynb').read_text(encoding='utf-8'))
+    with tab.expect_download() as given:
+        tab.click('.run-it a[download]')
+    assert json.loads(Path(given.value.path()).read_text(encoding='utf-8')) == json.loads(
+        (ROOT / 'nbs' / 'labs' / '03_fashion_mnist.ipynb').read_text(encoding='utf-8')
+    )
 
 
 def test_code_can_be_copied(tab):
@@ -141,13 +256,19 @@ def test_code_can_be_copied(tab):
     block = tab.locator('div.cell_input div.highlight').first
     block.hover()
     block.locator('button.copybtn').click()
-    assert tab.evaluate('navigator.clipboard.readText()').strip() == block.locator('pre').inner_text().strip() != ''
+    assert (
+        tab.evaluate('navigator.clipboard.readText()').strip()
+        == block.locator('pre').inner_text().strip()
+        != ''
+    )
 
 
 def test_phone_menu(tab):
     tab.set_viewport_size(dict(width=390, height=844))
     tab.goto('labs/index.html')
-    menu = tab.locator('#pst-primary-sidebar, #pst-primary-sidebar-modal').get_by_role('link', name='Data')
+    menu = tab.locator('#pst-primary-sidebar, #pst-primary-sidebar-modal').get_by_role(
+        'link', name='Data'
+    )
     assert not menu.first.is_visible()
     tab.click('.primary-toggle')
     menu.first.click()

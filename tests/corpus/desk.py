@@ -1,6 +1,11 @@
 """Where a case makes its calls, commands and functions, and the judgements that many cases share."""
 
-import contextlib, io, os, re, traceback, warnings
+import contextlib
+import io
+import os
+import re
+import traceback
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -11,7 +16,9 @@ class Seen:
     "What a user sees of one call."
 
     call: str  # what was called, for messages
-    code: int = 0  # exit code of a command; of a function 0, or 2 for an error that speaks to its user
+    code: int = (
+        0  # exit code of a command; of a function 0, or 2 for an error that speaks to its user
+    )
     out: str = ''  # standard output
     err: str = ''  # error stream, warnings included; of a function the error's text
     value: object = None  # what a function returned
@@ -27,7 +34,8 @@ class Seen:
 
 
 class ReadyToTrain(BaseException):
-    "All that comes before a training has gone well, and nothing is trained; no handler may swallow it."
+    """All that comes before a training has gone well, and nothing is trained; no handler may
+    swallow it."""
 
 
 def stop_here(run, configs, *args, **kwargs):
@@ -57,18 +65,29 @@ class Desk:
         self,
         *args,  # as behind `fashion_lab`
         encoding='utf-8',  # of the terminal
-        train=False,  # whether `run` may train; otherwise the configuration of its first run is the call's `value`
+        # whether `run` may train; otherwise the configuration of its first run is the call's
+        # `value`
+        train=False,
     ) -> Seen:
         "Run the command in this process, on a terminal that refuses what its encoding cannot say."
         from fashion_lab.studio.cli import main
 
         args = [str(a) for a in args]
         seen = Seen(' '.join(['fashion_lab', *(ascii(a)[1:-1] for a in args)])[:300])
-        out, err = _terminal(encoding, 'strict'), _terminal(encoding, 'backslashreplace')
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        out = _terminal(encoding, 'strict')
+        err = _terminal(encoding, 'backslashreplace')
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter('default')
             try:
-                with contextlib.nullcontext() if train else mock.patch('fashion_lab.runs.sweeps.sweep', stop_here):
+                with (
+                    contextlib.nullcontext()
+                    if train
+                    else mock.patch('fashion_lab.runs.sweeps.sweep', stop_here)
+                ):
                     seen.code = main(args)
             except ReadyToTrain as e:
                 seen.value = e.args[0]
@@ -94,7 +113,9 @@ class Desk:
                     seen.crash = _last_lines()
             except Exception:
                 seen.crash = _last_lines()
-        seen.err = '\n'.join([seen.err, *(str(w.message) for w in heard if issubclass(w.category, UserWarning))])
+        seen.err = '\n'.join(
+            [seen.err, *(str(w.message) for w in heard if issubclass(w.category, UserWarning))]
+        )
         return seen
 
 
@@ -110,7 +131,11 @@ def _written(stream) -> str:
 
 def _last_lines() -> str:
     lines = traceback.format_exc().strip().splitlines()
-    places = [line.strip() for line in lines if line.strip().startswith('File "') and 'fashion_lab' in line]
+    places = [
+        line.strip()
+        for line in lines
+        if line.strip().startswith('File "') and 'fashion_lab' in line
+    ]
     return 'traceback: ' + ' | '.join([lines[-1], *places[-1:]])
 
 

@@ -2,7 +2,14 @@
 
 Each is decoded, asked for in every `predict` beside good photos, and put into a class folder."""
 
-import csv, functools, io, os, socket, struct, zipfile, zlib
+import csv
+import functools
+import io
+import os
+import socket
+import struct
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -24,7 +31,9 @@ class File:
     name: object  # the file's name, text or bytes
     write: object  # its bytes, or a function that makes the file at a path
     words: tuple | None = None  # it is refused with these words; `None`: it is read
-    shows: Callable | None = None  # () -> the image that it must be read as, upright; default: `picture()`
+    shows: Callable | None = (
+        None  # () -> the image that it must be read as, upright; default: `picture()`
+    )
     said: tuple = ()  # words of a note where it is read
     either: bool = False  # refusing with these words is fine, and so is reading it rightly
     folder: str = 'same'  # in a class folder: 'same', 'ignored' (it is no photo's name), 'refused'
@@ -91,7 +100,9 @@ def answers_alone(run) -> dict:
     from fashion_lab.labs.registry import lab_module
 
     lab = lab_module(run.parent.name)
-    return {name: lab.predict(name, Run(run)).iloc[0].to_dict() for name in ('good-1.jpg', 'good-2.jpg')}
+    return {
+        name: lab.predict(name, Run(run)).iloc[0].to_dict() for name in ('good-1.jpg', 'good-2.jpg')
+    }
 
 
 def good_photos():
@@ -102,13 +113,18 @@ def good_photos():
 def check_predicted(file, desk, lab, path):
     "The command: a row for the file, and the answers for its neighbours as if it were not there."
     good_photos()
-    run, pair = desk.trained[lab], lab == 'shoe_pairs'
+    run = desk.trained[lab]
+    pair = lab == 'shoe_pairs'
     alone = {} if pair else answers_alone(run)
-    seen = desk.command('predict', lab, 'good-1.jpg', path, *([] if pair else ['good-2.jpg']), '--csv', '--run', run)
+    seen = desk.command(
+        'predict', lab, 'good-1.jpg', path, *([] if pair else ['good-2.jpg']), '--csv', '--run', run
+    )
     no_crash(seen)
     must('file,' in seen.out, seen, 'a table')
     table = list(csv.DictReader(io.StringIO(seen.out, newline='')))
-    reasons = [row['error'] for row in table if row['error'] and 'cannot be compared' not in row['error']]
+    reasons = [
+        row['error'] for row in table if row['error'] and 'cannot be compared' not in row['error']
+    ]
     rejected = file.words is not None and (bool(reasons) or not file.either)
     must(seen.code == (1 if rejected else 0), seen, f'exit code {1 if rejected else 0}')
     must(len(reasons) == rejected, seen, f'{int(rejected)} row with an error, not {len(reasons)}')
@@ -120,12 +136,16 @@ def check_predicted(file, desk, lab, path):
     must(len(table) == 3, seen, 'three rows')
     for name, row in alone.items():
         mine = table[0 if name == 'good-1.jpg' else 2]
-        same = mine['answer'] == row['answer'] and abs(float(mine['probability']) - row['probability']) < 1e-4
+        same = (
+            mine['answer'] == row['answer']
+            and abs(float(mine['probability']) - row['probability']) < 1e-4
+        )
         must(same, seen, f'the answer for {name} as it is without the file')
 
 
 def check_in_folder(file, desk):
-    "A class folder: the file is an item with the right pixels, or is named with its problem; the others stay."
+    """A class folder: the file is an item with the right pixels, or is named with its problem;
+    the others stay."""
     from fashion_lab.data.folders import load_folder
 
     folder = desk.folder / 'classes'
@@ -135,7 +155,8 @@ def check_in_folder(file, desk):
     seen = desk.call(load_folder, folder, size=32, fit='squash')
     no_crash(seen)
     must(seen.code == 0, seen, 'a set of the other photos')
-    photos, about = seen.value, f'hat/{path.name}'
+    photos = seen.value
+    about = f'hat/{path.name}'
     seen.out = f'{photos!r}; {photos.problems.to_dict("records")}'
     taken = len(photos) - 8
     if file.folder == 'ignored':
@@ -149,10 +170,18 @@ def check_in_folder(file, desk):
 def must_be_named(photos, about, taken, file, seen):
     "A file that cannot be used is no item and stands among the problems."
     must(taken == 0, seen, 'the file left out')
-    named = [p for f, p in zip(photos.problems.file, photos.problems.problem) if last_name(f) == last_name(about)]
+    named = [
+        p
+        for f, p in zip(photos.problems.file, photos.problems.problem)
+        if last_name(f) == last_name(about)
+    ]
     must(len(named) == 1, seen, f'{about!r} named among the problems')
     if file.words and file.folder == 'same':
-        must(says(f'{about} {named[0]}', file.words), seen, f'a reason that says {" and ".join(file.words)}')
+        must(
+            says(f'{about} {named[0]}', file.words),
+            seen,
+            f'a reason that says {" and ".join(file.words)}',
+        )
 
 
 def last_name(path) -> str:
@@ -199,7 +228,11 @@ def listening_socket(path):
 
 
 def link_outside(path):
-    target = path.parents[2] / 'elsewhere.jpg' if path.parent.name == 'hat' else path.with_name('elsewhere.jpg')
+    target = (
+        path.parents[2] / 'elsewhere.jpg'
+        if path.parent.name == 'hat'
+        else path.with_name('elsewhere.jpg')
+    )
     target.write_bytes(jpeg())
     path.symlink_to(target)
 
@@ -260,21 +293,31 @@ BROKEN_FILES = {
     'no bytes, png': File('x.png', b'', ('empty',)),
     'one byte': File('x.jpg', b'\xff', BROKEN),
     'text named jpg': File('x.jpg', b'Dear reader, the photo follows.', ('not an image',)),
-    'a web page named jpg': File('x.jpg', b'<!DOCTYPE html><html><body>Not found</body></html>', ('not an image',)),
+    'a web page named jpg': File(
+        'x.jpg', b'<!DOCTYPE html><html><body>Not found</body></html>', ('not an image',)
+    ),
     'JSON named png': File('x.png', b'{"error": "quota exceeded"}', ('not an image',)),
     'a pointer of Git LFS': File(
-        'x.jpg', b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n', ('not an image',)
+        'x.jpg',
+        b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n',
+        ('not an image',),
     ),
     'a zip archive named jpg': File('x.jpg', zipped(), ('not an image',)),
     'a pickled array named jpg': File('x.jpg', pickled(), ('not an image',)),
     'a PDF named jpg': File(
-        'x.jpg', b'%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF', ('not an image|PDF',)
+        'x.jpg',
+        b'%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF',
+        ('not an image|PDF',),
     ),
     'an SVG named png': File(
-        'x.png', b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', ('not an image|SVG',)
+        'x.png',
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+        ('not an image|SVG',),
     ),
     'an EPS named jpg': File(
-        'x.jpg', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n', BROKEN
+        'x.jpg',
+        b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n',
+        BROKEN,
     ),
     'a video named jpg': File(
         'x.jpg', struct.pack('>I', 24) + b'ftypisom\0\0\2\0isomiso2' + bytes(300), ('not an image',)
@@ -294,7 +337,9 @@ BROKEN_FILES = {
     'PPM that claims 99,999 x 99,999': File('x.ppm', b'P6 99999 99999 255\n' + bytes(99), SIZE),
     'BMP that claims 2 billion lines': File(
         'x.bmp',
-        encoded(picture(), 'BMP')[:22] + struct.pack('<i', 2**31 - 1) + encoded(picture(), 'BMP')[26:],
+        encoded(picture(), 'BMP')[:22]
+        + struct.pack('<i', 2**31 - 1)
+        + encoded(picture(), 'BMP')[26:],
         ('pixels|broken|not an image',),
     ),
     'TIFF whose strips are elsewhere': File('x.tif', tiff_of_nothing(), BROKEN),
@@ -307,12 +352,20 @@ BROKEN_FILES = {
         'x.jpg', link_to('/dev/zero'), ('ordinary file|regular file|device',), folder='refused'
     ),
     'a link to /dev/null': File(
-        'x.jpg', link_to('/dev/null'), ('ordinary file|regular file|device|empty',), folder='refused'
+        'x.jpg',
+        link_to('/dev/null'),
+        ('ordinary file|regular file|device|empty',),
+        folder='refused',
     ),
     'a link to nothing': File(
-        'x.jpg', link_to('gone.jpg'), ('no file|nothing|not there|does not exist',), folder='refused'
+        'x.jpg',
+        link_to('gone.jpg'),
+        ('no file|nothing|not there|does not exist',),
+        folder='refused',
     ),
-    'a link to itself': File('x.jpg', link_to_itself, ('link|circle|loop|no file',), folder='refused'),
+    'a link to itself': File(
+        'x.jpg', link_to_itself, ('link|circle|loop|no file',), folder='refused'
+    ),
     'a link that leaves the folder': File('x.jpg', link_outside, folder='refused'),
     'a photo that goes on with 800 MB of nothing': File('x.jpg', sparse, BROKEN, either=True),
     'the rest that a Mac leaves beside photos': File(
@@ -320,7 +373,8 @@ BROKEN_FILES = {
     ),
 }
 BROKEN_FILES |= {
-    f'{kind} cut in half': File(f'x.{kind}', make()[: len(make()) // 2], BROKEN) for kind, make in ALL_STAGES.items()
+    f'{kind} cut in half': File(f'x.{kind}', make()[: len(make()) // 2], BROKEN)
+    for kind, make in ALL_STAGES.items()
 }
 BROKEN_FILES |= {
     f'{kind} without its last ten bytes': File(
@@ -377,11 +431,15 @@ def exif_entry(tag, kind, count, value):
 
 
 def frames(kind, **options):
-    return encoded(picture(), kind, save_all=True, append_images=[picture(5), picture(6)], **options)
+    return encoded(
+        picture(), kind, save_all=True, append_images=[picture(5), picture(6)], **options
+    )
 
 
 def gif_frames():
-    return encoded(palette(), 'GIF', save_all=True, append_images=[picture(5).quantize(64)], duration=90)
+    return encoded(
+        palette(), 'GIF', save_all=True, append_images=[picture(5).quantize(64)], duration=90
+    )
 
 
 def one_bit():
@@ -419,7 +477,12 @@ READABLE_FILES = {
     'CMYK TIFF': File('x.tif', encoded(picture().convert('CMYK'), 'TIFF')),
     'YCbCr TIFF': File('x.tif', encoded(picture().convert('YCbCr'), 'TIFF')),
     'Lab TIFF': File(
-        'x.tif', encoded(Image.merge('LAB', [grey()] * 3), 'TIFF'), BROKEN, either=True, shows=grey, near=300
+        'x.tif',
+        encoded(Image.merge('LAB', [grey()] * 3), 'TIFF'),
+        BROKEN,
+        either=True,
+        shows=grey,
+        near=300,
     ),
     'progressive JPEG': File('x.jpg', jpeg(progressive=True)),
     'JPEG with a thumbnail and more behind it': File('x.jpg', jpeg() + jpeg(9)),
@@ -431,10 +494,16 @@ READABLE_FILES = {
         'x.png', transparent_palette(), shows=half_red, said=('transparen|white',)
     ),
     'half transparent': File(
-        'x.png', encoded(with_alpha(128), 'PNG'), shows=lambda: on_white(128), said=('transparen|white',)
+        'x.png',
+        encoded(with_alpha(128), 'PNG'),
+        shows=lambda: on_white(128),
+        said=('transparen|white',),
     ),
     'wholly transparent': File(
-        'x.png', encoded(with_alpha(0), 'PNG'), shows=lambda: on_white(0), said=('transparen|white',)
+        'x.png',
+        encoded(with_alpha(0), 'PNG'),
+        shows=lambda: on_white(0),
+        said=('transparen|white',),
     ),
     'grey with alpha': File(
         'x.png',
@@ -448,14 +517,18 @@ READABLE_FILES = {
         shows=lambda: on_white(128),
         said=('transparen|white',),
     ),
-    'one bit per pixel': File('x.png', one_bit(), shows=lambda: grey().point(lambda v: 255 * (v > 127))),
+    'one bit per pixel': File(
+        'x.png', one_bit(), shows=lambda: grey().point(lambda v: 255 * (v > 127))
+    ),
     'PNG of 16 bits, grey': File('x.png', deep_grey('PNG'), shows=grey, said=('16',)),
     'PNG of 16 bits, coloured': File('x.png', deep_colour(), said=('16',)),
     'TIFF of 16 bits': File('x.tif', deep_grey('TIFF'), shows=grey, said=('16',)),
     'TIFF of floats': File('x.tif', floats(), ('float|mode|bits|cannot',), either=True, shows=grey),
     'animated GIF': File('x.gif', gif_frames(), said=('first of 2 frames|first frame',)),
     'animated PNG': File('x.png', frames('PNG'), said=('first of 3 frames|first frame',)),
-    'animated WebP': File('x.webp', frames('WEBP', lossless=True), said=('first of 3 frames|first frame',)),
+    'animated WebP': File(
+        'x.webp', frames('WEBP', lossless=True), said=('first of 3 frames|first frame',)
+    ),
     'TIFF of three pages': File('x.tif', frames('TIFF'), said=('first of 3|first frame',)),
     'MPO of two eyes': File('x.jpg', frames('MPO'), said=('first of 3|first frame',)),
     'GIF of 200,000 frames': File(
@@ -467,17 +540,27 @@ READABLE_FILES = {
     'EXIF that is rubbish': File('x.jpg', with_exif(b'rubbish' * 9)),
     'EXIF that ends too early': File('x.jpg', with_exif(b'II*\0\x08\0\0\0\x09\0')),
     'EXIF that points at itself': File('x.jpg', with_exif(b'II*\0\x08\0\0\0\0\0\x08\0\0\0')),
-    'EXIF with the orientation 0': File('x.jpg', with_exif(exif_entry(0x112, 3, 1, struct.pack('<HH', 0, 0)))),
-    'EXIF with the orientation 99': File('x.jpg', with_exif(exif_entry(0x112, 3, 1, struct.pack('<HH', 99, 0)))),
+    'EXIF with the orientation 0': File(
+        'x.jpg', with_exif(exif_entry(0x112, 3, 1, struct.pack('<HH', 0, 0)))
+    ),
+    'EXIF with the orientation 99': File(
+        'x.jpg', with_exif(exif_entry(0x112, 3, 1, struct.pack('<HH', 99, 0)))
+    ),
     'EXIF whose orientation is a text': File('x.jpg', with_exif(exif_entry(0x112, 2, 4, b'top\0'))),
     'a single pixel': File(
-        'x.png', encoded(Image.new('RGB', (1, 1), 'red'), 'PNG'), shows=lambda: Image.new('RGB', (1, 1), 'red')
+        'x.png',
+        encoded(Image.new('RGB', (1, 1), 'red'), 'PNG'),
+        shows=lambda: Image.new('RGB', (1, 1), 'red'),
     ),
     'one pixel wide': File(
-        'x.png', encoded(Image.new('RGB', (1, 900), 'red'), 'PNG'), shows=lambda: Image.new('RGB', (1, 1), 'red')
+        'x.png',
+        encoded(Image.new('RGB', (1, 900), 'red'), 'PNG'),
+        shows=lambda: Image.new('RGB', (1, 1), 'red'),
     ),
     'one pixel high': File(
-        'x.png', encoded(Image.new('RGB', (900, 1), 'red'), 'PNG'), shows=lambda: Image.new('RGB', (1, 1), 'red')
+        'x.png',
+        encoded(Image.new('RGB', (900, 1), 'red'), 'PNG'),
+        shows=lambda: Image.new('RGB', (1, 1), 'red'),
     ),
 }
 READABLE_FILES |= {f'EXIF turned, {turn}': File('x.jpg', oriented(turn)) for turn in range(2, 9)}
@@ -529,19 +612,27 @@ NAMED_FILES |= {
 
 
 def check_named(file, desk):
-    "As every file; besides, no cell of the table is a formula, and people on plain terminals can read the answer."
+    """As every file; besides, no cell of the table is a formula, and people on plain terminals
+    can read the answer."""
     check_file(file, desk)
-    path, run = relative(desk.folder / os.fsdecode(file.name)), desk.trained['closures']
+    path = relative(desk.folder / os.fsdecode(file.name))
+    run = desk.trained['closures']
     seen = desk.command('predict', 'closures', path, '--csv', '--run', run)
     cells = [cell for row in csv.reader(io.StringIO(seen.out, newline='')) for cell in row]
     formulas = [
-        cell for cell in cells if cell[:1] in ('=', '+', '@', '\t', '\r') or cell[:1] == '-' and not is_number(cell)
+        cell
+        for cell in cells
+        if cell[:1] in ('=', '+', '@', '\t', '\r') or cell[:1] == '-' and not is_number(cell)
     ]
     must(not formulas, seen, f'no cell that a spreadsheet computes: {formulas[:1]}')
     for encoding in ('utf-8', 'ascii'):
         seen = desk.command('predict', 'closures', path, '--run', run, encoding=encoding)
         no_crash(seen)
-        must(seen.code == 0 and 'network:' in seen.out, seen, f'an answer on a terminal for {encoding}')
+        must(
+            seen.code == 0 and 'network:' in seen.out,
+            seen,
+            f'an answer on a terminal for {encoding}',
+        )
         must(not set('\x1b\x07\r') & set(seen.out), seen, 'no commands to the terminal')
 
 
@@ -589,5 +680,11 @@ CASES = [
     Case(f'files/{name}', functools.partial(check_file, file), slow(name))
     for name, file in (BROKEN_FILES | READABLE_FILES).items()
 ]
-CASES += [Case(f'names/{name}', functools.partial(check_named, file)) for name, file in NAMED_FILES.items()]
-CASES += [Case(f'names/{name}', functools.partial(check_not_there, *given)) for name, given in NOT_THERE.items()]
+CASES += [
+    Case(f'names/{name}', functools.partial(check_named, file))
+    for name, file in NAMED_FILES.items()
+]
+CASES += [
+    Case(f'names/{name}', functools.partial(check_not_there, *given))
+    for name, given in NOT_THERE.items()
+]

@@ -1,6 +1,8 @@
 """Folders of photos: a folder per class, or nearly."""
 
-import functools, os, unicodedata
+import functools
+import os
+import unicodedata
 
 from . import Case
 from .sets import Photos, Refused, Source, check_source, photo, plant
@@ -90,11 +92,25 @@ SOURCES = {
     # layouts that are read
     'a folder per class': Source(TWO, Photos(TWO)),
     'train, valid, test': Source(
-        {'train/coat': 4, 'train/hat': 4, 'valid/coat': 2, 'valid/hat': 2, 'test/coat': 1, 'test/hat': 1},
+        {
+            'train/coat': 4,
+            'train/hat': 4,
+            'valid/coat': 2,
+            'valid/hat': 2,
+            'test/coat': 1,
+            'test/hat': 1,
+        },
         Photos(dict(coat=7, hat=7), dict(train=8, valid=4, test=2)),
     ),
     'Train, Val, TEST': Source(
-        {'Train/coat': 4, 'Train/hat': 4, 'Val/coat': 2, 'Val/hat': 2, 'TEST/coat': 1, 'TEST/hat': 1},
+        {
+            'Train/coat': 4,
+            'Train/hat': 4,
+            'Val/coat': 2,
+            'Val/hat': 2,
+            'TEST/coat': 1,
+            'TEST/hat': 1,
+        },
         Photos(dict(coat=7, hat=7), dict(train=8, valid=4, test=2)),
     ),
     'training, validation, testing': Source(
@@ -124,7 +140,9 @@ SOURCES = {
         },
         Photos(TWO),
     ),
-    'texts among the photos': Source(TWO | {'README.txt': BAD, 'coat/labels.json': b'{}'}, Photos(TWO)),
+    'texts among the photos': Source(
+        TWO | {'README.txt': BAD, 'coat/labels.json': b'{}'}, Photos(TWO)
+    ),
     'a class in one part only': Source(
         {'train/coat': 4, 'train/hat': 4, 'test/coat': 2, 'test/dress': 3},
         Photos(dict(coat=6, dress=3, hat=4), dict(train=8, test=5)),
@@ -144,18 +162,27 @@ SOURCES = {
     ),
     'train, test, and unlabelled in batches': Source(
         {'train/coat': 4, 'train/hat': 4, 'test/coat': 2, 'test/hat': 2, 'unlabelled/batch1': 3},
-        Photos(dict(coat=6, hat=6), dict(train=8, test=4), said=('unlabelled',), or_refused=('unlabelled',)),
+        Photos(
+            dict(coat=6, hat=6),
+            dict(train=8, test=4),
+            said=('unlabelled',),
+            or_refused=('unlabelled',),
+        ),
     ),
     'train, test, and loose photos beside': Source(
         {'train/coat': 4, 'train/hat': 4, 'test/coat': 2, 'test/hat': 2, 'new': 2},
         Photos(dict(coat=6, hat=6), dict(train=8, test=4), said=('new',), or_refused=('new',)),
     ),
     'what a Mac puts into archives': Source(
-        {'train/coat': 4, 'train/hat': 4, '__MACOSX/train/coat': 4, '__MACOSX/train/hat': 4}, Photos(TWO)
+        {'train/coat': 4, 'train/hat': 4, '__MACOSX/train/coat': 4, '__MACOSX/train/hat': 4},
+        Photos(TWO),
     ),
-    'what a Mac puts beside classes': Source(TWO | {'__MACOSX/coat/._1.jpg': BAD, '__MACOSX/coat': 2}, Photos(TWO)),
+    'what a Mac puts beside classes': Source(
+        TWO | {'__MACOSX/coat/._1.jpg': BAD, '__MACOSX/coat': 2}, Photos(TWO)
+    ),
     'what notebooks leave': Source(
-        TWO | {'.ipynb_checkpoints/1-checkpoint.jpg': photo(50), 'coat/.ipynb_checkpoints': 2}, Photos(TWO)
+        TWO | {'.ipynb_checkpoints/1-checkpoint.jpg': photo(50), 'coat/.ipynb_checkpoints': 2},
+        Photos(TWO),
     ),
     'a folder around the classes': Source(
         {'dataset/coat': 4, 'dataset/hat': 4}, Photos(TWO, or_refused=('class|folder',))
@@ -173,7 +200,8 @@ SOURCES = {
         Photos(dict(coat=9, hat=9), said=('fold',), or_refused=('fold|same',)),
     ),
     'a part and a class side by side': Source(
-        {'train/coat': 4, 'train/hat': 4, 'dress': 4}, Photos(TWO, problems={}, said=('dress',), or_refused=('dress',))
+        {'train/coat': 4, 'train/hat': 4, 'dress': 4},
+        Photos(TWO, problems={}, said=('dress',), or_refused=('dress',)),
     ),
     'val and valid both': Source(
         {'train/coat': 4, 'train/hat': 4, 'val/coat': 2, 'valid/hat': 2},
@@ -185,22 +213,35 @@ SOURCES = {
     ),
     # classes
     'one class': Source(
-        dict(coat=8), Photos(dict(coat=8), run_refuses=('one class|single class|two classes|only class',))
+        dict(coat=8),
+        Photos(dict(coat=8), run_refuses=('one class|single class|two classes|only class',)),
     ),
     'one photo of a class': Source(
         dict(coat=6, hat=6, scarf=1), Photos(dict(coat=6, hat=6, scarf=1), run_refuses=('scarf',))
     ),
-    'one photo per class': Source(dict(coat=1, hat=1), Photos(dict(coat=1, hat=1), run_refuses=('photo|items',))),
-    'three photos': Source(dict(coat=2, hat=1), Photos(dict(coat=2, hat=1), run_refuses=('photo|items',))),
+    'one photo per class': Source(
+        dict(coat=1, hat=1), Photos(dict(coat=1, hat=1), run_refuses=('photo|items',))
+    ),
+    'three photos': Source(
+        dict(coat=2, hat=1), Photos(dict(coat=2, hat=1), run_refuses=('photo|items',))
+    ),
     'an empty class': Source(empty_class, Photos(TWO, said=('dress',))),
     'a class whose photos are all broken': Source(
         TWO | {f'dress/{k}.jpg': BAD for k in range(3)},
         Photos(TWO, problems={f'dress/{k}.jpg': 'not an image' for k in range(3)}, said=('dress',)),
     ),
-    'all photos broken': Source({f'{c}/{k}.jpg': BAD for c in TWO for k in range(3)}, Refused(('0.jpg',))),
-    'one broken photo': Source(TWO | {'hat/bad.jpg': BAD}, Photos(TWO, problems={'hat/bad.jpg': 'not an image'})),
-    'one empty photo': Source(TWO | {'hat/bad.jpg': b''}, Photos(TWO, problems={'hat/bad.jpg': 'empty'})),
-    'a photo in no class': Source(TWO | {'stray.jpg': photo(60)}, Photos(TWO, problems={'stray.jpg': 'class'})),
+    'all photos broken': Source(
+        {f'{c}/{k}.jpg': BAD for c in TWO for k in range(3)}, Refused(('0.jpg',))
+    ),
+    'one broken photo': Source(
+        TWO | {'hat/bad.jpg': BAD}, Photos(TWO, problems={'hat/bad.jpg': 'not an image'})
+    ),
+    'one empty photo': Source(
+        TWO | {'hat/bad.jpg': b''}, Photos(TWO, problems={'hat/bad.jpg': 'empty'})
+    ),
+    'a photo in no class': Source(
+        TWO | {'stray.jpg': photo(60)}, Photos(TWO, problems={'stray.jpg': 'class'})
+    ),
     'a photo in a part, in no class': Source(
         {'train/coat': 4, 'train/hat': 4, 'test/coat': 2, 'test/stray.jpg': photo(60)},
         Photos(dict(coat=6, hat=4), dict(train=8, test=2), problems={'test/stray.jpg': 'class'}),
@@ -210,7 +251,9 @@ SOURCES = {
         {'rain-coat': 2, 'rain_coat': 3, 'rain coat': 2, 'hat': 4},
         Photos(dict(hat=4, rain_coat=7), said=('rain-coat',)),
     ),
-    'a space behind a class': Source({'coat ': 2, 'coat': 4, 'hat': 4}, Photos(dict(coat=6, hat=4), said=('coat ',))),
+    'a space behind a class': Source(
+        {'coat ': 2, 'coat': 4, 'hat': 4}, Photos(dict(coat=6, hat=4), said=('coat ',))
+    ),
     'accents composed and decomposed': Source(
         {accents('NFC'): 4, accents('NFD'): 2, 'hat': 4}, Photos({accents('NFC'): 6, 'hat': 4})
     ),
@@ -218,7 +261,9 @@ SOURCES = {
         {'train/Coat': 4, 'train/hat': 4, 'test/coat': 2, 'test/hat': 2},
         Photos(dict(Coat=6, hat=6), dict(train=8, test=4), said=('coat',)),
     ),
-    'a class that is no UTF-8': Source({b'caf\xe9': 4, 'hat': 4}, Photos({r'caf\xe9': 4, 'hat': 4})),
+    'a class that is no UTF-8': Source(
+        {b'caf\xe9': 4, 'hat': 4}, Photos({r'caf\xe9': 4, 'hat': 4})
+    ),
     'a photo whose name is no UTF-8': Source(
         {'coat': 4, 'hat': 4, b'hat/caf\xe9.jpg': photo(70)}, Photos(dict(coat=4, hat=5))
     ),
@@ -301,7 +346,9 @@ SOURCES = {
     'a class that is a link to another': Source(linked, Photos(TWO, problems={'jacket': 'link'})),
     'a link in a circle': Source(circle, Photos(TWO, problems={'coat/again': 'link'})),
     'a class that lies elsewhere': Source(link_away, Photos(TWO, problems={'dress': 'link'})),
-    'a pipe among photos': Source(pipe_inside, Photos(TWO, problems={'pipe.jpg': 'ordinary file|regular file|pipe'})),
+    'a pipe among photos': Source(
+        pipe_inside, Photos(TWO, problems={'pipe.jpg': 'ordinary file|regular file|pipe'})
+    ),
     # nothing to read
     'nothing': Source(nothing, Refused(('photo|image',))),
     'texts alone': Source({'coat/a.txt': BAD, 'hat/b.txt': BAD}, Refused(('photo|image',))),
@@ -310,19 +357,28 @@ SOURCES = {
     'an archive for a folder': Source(an_archive, Refused(('folder|archive|unpack',))),
     'no such folder': Source(given('gone/photos'), Refused(('gone',))),
     'a home that nobody has': Source(given('~nouser/photos'), Refused(('~nouser',))),
-    'a path of 5,000 letters': Source(given('photos/' * 700), Refused(('long|no folder|not there',))),
+    'a path of 5,000 letters': Source(
+        given('photos/' * 700), Refused(('long|no folder|not there',))
+    ),
     'a null in the path': Source(given('pho\0tos/x'), Refused(('null|no folder|not there|path',))),
     'no path': Source(given(''), Refused(('source|folder|path',))),
     'the columns of the published list are wrong': Source(
         {'images.csv': b'image,label\na,Hat\n', 'images': 3}, Refused(('column',))
     ),
     'the published list is in a code of old': Source(
-        {'images.csv': 'image,sender_id,label,kids\na,1,Caf\u00e9,False\n'.encode('latin-1'), 'images': 3},
+        {
+            'images.csv': 'image,sender_id,label,kids\na,1,Caf\u00e9,False\n'.encode('latin-1'),
+            'images': 3,
+        },
         Refused(('UTF-8',)),
     ),
     'the published list names other photos': Source(
-        {'images.csv': b'image,sender_id,label,kids\na,1,Shoes,False\n', 'images': 3}, Refused(('photo',))
+        {'images.csv': b'image,sender_id,label,kids\na,1,Shoes,False\n', 'images': 3},
+        Refused(('photo',)),
     ),
 }
 
-CASES = [Case(f'folders/{name}', functools.partial(check_source, source)) for name, source in SOURCES.items()]
+CASES = [
+    Case(f'folders/{name}', functools.partial(check_source, source))
+    for name, source in SOURCES.items()
+]

@@ -1,6 +1,7 @@
 """Photos with a mask each: palettes, colours, sizes, values, and what is missing."""
 
-import functools, io
+import functools
+import io
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,8 @@ COLOURS = np.array([[0, 0, 0], [220, 40, 40], [40, 200, 60]], np.uint8)
 
 @dataclass(frozen=True)
 class Masked:
-    "The folder is read as so many photos, whose masks hold the classes that were drawn, under whatever names."
+    """The folder is read as so many photos, whose masks hold the classes that were drawn, under
+    whatever names."""
 
     n: int = N
     classes: int = 3
@@ -40,10 +42,14 @@ class Source:
 def photo(k, width=SIDE, height=SIDE) -> bytes:  # colours like those of no other photo
     rng = np.random.default_rng(500 + k)
     base = rng.integers(30, 225, 3)
-    return encoded(Image.fromarray((base + rng.integers(-25, 25, (height, width, 3))).astype(np.uint8)), 'PNG')
+    return encoded(
+        Image.fromarray((base + rng.integers(-25, 25, (height, width, 3))).astype(np.uint8)), 'PNG'
+    )
 
 
-def truth(k, height=SIDE, width=SIDE) -> np.ndarray:  # classes 0, 1, 2 in stripes, each photo's elsewhere
+def truth(
+    k, height=SIDE, width=SIDE
+) -> np.ndarray:  # classes 0, 1, 2 in stripes, each photo's elsewhere
     stripes = np.sort(np.random.default_rng(900 + k).integers(6, SIDE - 6, 2))
     stripes[1] = max(stripes[1], stripes[0] + 4)
     return np.broadcast_to(np.digitize(np.arange(width), stripes), (height, width)).astype(np.uint8)
@@ -77,7 +83,9 @@ def adaptive(k):  # as Pillow's quantize makes it
 
 
 def times(factor, plus=0, dtype=np.uint8):
-    return lambda k: encoded(Image.fromarray((truth(k).astype(int) * factor + plus).astype(dtype)), 'PNG')
+    return lambda k: encoded(
+        Image.fromarray((truth(k).astype(int) * factor + plus).astype(dtype)), 'PNG'
+    )
 
 
 def converted(mode, kind='PNG'):
@@ -141,7 +149,9 @@ def array(k):
 
 
 def apart(mask, ending='png', **changes):  # images/ and masks/
-    tree = {f'images/{k:02d}.png': photo(k) for k in range(N)} | {f'masks/{k:02d}.{ending}': mask(k) for k in range(N)}
+    tree = {f'images/{k:02d}.png': photo(k) for k in range(N)} | {
+        f'masks/{k:02d}.{ending}': mask(k) for k in range(N)
+    }
     return planted(tree, changes)
 
 
@@ -149,11 +159,15 @@ def beside(mask, first='', ending='jpg', **changes):  # photo.jpg and photo.png
     def shot(k):
         return encoded(Image.open(io.BytesIO(photo(k))), 'JPEG')
 
-    tree = {f'{first}{k:02d}.{ending}': shot(k) for k in range(N)} | {f'{first}{k:02d}.png': mask(k) for k in range(N)}
+    tree = {f'{first}{k:02d}.{ending}': shot(k) for k in range(N)} | {
+        f'{first}{k:02d}.png': mask(k) for k in range(N)
+    }
     return planted(tree, changes)
 
 
-def planted(tree, changes):  # the changes: a file's new content, or `None` for a file that is missing
+def planted(
+    tree, changes
+):  # the changes: a file's new content, or `None` for a file that is missing
     kept = {name: content for name, content in (tree | changes).items() if content is not None}
     return lambda folder: plant(folder, kept)
 
@@ -206,16 +220,22 @@ def one_bad(mask, words, content):
 SOURCES = {
     'grey numbers': Source(apart(grey), Masked()),
     'one palette': Source(apart(shared_palette), Masked()),
-    'a palette of its own in every file': Source(apart(own_palette), Masked(or_refused=('palette',))),
+    'a palette of its own in every file': Source(
+        apart(own_palette), Masked(or_refused=('palette',))
+    ),
     'adaptive palettes': Source(apart(adaptive), Masked(or_refused=('palette',))),
     'colours': Source(apart(coloured), Masked()),
     'colours with alpha': Source(apart(with_alpha), Masked()),
-    'a transparent background': Source(apart(see_through), Masked(or_refused=('transparen|alpha|colour',))),
+    'a transparent background': Source(
+        apart(see_through), Masked(or_refused=('transparen|alpha|colour',))
+    ),
     'palettes and colours mixed': Source(
-        apart(lambda k: own_palette(k) if k % 2 else coloured(k)), Masked(or_refused=('palette|colour',))
+        apart(lambda k: own_palette(k) if k % 2 else coloured(k)),
+        Masked(or_refused=('palette|colour',)),
     ),
     'grey numbers and palettes mixed': Source(
-        apart(lambda k: shared_palette(k) if k % 2 else grey(k)), Masked(or_refused=('palette|colour',))
+        apart(lambda k: shared_palette(k) if k % 2 else grey(k)),
+        Masked(or_refused=('palette|colour',)),
     ),
     'GIFs': Source(apart(interlaced_gif, 'gif'), Masked(or_refused=('GIF|PNG',))),
     'numbers with gaps': Source(apart(times(90)), Masked()),
@@ -239,7 +259,8 @@ SOURCES = {
         apart(grey, **{'masks/00.png': None}), Masked(N - 1, problems={'images/00': 'no mask'})
     ),
     'a photo is missing': Source(
-        apart(grey, **{'images/00.png': None}), Masked(N - 1, problems={'masks/00': 'without a photo|no photo'})
+        apart(grey, **{'images/00.png': None}),
+        Masked(N - 1, problems={'masks/00': 'without a photo|no photo'}),
     ),
     'an empty mask': one_bad(grey, 'empty', b''),
     'a broken mask': one_bad(grey, 'broken|cannot|truncated', grey(0)[:60]),
@@ -252,18 +273,24 @@ SOURCES = {
     ),
     'a smoothed mask': one_bad(coloured, 'smooth|blend|edges', blended(0)),
     'a number beyond 255': one_bad(grey, '255|300', times(300, 0, np.uint16)(0)),
-    'an empty photo': Source(apart(grey, **{'images/00.png': b''}), Masked(N - 1, problems={'images/00': 'empty'})),
+    'an empty photo': Source(
+        apart(grey, **{'images/00.png': b''}), Masked(N - 1, problems={'images/00': 'empty'})
+    ),
     'a broken photo': Source(
-        apart(grey, **{'images/00.png': photo(0)[:99]}), Masked(N - 1, problems={'images/00': 'broken|truncated'})
+        apart(grey, **{'images/00.png': photo(0)[:99]}),
+        Masked(N - 1, problems={'images/00': 'broken|truncated'}),
     ),
     'two masks of one photo': Source(
-        apart(grey, **{'masks/00_mask.png': grey(3)}), Masked(N - 1, problems={'images/00': '2 masks|two masks'})
+        apart(grey, **{'masks/00_mask.png': grey(3)}),
+        Masked(N - 1, problems={'images/00': '2 masks|two masks'}),
     ),
     'two photos of one mask': Source(
         apart(grey, **{'images/00.jpg': encoded(Image.open(io.BytesIO(photo(60))), 'JPEG')}),
         Masked(N - 1, problems={'images/00': 'one of them|shares|two photo'}),
     ),
-    'all masks missing': Source(apart(grey, **{f'masks/{k:02d}.png': None for k in range(N)}), Refused(('mask',))),
+    'all masks missing': Source(
+        apart(grey, **{f'masks/{k:02d}.png': None for k in range(N)}), Refused(('mask',))
+    ),
     'all masks broken': Source(apart(lambda k: b'no mask'), Refused(('mask',))),
     # layouts
     'masks beside photos': Source(beside(grey), Masked()),
@@ -273,35 +300,54 @@ SOURCES = {
     'train and test alone': Source(parts('train', 'test'), Masked()),
     'the published layout': Source(facades(), Masked(FACADES, 5)),
     'a value that the published layout has not': Source(
-        facades(**{'train/eecs442_0000.png': stray(9)}), Masked(FACADES - 1, 5, problems={'eecs442_0000': '9'})
+        facades(**{'train/eecs442_0000.png': stray(9)}),
+        Masked(FACADES - 1, 5, problems={'eecs442_0000': '9'}),
     ),
     'a mask that the published layout lacks': Source(
-        facades(**{'train/eecs442_0000.png': None}), Masked(FACADES - 1, 5, problems={'eecs442_0000': 'no mask'})
+        facades(**{'train/eecs442_0000.png': None}),
+        Masked(FACADES - 1, 5, problems={'eecs442_0000': 'no mask'}),
     ),
     'what a Mac puts into archives': Source(
-        apart(grey, **{f'__MACOSX/images/._{k:02d}.png': b'no' for k in range(3)}, **{'__MACOSX/masks/00.png': b'no'}),
+        apart(
+            grey,
+            **{f'__MACOSX/images/._{k:02d}.png': b'no' for k in range(3)},
+            **{'__MACOSX/masks/00.png': b'no'},
+        ),
         Masked(),
     ),
     'names of classes': Source(apart(grey, **{'classes.txt': b'wall\nwindow\nsky\n'}), Masked()),
     'fewer names than classes': Source(
         apart(grey, **{'classes.txt': b'wall\nwindow\n'}), Refused(('2 class names|names',))
     ),
-    'a name twice': Source(apart(grey, **{'classes.csv': b'name,value\nwall,0\nwall,1\nsky,2\n'}), Refused(('wall',))),
+    'a name twice': Source(
+        apart(grey, **{'classes.csv': b'name,value\nwall,0\nwall,1\nsky,2\n'}), Refused(('wall',))
+    ),
     'a value that is no number': Source(
-        apart(grey, **{'classes.csv': b'name,value\nwall,zero\nsky,1\n'}), Refused(('classes.csv', 'number'))
+        apart(grey, **{'classes.csv': b'name,value\nwall,zero\nsky,1\n'}),
+        Refused(('classes.csv', 'number')),
     ),
     'names in UTF-16': Source(
-        apart(grey, **{'classes.txt': 'wall\nwindow\nsky\n'.encode('utf-16')}), Masked(or_refused=('UTF-8',))
+        apart(grey, **{'classes.txt': 'wall\nwindow\nsky\n'.encode('utf-16')}),
+        Masked(or_refused=('UTF-8',)),
     ),
     'a list of classes without columns': Source(
         apart(grey, **{'classes.csv': b'wall\nsky\n'}), Refused(('classes.csv',))
     ),
     'a list of no classes': Source(apart(grey, **{'classes.csv': b''}), Refused(('classes.csv',))),
-    'classes called like columns': Source(apart(grey, **{'classes.txt': b'file\nmask\nlow\n'}), Masked()),
-    'markup for classes': Source(apart(grey, **{'classes.txt': b'<script>alert(1)</script>\nhat\nsky\n'}), Masked()),
+    'classes called like columns': Source(
+        apart(grey, **{'classes.txt': b'file\nmask\nlow\n'}), Masked()
+    ),
+    'markup for classes': Source(
+        apart(grey, **{'classes.txt': b'<script>alert(1)</script>\nhat\nsky\n'}), Masked()
+    ),
     'two photos in all': Source(
         planted(
-            {f'{d}/{k}.png': (photo if d == 'images' else grey)(k) for k in range(2) for d in ('images', 'masks')}, {}
+            {
+                f'{d}/{k}.png': (photo if d == 'images' else grey)(k)
+                for k in range(2)
+                for d in ('images', 'masks')
+            },
+            {},
         ),
         Masked(2, run_refuses=('photo',)),
     ),
@@ -362,7 +408,11 @@ def check_masks(right, seen, way):
     must(seen.code == 0, seen, 'photos that are read')
     photos = seen.value
     told = '\n'.join(
-        [seen.text, *photos.notes, *(f'{f} {p}' for f, p in zip(photos.problems.file, photos.problems.problem))]
+        [
+            seen.text,
+            *photos.notes,
+            *(f'{f} {p}' for f, p in zip(photos.problems.file, photos.problems.problem)),
+        ]
     )
     seen.out = f'{photos!r}; {photos.classes}; {told.strip()}'
     must(len(photos) == right.n, seen, f'{right.n} photos')
@@ -380,7 +430,9 @@ def check_classes(photos, seen):
         drawn = truth(int(name.rpartition('/')[2].rpartition('_')[2]))
         for k in range(3):
             values = set(np.unique(mask[drawn == k]).tolist()) - {
-                int(v) for v in np.unique(mask) if (mask == v).mean() < 0.08 and (drawn == k).mean() > 0.09
+                int(v)
+                for v in np.unique(mask)
+                if (mask == v).mean() < 0.08 and (drawn == k).mean() > 0.09
             }
             meaning.setdefault(k, set()).update(values)
     right = all(len(v) == 1 for v in meaning.values()) and len(set.union(*meaning.values())) == 3
@@ -390,7 +442,9 @@ def check_classes(photos, seen):
 def check_problems(right, told, seen):
     for name, words in right.problems.items():
         must(
-            any(name in line and says(line, [words]) for line in told.splitlines()), seen, f'{name} named, with {words}'
+            any(name in line and says(line, [words]) for line in told.splitlines()),
+            seen,
+            f'{name} named, with {words}',
         )
 
 
@@ -410,4 +464,7 @@ def check_page(right, seen):
     must('<script>' not in seen.out, seen, 'no markup from names')
 
 
-CASES = [Case(f'masks/{name}', functools.partial(check_source, source)) for name, source in SOURCES.items()]
+CASES = [
+    Case(f'masks/{name}', functools.partial(check_source, source))
+    for name, source in SOURCES.items()
+]

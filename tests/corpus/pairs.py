@@ -1,6 +1,9 @@
 """Pairs of shoes: the layout of the course, tables of pairs, and heaps that `predict` is given."""
 
-import csv, functools, io, os
+import csv
+import functools
+import io
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,13 +37,16 @@ COURSE = dict(train=12, test_m=6, test_w=6)
 
 
 def course_files(students=STUDENTS) -> dict:  # name -> content
-    tree, serial = {}, 0
+    tree = {}
+    serial = 0
     for part, numbers in students.items():
         for student in numbers:
             for k in (1, 2, 3):
                 for side in ('left', 'right'):
                     serial += 1
-                    tree[f'{part}/u{student:03d}_{k}_{side}_{"m" if part == "test_m" else "w"}.jpg'] = photo(serial)
+                    tree[
+                        f'{part}/u{student:03d}_{k}_{side}_{"m" if part == "test_m" else "w"}.jpg'
+                    ] = photo(serial)
     return tree
 
 
@@ -50,7 +56,12 @@ def course(
     def build(folder):
         tree = course_files(students) | changes
         return plant(
-            folder, {renamed(n) if renamed else n: content for n, content in tree.items() if content is not None}
+            folder,
+            {
+                renamed(n) if renamed else n: content
+                for n, content in tree.items()
+                if content is not None
+            },
         )
 
     return build
@@ -73,9 +84,11 @@ def fewer(*gone):
 
 
 def both_tags(folder):  # half of a student's files say m, the others w
-    return course(lambda name: name.replace('_w', '_m') if '/u001_1' in name or '/u001_2_left' in name else name)(
-        folder
-    )
+    return course(
+        lambda name: (
+            name.replace('_w', '_m') if '/u001_1' in name or '/u001_2_left' in name else name
+        )
+    )(folder)
 
 
 def piped(folder):
@@ -96,7 +109,11 @@ def rows(more=lambda k: '') -> list:  # three pairs of each person
 
 def table(lines, head=HEAD, encoding='utf-8', **more):
     def build(folder):
-        photos = {f'{side}{k}.jpg': photo(100 + 2 * k + (side == 'r')) for k in range(3 * PERSONS) for side in 'lr'}
+        photos = {
+            f'{side}{k}.jpg': photo(100 + 2 * k + (side == 'r'))
+            for k in range(3 * PERSONS)
+            for side in 'lr'
+        }
         plant(folder, {n: c for n, c in (photos | more).items() if c is not None})
         (folder / 'pairs.csv').write_bytes('\n'.join([head, *lines, '']).encode(encoding))
         return folder / 'pairs.csv'
@@ -109,7 +126,9 @@ def with_column(name, value):
 
 
 def part_of(k):
-    return 'train' if k < 15 else 'valid' if k < 18 else 'test'
+    if k < 15:
+        return 'train'
+    return 'valid' if k < 18 else 'test'
 
 
 PARTS = dict(train=15, valid=3, test=6)
@@ -117,7 +136,9 @@ ALL = 3 * PERSONS
 
 
 def a_bad_row(file, words, shown=None):
-    return Source(table([*rows(), f'q99,person0,{file},r0.jpg']), Pairs(ALL, problems={shown or file: words}))
+    return Source(
+        table([*rows(), f'q99,person0,{file},r0.jpg']), Pairs(ALL, problems={shown or file: words})
+    )
 
 
 def a_pipe_row(folder):
@@ -133,32 +154,47 @@ SOURCES = {
     'the course': Source(course(), Pairs(24, COURSE)),
     'in capitals': Source(course(lambda n: n.upper().replace('TRAIN', 'Train')), Pairs(24, COURSE)),
     'with hyphens and spaces': Source(
-        course(lambda n: n.replace('_left', ' - left').replace('_right', '-right')), Pairs(24, COURSE)
+        course(lambda n: n.replace('_left', ' - left').replace('_right', '-right')),
+        Pairs(24, COURSE),
     ),
     'parts called otherwise': Source(
-        course(lambda n: n.replace('test_m', 'test men').replace('test_w', 'Test-Women')), Pairs(24, COURSE)
+        course(lambda n: n.replace('test_m', 'test men').replace('test_w', 'Test-Women')),
+        Pairs(24, COURSE),
     ),
-    'a folder too high': Source(lambda folder: course()(folder / 'course_photos').parent, Pairs(24, COURSE)),
+    'a folder too high': Source(
+        lambda folder: course()(folder / 'course_photos').parent, Pairs(24, COURSE)
+    ),
     'a folder too low': Source(course_part, Refused(('train', 'folder'))),
-    'a part alone': Source(course(students=dict(train=(1, 2, 3, 4))), Pairs(12, run_refuses=('test',))),
+    'a part alone': Source(
+        course(students=dict(train=(1, 2, 3, 4))), Pairs(12, run_refuses=('test',))
+    ),
     'tests alone': Source(course(students=dict(test_m=(5, 6))), Pairs(6, run_refuses=('train',))),
-    'with validation': Source(course(students=STUDENTS | dict(valid=(9, 10))), Pairs(30, dict(COURSE, valid=6))),
+    'with validation': Source(
+        course(students=STUDENTS | dict(valid=(9, 10))), Pairs(30, dict(COURSE, valid=6))
+    ),
     'a shoe is missing': Source(
-        course(**{'train/u001_2_left_w.jpg': None}), Pairs(21, fewer(1), problems={'u001': '2_left'})
+        course(**{'train/u001_2_left_w.jpg': None}),
+        Pairs(21, fewer(1), problems={'u001': '2_left'}),
     ),
     'a student is missing': Source(course(**student(1)), Pairs(21, fewer(1))),
     'a shoe cannot be read': Source(
-        course(**{'train/u001_2_left_w.jpg': BROKEN}), Pairs(23, problems={'u001_2_left_w.jpg': 'broken|truncated'})
+        course(**{'train/u001_2_left_w.jpg': BROKEN}),
+        Pairs(23, problems={'u001_2_left_w.jpg': 'broken|truncated'}),
     ),
     'a shoe is empty': Source(
-        course(**{'train/u001_2_left_w.jpg': b''}), Pairs(21, problems={'u001_2_left_w.jpg': 'empty'})
+        course(**{'train/u001_2_left_w.jpg': b''}),
+        Pairs(21, problems={'u001_2_left_w.jpg': 'empty'}),
     ),
     'a shoe is a text': Source(
-        course(**{'train/u001_2_left_w.jpg': b'no photo'}), Pairs(23, problems={'u001_2_left_w.jpg': 'not an image'})
+        course(**{'train/u001_2_left_w.jpg': b'no photo'}),
+        Pairs(23, problems={'u001_2_left_w.jpg': 'not an image'}),
     ),
-    'a shoe is a pipe': Source(piped, Pairs(21, problems={'u001_1_left_w.jpg': 'ordinary|regular|pipe'})),
+    'a shoe is a pipe': Source(
+        piped, Pairs(21, problems={'u001_1_left_w.jpg': 'ordinary|regular|pipe'})
+    ),
     'a shoe twice': Source(
-        course(**{'train/u1_2_left_w.png': photo(90)}), Pairs(24, COURSE, problems={'u1_2_left_w.png': 'already|twice'})
+        course(**{'train/u1_2_left_w.png': photo(90)}),
+        Pairs(24, COURSE, problems={'u1_2_left_w.png': 'already|twice'}),
     ),
     'a fourth pair': Source(
         course(**{'train/u001_4_left_w.jpg': photo(90), 'train/u001_4_right_w.jpg': photo(91)}),
@@ -166,7 +202,8 @@ SOURCES = {
     ),
     'both tags in one student': Source(both_tags, Pairs(None, said=('u001',))),
     'another name': Source(
-        course(**{'train/shoe.jpg': photo(90)}), Pairs(24, COURSE, problems={'train/shoe.jpg': 'name'})
+        course(**{'train/shoe.jpg': photo(90)}),
+        Pairs(24, COURSE, problems={'train/shoe.jpg': 'name'}),
     ),
     'a shoe in no part': Source(
         course(**{'extra/u050_1_left_w.jpg': photo(90)}),
@@ -176,54 +213,85 @@ SOURCES = {
         course(**{'train/u001_1_right_w.jpg': photo(1)}), Pairs(24, said=('u001-1',))
     ),
     'one photo for two students': Source(
-        course(**{'train/u002_1_left_w.jpg': photo(1)}), Pairs(24, said=('more than one shoe|same photo|twice',))
+        course(**{'train/u002_1_left_w.jpg': photo(1)}),
+        Pairs(24, said=('more than one shoe|same photo|twice',)),
     ),
     'one photo in train and test': Source(
-        course(**{'test_m/u005_1_left_m.jpg': photo(1)}), Pairs(24, said=('more than one shoe|same photo|twice',))
+        course(**{'test_m/u005_1_left_m.jpg': photo(1)}),
+        Pairs(24, said=('more than one shoe|same photo|twice',)),
     ),
     'what a Mac puts into archives': Source(
-        course(**{'__MACOSX/train/._u001_1_left_w.jpg': b'no', '__MACOSX/train/u001_1_left_w.jpg': b'no'}),
+        course(
+            **{
+                '__MACOSX/train/._u001_1_left_w.jpg': b'no',
+                '__MACOSX/train/u001_1_left_w.jpg': b'no',
+            }
+        ),
         Pairs(24, COURSE),
     ),
-    'one student': Source(course(students=dict(train=(1,), test_w=(7,))), Pairs(6, dict(train=3, test_w=3))),
+    'one student': Source(
+        course(students=dict(train=(1,), test_w=(7,))), Pairs(6, dict(train=3, test_w=3))
+    ),
     'no photo at all': Source(
-        course(students={}, **{'train/readme.txt': b'later'}), Refused(('photo|image|found|student',))
+        course(students={}, **{'train/readme.txt': b'later'}),
+        Refused(('photo|image|found|student',)),
     ),
     # tables
     'a table': Source(table(rows()), Pairs(ALL)),
     'a table in UTF-16': Source(table(rows(), encoding='utf-16'), Pairs(ALL)),
-    'a table with semicolons': Source(table([r.replace(',', ';') for r in rows()], HEAD.replace(',', ';')), Pairs(ALL)),
+    'a table with semicolons': Source(
+        table([r.replace(',', ';') for r in rows()], HEAD.replace(',', ';')), Pairs(ALL)
+    ),
     'with parts': Source(with_column('split', part_of), Pairs(ALL, PARTS)),
     'with parts in capitals': Source(
         with_column('split', lambda k: part_of(k).title()), Pairs(ALL, PARTS, or_refused=('split',))
     ),
     'with a part called DEV': Source(
-        with_column('split', lambda k: part_of(k).replace('valid', 'DEV')), Pairs(ALL, PARTS, or_refused=('DEV',))
+        with_column('split', lambda k: part_of(k).replace('valid', 'DEV')),
+        Pairs(ALL, PARTS, or_refused=('DEV',)),
     ),
     'with parts that are partly empty': Source(
-        with_column('split', lambda k: part_of(k) if k % 4 else ''), Pairs(None, or_refused=('split',), said=('split',))
+        with_column('split', lambda k: part_of(k) if k % 4 else ''),
+        Pairs(None, or_refused=('split',), said=('split',)),
     ),
     'with a part that nobody knows': Source(
         with_column('split', lambda k: part_of(k).replace('valid', 'later')),
         Pairs(ALL, said=('later',), or_refused=('later',)),
     ),
-    'tested alone': Source(with_column('split', lambda k: 'test'), Pairs(ALL, dict(test=ALL), run_refuses=('train',))),
-    'a person in two parts': Source(with_column('split', lambda k: part_of(k + 1)), Refused(('person', 'split|part'))),
+    'tested alone': Source(
+        with_column('split', lambda k: 'test'), Pairs(ALL, dict(test=ALL), run_refuses=('train',))
+    ),
+    'a person in two parts': Source(
+        with_column('split', lambda k: part_of(k + 1)), Refused(('person', 'split|part'))
+    ),
     'columns called like ours': Source(
-        table(rows(lambda k: f',{k},v,1,yes,{k % 2},a'), f'{HEAD},id,turn,floor,same,label,negative'), Pairs(ALL)
+        table(
+            rows(lambda k: f',{k},v,1,yes,{k % 2},a'), f'{HEAD},id,turn,floor,same,label,negative'
+        ),
+        Pairs(ALL),
     ),
     'a pair twice': Source(table([*rows(), rows()[0]]), Refused(('q0', 'duplicat|twice|once'))),
-    'a pair without a person': Source(table([*rows(), 'q99,,l0.jpg,r1.jpg']), Refused(('person', 'q99|24|26'))),
+    'a pair without a person': Source(
+        table([*rows(), 'q99,,l0.jpg,r1.jpg']), Refused(('person', 'q99|24|26'))
+    ),
     'a pair without a shoe': Source(
         table([*rows(), 'q99,person0,,r1.jpg']),
-        Pairs(ALL, problems={'q99': 'image_left|no file|exist|one image'}, or_refused=('image_left', 'line')),
+        Pairs(
+            ALL,
+            problems={'q99': 'image_left|no file|exist|one image'},
+            or_refused=('image_left', 'line'),
+        ),
     ),
-    'no column person': Source(table(['q0,l0.jpg,r0.jpg'], 'pair,image_left,image_right'), Refused(('person',))),
+    'no column person': Source(
+        table(['q0,l0.jpg,r0.jpg'], 'pair,image_left,image_right'), Refused(('person',))
+    ),
     'no rows': Source(table([]), Refused(('no items|no rows|empty',))),
     'one person': Source(table(rows()[:3]), Pairs(3, run_refuses=('person|train|test',))),
     'one pair of each person': Source(table(rows()[::3]), Refused(('person', 'two'))),
     'a photo is not there': a_bad_row('gone.jpg', GONE),
-    'no photo is there': Source(table([r.replace('l', 'gone/l') for r in rows()]), Refused(('gone/l0.jpg',))),
+    'no photo is there': Source(
+        table([r.replace('l', 'gone/l') for r in rows()]), Refused(('gone/l0.jpg',))
+    ),
     'a home that nobody has': a_bad_row('~nouser/x.jpg', f'{GONE}|home'),
     'a name of 300 letters': a_bad_row('n' * 300 + '.jpg', f'{GONE}|long', 'n' * 50),
     'an address': a_bad_row('http://127.0.0.1:9/x.jpg', f'{GONE}|address|download'),
@@ -232,9 +300,12 @@ SOURCES = {
         table(rows(), **{'l0.jpg': BROKEN}), Pairs(ALL - 1, problems={'l0.jpg': 'broken|truncated'})
     ),
     'a text for a shoe': Source(
-        table(rows(), **{'l0.jpg': b'no photo'}), Pairs(ALL - 1, problems={'l0.jpg': 'not an image'})
+        table(rows(), **{'l0.jpg': b'no photo'}),
+        Pairs(ALL - 1, problems={'l0.jpg': 'not an image'}),
     ),
-    'one file for both shoes': Source(table([*rows()[1:], 'q0,person0,l0.jpg,l0.jpg']), Pairs(ALL, said=('q0',))),
+    'one file for both shoes': Source(
+        table([*rows()[1:], 'q0,person0,l0.jpg,l0.jpg']), Pairs(ALL, said=('q0',))
+    ),
     'numbers for pairs and persons': Source(
         table([r.replace('q', '').replace('person', '') for r in rows()]), Pairs(ALL)
     ),
@@ -290,7 +361,11 @@ def check_pairs(right, seen, way):
     must(seen.code == 0, seen, 'pairs that are read')
     pairs = seen.value
     told = '\n'.join(
-        [seen.text, *pairs.notes, *(f'{f} {p}' for f, p in zip(pairs.problems.file, pairs.problems.problem))]
+        [
+            seen.text,
+            *pairs.notes,
+            *(f'{f} {p}' for f, p in zip(pairs.problems.file, pairs.problems.problem)),
+        ]
     )
     seen.out = f'{pairs!r}; {told.strip()}'
     whole = pairs.items[pairs.items.label == 1]
@@ -303,7 +378,9 @@ def check_pairs(right, seen, way):
         )
     for name, words in right.problems.items():
         must(
-            any(name in line and says(line, [words]) for line in told.splitlines()), seen, f'{name} named, with {words}'
+            any(name in line and says(line, [words]) for line in told.splitlines()),
+            seen,
+            f'{name} named, with {words}',
         )
     if way == 'run':
         must(says(told, right.said), seen, f'said: {" and ".join(right.said)}')
@@ -327,7 +404,11 @@ def check_page(right, seen):
     must(seen.code == 0, seen, 'a page (exit code 0)')
     must('Not on this machine' not in seen.out, seen, 'a page about what is there')
     for name, words in right.problems.items():
-        must(name in plain(seen.text) and says(plain(seen.text), [words]), seen, f'{name} on the page, with {words}')
+        must(
+            name in plain(seen.text) and says(plain(seen.text), [words]),
+            seen,
+            f'{name} on the page, with {words}',
+        )
 
 
 # Heaps for `predict`
@@ -354,12 +435,15 @@ HEAPS = {
     'an empty folder': Heap({'heap/x.txt': b''}, ('heap',), ('image|photo',)),
     'a folder with one shoe': Heap(shoes('heap/a.jpg'), ('heap',), ('two photos',)),
     'a folder with broken shoes': Heap(
-        shoes('heap/a.jpg', 'heap/b.jpg', 'heap/c.jpg') | {'heap/bad.jpg': BROKEN, 'heap/no.jpg': b'no'},
+        shoes('heap/a.jpg', 'heap/b.jpg', 'heap/c.jpg')
+        | {'heap/bad.jpg': BROKEN, 'heap/no.jpg': b'no'},
         ('heap',),
         errors={'bad.jpg': 'broken|truncated', 'no.jpg': 'not an image'},
     ),
     'a folder with an empty file': Heap(
-        shoes('heap/a.jpg', 'heap/b.jpg', 'heap/c.jpg') | {'heap/bad.jpg': b''}, ('heap',), errors={'bad.jpg': 'empty'}
+        shoes('heap/a.jpg', 'heap/b.jpg', 'heap/c.jpg') | {'heap/bad.jpg': b''},
+        ('heap',),
+        errors={'bad.jpg': 'empty'},
     ),
     'a folder and a shoe': Heap(
         shoes('heap/a.jpg', 'heap/b.jpg', 'c.jpg'),
@@ -368,7 +452,10 @@ HEAPS = {
         answers=0,
     ),
     'two folders': Heap(
-        shoes('one/a.jpg', 'two/b.jpg'), ('one', 'two'), errors={'one': 'folder', 'two': 'folder'}, answers=0
+        shoes('one/a.jpg', 'two/b.jpg'),
+        ('one', 'two'),
+        errors={'one': 'folder', 'two': 'folder'},
+        answers=0,
     ),
     'the same file twice': Heap(shoes('a.jpg'), ('a.jpg', 'a.jpg'), answers=1),
     'the same photo three times': Heap(
@@ -378,7 +465,10 @@ HEAPS = {
     ),
     'two left shoes': Heap(shoes('left1.jpg', 'left2.jpg'), ('left1.jpg', 'left2.jpg'), answers=1),
     'a broken left shoe': Heap(
-        shoes('a.jpg') | {'b.jpg': BROKEN}, ('b.jpg', 'a.jpg'), errors={'b.jpg': 'broken|truncated'}, answers=0
+        shoes('a.jpg') | {'b.jpg': BROKEN},
+        ('b.jpg', 'a.jpg'),
+        errors={'b.jpg': 'broken|truncated'},
+        answers=0,
     ),
     'two broken shoes': Heap(
         {'a.jpg': BROKEN, 'b.jpg': b''},
@@ -387,10 +477,15 @@ HEAPS = {
         answers=0,
     ),
     'an input called like the picture': Heap(
-        shoes('a.png', 'b.png', 'answers.png'), ('a.png', 'b.png', 'answers.png'), kept=('answers.png',)
+        shoes('a.png', 'b.png', 'answers.png'),
+        ('a.png', 'b.png', 'answers.png'),
+        kept=('answers.png',),
     ),
     'a picture over an input': Heap(
-        shoes('a.png', 'b.png', 'c.png'), ('a.png', 'b.png', 'c.png', '--picture', 'c.png'), ('c.png',), kept=('c.png',)
+        shoes('a.png', 'b.png', 'c.png'),
+        ('a.png', 'b.png', 'c.png', '--picture', 'c.png'),
+        ('c.png',),
+        kept=('c.png',),
     ),
     'a picture over a folder': Heap(
         shoes('a.png', 'b.png', 'c.png', 'out.png/x.jpg'),
@@ -399,7 +494,10 @@ HEAPS = {
         kept=('out.png/x.jpg',),
     ),
     'a heat map over an input': Heap(
-        shoes('a.png', 'b.png', 'a-b.png'), ('a.png', 'b.png', '--heat', '.'), answers=1, kept=('a-b.png',)
+        shoes('a.png', 'b.png', 'a-b.png'),
+        ('a.png', 'b.png', '--heat', '.'),
+        answers=1,
+        kept=('a-b.png',),
     ),
     'names that say the same foot': Heap(
         shoes('left.jpg', 'LEFT.JPG', 'left (1).jpg'), ('left.jpg', 'LEFT.JPG', 'left (1).jpg')
@@ -409,9 +507,12 @@ HEAPS = {
 
 
 def check_heap(heap, desk):
-    "The command: a reason, or a table with a row for everything that was given; no input is changed."
+    """The command: a reason, or a table with a row for everything that was given; no input is
+    changed."""
     plant(desk.folder, heap.files)
-    seen = desk.command('predict', 'shoe_pairs', *heap.given, '--csv', '--run', desk.trained['shoe_pairs'])
+    seen = desk.command(
+        'predict', 'shoe_pairs', *heap.given, '--csv', '--run', desk.trained['shoe_pairs']
+    )
     no_crash(seen)
     for name in heap.kept or heap.files:
         must(Path(name).read_bytes() == heap.files[name], seen, f'{name} as it was')
@@ -434,5 +535,10 @@ def check_heap(heap, desk):
         )
 
 
-CASES = [Case(f'pairs/{name}', functools.partial(check_source, source)) for name, source in SOURCES.items()]
-CASES += [Case(f'heaps/{name}', functools.partial(check_heap, heap)) for name, heap in HEAPS.items()]
+CASES = [
+    Case(f'pairs/{name}', functools.partial(check_source, source))
+    for name, source in SOURCES.items()
+]
+CASES += [
+    Case(f'heaps/{name}', functools.partial(check_heap, heap)) for name, heap in HEAPS.items()
+]

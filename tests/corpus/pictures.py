@@ -1,6 +1,8 @@
 """Pictures, whole and broken, as bytes."""
 
-import io, struct, zlib
+import io
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -36,9 +38,16 @@ def chunk(name, data) -> bytes:
 
 
 def png_of(width, height, depth, colour, rows, *extra) -> bytes:
-    "A PNG file from its parts: bits per channel, colour type, the packed rows, and chunks that go before them."
+    """A PNG file from its parts: bits per channel, colour type, the packed rows, and chunks
+    that go before them."""
     head = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0))
-    return b'\x89PNG\r\n\x1a\n' + head + b''.join(extra) + chunk(b'IDAT', zlib.compress(rows, 9)) + chunk(b'IEND', b'')
+    return (
+        b'\x89PNG\r\n\x1a\n'
+        + head
+        + b''.join(extra)
+        + chunk(b'IDAT', zlib.compress(rows, 9))
+        + chunk(b'IEND', b'')
+    )
 
 
 def oriented(turn, seed=0) -> bytes:
@@ -60,10 +69,20 @@ def oriented(turn, seed=0) -> bytes:
 def many_frames(n) -> bytes:
     "A GIF of `n` tiny frames, the first of them `picture()`'s size and grey."
     first = encoded(Image.new('P', (48, 32), 1), 'GIF')
-    frame = b'\x21\xf9\x04\x00\x0a\x00\x00\x00' + b'\x2c\0\0\0\0\x01\0\x01\0\0' + b'\x02\x02\x44\x01\x00'
+    frame = (
+        b'\x21\xf9\x04\x00\x0a\x00\x00\x00'
+        + b'\x2c\0\0\0\0\x01\0\x01\0\0'
+        + b'\x02\x02\x44\x01\x00'
+    )
     return first[:-1] + frame * n + b';'
 
 
 def heic() -> bytes:
     "The beginning of a HEIC file, as telephones write them."
-    return struct.pack('>I', 24) + b'ftypheic\0\0\0\0mif1heic' + struct.pack('>I', 400) + b'meta' + bytes(392)
+    return (
+        struct.pack('>I', 24)
+        + b'ftypheic\0\0\0\0mif1heic'
+        + struct.pack('>I', 400)
+        + b'meta'
+        + bytes(392)
+    )

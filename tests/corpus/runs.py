@@ -1,6 +1,11 @@
-"""Run folders that somebody else made, or that something has damaged: beside a good run, under the same root."""
+"""Run folders that somebody else made, or that something has damaged: beside a good run, under
+the same root."""
 
-import functools, io, json, os, shutil
+import functools
+import io
+import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -20,7 +25,8 @@ class Folder:
 
     change: object  # what is done to a whole run's folder
     words: tuple | None = ()  # who names it is refused with these words; `None`: it answers
-    late: bool = False  # it is found out only when it is used: then whoever chooses among all runs may be refused, too
+    # it is found out only when it is used: then whoever chooses among all runs may be refused, too
+    late: bool = False
     either: bool = False  # refusing is fine, and so is answering
     export: bool = False  # export it, too: where the files go is the question
 
@@ -37,7 +43,9 @@ def entry(path) -> dict:
 
 def put(name, content):  # a file's content; run.json still has the old digest
     def change(run):
-        (run / name).write_bytes(content if isinstance(content, bytes) else content((run / name).read_bytes()))
+        (run / name).write_bytes(
+            content if isinstance(content, bytes) else content((run / name).read_bytes())
+        )
 
     return change
 
@@ -134,7 +142,9 @@ def nothing(run):
 def not_finite(data):
     from safetensors.torch import load, save
 
-    return save({k: v * float('nan') if v.is_floating_point() else v for k, v in load(data).items()})
+    return save(
+        {k: v * float('nan') if v.is_floating_point() else v for k, v in load(data).items()}
+    )
 
 
 def of_another_network(data):
@@ -187,7 +197,9 @@ FOLDERS = {
     'run.json has a byte order mark': Folder(put('run.json', with_mark), DAMAGED, either=True),
     'run.json is a folder': Folder(as_folder('run.json'), ('run.json|not a finished run',)),
     'run.json is a pipe': Folder(as_pipe('run.json'), ('run.json|not a finished run',)),
-    'run.json is a link to nothing': Folder(as_link('run.json', 'gone'), ('run.json|not a finished run',)),
+    'run.json is a link to nothing': Folder(
+        as_link('run.json', 'gone'), ('run.json|not a finished run',)
+    ),
     'run.json is empty braces': Folder(put('run.json', b'{}'), ('format|lacks|damaged',)),
     'a format of the future': Folder(info(format=99), ('format 99|format', 'version')),
     'a format in words': Folder(info(format='1'), ('format',)),
@@ -197,12 +209,18 @@ FOLDERS = {
     'a lab from the root': Folder(info(lab='/tmp/evil'), ('lab|damaged',)),
     'a lab with a line break': Folder(info(lab='closures\n'), ('lab|damaged',)),
     'a lab that is another one': Folder(info(lab='segmentation'), ('segmentation',)),
-    'a variant that goes up': Folder(info(variant='/../../../x'), ('variant|damaged',), either=True, export=True),
-    'a variant from the root': Folder(info(variant='/escaped/x'), ('variant|damaged',), either=True, export=True),
+    'a variant that goes up': Folder(
+        info(variant='/../../../x'), ('variant|damaged',), either=True, export=True
+    ),
+    'a variant from the root': Folder(
+        info(variant='/escaped/x'), ('variant|damaged',), either=True, export=True
+    ),
     'a variant of markup': Folder(
         info(variant='<script>alert(1)</script>'), ('variant|damaged',), either=True, export=True
     ),
-    'a variant of 5,000 letters': Folder(info(variant='x' * 5000), ('variant|damaged',), either=True, export=True),
+    'a variant of 5,000 letters': Folder(
+        info(variant='x' * 5000), ('variant|damaged',), either=True, export=True
+    ),
     'a variant with commands for the terminal': Folder(
         info(variant='\x1b[31mred\n'), ('variant|damaged',), either=True
     ),
@@ -210,64 +228,120 @@ FOLDERS = {
     'a file elsewhere': Folder(
         listed('../../../../secret.txt', dict(bytes=1, sha256='0')), ('file|damaged',), either=True
     ),
-    'a file from the root': Folder(listed('/etc/passwd', dict(bytes=1, sha256='0')), ('file|damaged',), either=True),
+    'a file from the root': Folder(
+        listed('/etc/passwd', dict(bytes=1, sha256='0')), ('file|damaged',), either=True
+    ),
     'a digest of weights that is wrong': Folder(
         listed('weights.safetensors', dict(bytes=1, sha256='0')), DAMAGED, late=True
     ),
-    'bytes in words': Folder(listed('weights.safetensors', dict(bytes='many', sha256='0')), DAMAGED, late=True),
+    'bytes in words': Folder(
+        listed('weights.safetensors', dict(bytes='many', sha256='0')), DAMAGED, late=True
+    ),
     'a file without its digest': Folder(listed('weights.safetensors', {}), DAMAGED, late=True),
     'a file that is a number': Folder(listed('weights.safetensors', 5), DAMAGED, late=True),
     'weights are not listed': Folder(unlisted('weights.safetensors'), ('weights',), late=True),
-    'a configuration that is not listed': Folder(unlisted('config.json'), ('config.json',), late=True),
-    'metrics are not listed': Folder(unlisted('metrics.json'), ('metrics.json',), late=True, either=True),
+    'a configuration that is not listed': Folder(
+        unlisted('config.json'), ('config.json',), late=True
+    ),
+    'metrics are not listed': Folder(
+        unlisted('metrics.json'), ('metrics.json',), late=True, either=True
+    ),
     # config.json
     'config.json is missing': Folder(gone('config.json'), ('config.json',), late=True),
     'config.json is cut': Folder(stamped('config.json', half), ('config.json',), late=True),
     'config.json is a list': Folder(stamped('config.json', b'[]'), ('config.json',), late=True),
     'config.json is another one': Folder(put('config.json', b'{}'), ('config.json',), late=True),
-    'no configuration': Folder(stamped('config.json', b'{}'), ('config.json|damaged|options',), late=True),
-    'an option that nobody knows': Folder(fields('config.json', options=[['magic', 1]]), ('magic',), late=True),
-    'options in words': Folder(fields('config.json', options='all'), ('options|config',), late=True),
-    'a source that nobody knows': Folder(fields('config.json', source='dreams'), ('dreams|source',), late=True),
-    'a profile that nobody knows': Folder(fields('config.json', profile='tiny'), ('tiny|profile',), late=True),
+    'no configuration': Folder(
+        stamped('config.json', b'{}'), ('config.json|damaged|options',), late=True
+    ),
+    'an option that nobody knows': Folder(
+        fields('config.json', options=[['magic', 1]]), ('magic',), late=True
+    ),
+    'options in words': Folder(
+        fields('config.json', options='all'), ('options|config',), late=True
+    ),
+    'a source that nobody knows': Folder(
+        fields('config.json', source='dreams'), ('dreams|source',), late=True
+    ),
+    'a profile that nobody knows': Folder(
+        fields('config.json', profile='tiny'), ('tiny|profile',), late=True
+    ),
     'a seed in words': Folder(fields('config.json', seed='a'), ('seed',), late=True, either=True),
     'folds in words': Folder(fields('config.json', folds='many'), ('folds',), late=True),
-    'data elsewhere': Folder(fields('config.json', data='../../../escaped'), ('data',), late=True, either=True),
+    'data elsewhere': Folder(
+        fields('config.json', data='../../../escaped'), ('data',), late=True, either=True
+    ),
     # metrics.json, extra.json, environment.json, history.csv
-    'metrics.json is missing': Folder(gone('metrics.json'), ('metrics.json',), late=True, either=True),
-    'metrics.json is cut': Folder(stamped('metrics.json', half), ('metrics.json',), late=True, either=True),
+    'metrics.json is missing': Folder(
+        gone('metrics.json'), ('metrics.json',), late=True, either=True
+    ),
+    'metrics.json is cut': Folder(
+        stamped('metrics.json', half), ('metrics.json',), late=True, either=True
+    ),
     'no metrics': Folder(stamped('metrics.json', b'{}'), ('metrics',), late=True, either=True),
     'metrics in words': Folder(
-        fields('metrics.json', test=dict(accuracy='high', weighted_f1='high')), ('metrics',), late=True, either=True
+        fields('metrics.json', test=dict(accuracy='high', weighted_f1='high')),
+        ('metrics',),
+        late=True,
+        either=True,
     ),
-    'metrics that are null': Folder(fields('metrics.json', test=None), ('metrics',), late=True, either=True),
+    'metrics that are null': Folder(
+        fields('metrics.json', test=None), ('metrics',), late=True, either=True
+    ),
     'a score without a number': Folder(
-        fields('metrics.json', test=dict(weighted_f1=dict(value=None))), ('metrics',), late=True, either=True
+        fields('metrics.json', test=dict(weighted_f1=dict(value=None))),
+        ('metrics',),
+        late=True,
+        either=True,
     ),
     'a split that goes up': Folder(
-        fields('metrics.json', **{'../../x': dict(accuracy=0.5)}), ('metrics|split',), late=True, either=True
+        fields('metrics.json', **{'../../x': dict(accuracy=0.5)}),
+        ('metrics|split',),
+        late=True,
+        either=True,
     ),
     'extra.json is missing': Folder(gone('extra.json'), ('extra.json',), late=True),
     'extra.json is cut': Folder(stamped('extra.json', half), ('extra.json',), late=True),
     'extra.json is a list': Folder(stamped('extra.json', b'[]'), ('extra.json',), late=True),
     'a fit that nobody knows': Folder(fields('extra.json', fit='twist'), ('twist|fit',), late=True),
     'an environment in words': Folder(
-        stamped('environment.json', b'{"versions": "new", "commit": 5}'), ('environment',), late=True, either=True
+        stamped('environment.json', b'{"versions": "new", "commit": 5}'),
+        ('environment',),
+        late=True,
+        either=True,
     ),
-    'environment.json is missing': Folder(gone('environment.json'), ('environment.json',), late=True, either=True),
-    'history.csv is rubbish': Folder(stamped('history.csv', b'\0\0"'), ('history',), late=True, either=True),
+    'environment.json is missing': Folder(
+        gone('environment.json'), ('environment.json',), late=True, either=True
+    ),
+    'history.csv is rubbish': Folder(
+        stamped('history.csv', b'\0\0"'), ('history',), late=True, either=True
+    ),
     # predictions and weights
     'predictions are missing': Folder(gone('predictions-test.npz'), ('predictions',), late=True),
-    'predictions are cut': Folder(stamped('predictions-test.npz', half), ('predictions',), late=True),
-    'predictions are pickled': Folder(stamped('predictions-test.npz', pickled), ('predictions',), late=True),
-    'predictions are a text': Folder(stamped('predictions-test.npz', b'none'), ('predictions',), late=True),
-    'predictions are not listed': Folder(unlisted('predictions-test.npz'), ('predictions|split',), late=True),
+    'predictions are cut': Folder(
+        stamped('predictions-test.npz', half), ('predictions',), late=True
+    ),
+    'predictions are pickled': Folder(
+        stamped('predictions-test.npz', pickled), ('predictions',), late=True
+    ),
+    'predictions are a text': Folder(
+        stamped('predictions-test.npz', b'none'), ('predictions',), late=True
+    ),
+    'predictions are not listed': Folder(
+        unlisted('predictions-test.npz'), ('predictions|split',), late=True
+    ),
     'weights are missing': Folder(gone('weights.safetensors'), ('weights',), late=True),
     'weights are empty': Folder(stamped('weights.safetensors', b''), ('weights',), late=True),
     'weights are cut': Folder(stamped('weights.safetensors', half), ('weights',), late=True),
-    'weights with one bit turned': Folder(put('weights.safetensors', flipped), ('weights',), late=True),
-    'weights are a pickle': Folder(stamped('weights.safetensors', pickled), ('weights',), late=True),
-    'weights of another network': Folder(stamped('weights.safetensors', of_another_network), ('weights',), late=True),
+    'weights with one bit turned': Folder(
+        put('weights.safetensors', flipped), ('weights',), late=True
+    ),
+    'weights are a pickle': Folder(
+        stamped('weights.safetensors', pickled), ('weights',), late=True
+    ),
+    'weights of another network': Folder(
+        stamped('weights.safetensors', of_another_network), ('weights',), late=True
+    ),
     'weights that are no numbers': Folder(
         stamped('weights.safetensors', not_finite), ('weights|finite|NaN|number',), late=True
     ),
@@ -282,7 +356,9 @@ FOLDERS = {
 for field in ('lab', 'variant', 'digest', 'files', 'finished', 'status', 'format'):
     for what, value in OF.items():
         FOLDERS[f'{field}: {what}'] = Folder(
-            info(**{field: value}), (f'{field}|damaged|finished',), either=field in ('finished', 'digest', 'variant')
+            info(**{field: value}),
+            (f'{field}|damaged|finished',),
+            either=field in ('finished', 'digest', 'variant'),
         )
 
 NAMES = {
@@ -300,7 +376,8 @@ NAMES = {
 
 
 def check_folder(folder, desk, name='suspect'):
-    "Who names the run gets a sentence or an answer, who asks for any the good one; nothing is written elsewhere."
+    """Who names the run gets a sentence or an answer, who asks for any the good one; nothing is
+    written elsewhere."""
     place = desk.folder / 'one' / 'two' / 'three'  # what goes up two or three folders is still seen
     place.mkdir(parents=True)
     os.chdir(place)
@@ -310,7 +387,8 @@ def check_folder(folder, desk, name='suspect'):
     folder.change(suspect)
     good_photos()
     before = everything(desk.folder)
-    photo, answers = 'good-1.jpg', folder.words is None
+    photo = 'good-1.jpg'
+    answers = folder.words is None
 
     def named():
         seen = desk.command('predict', 'closures', photo, '--run', suspect)
@@ -336,7 +414,11 @@ def check_folder(folder, desk, name='suspect'):
 
         seen = desk.call(all_runs, root)
         no_crash(seen)
-        must(seen.code == 0 and good.name in [run.name for run in seen.value], seen, 'a list with the good run')
+        must(
+            seen.code == 0 and good.name in [run.name for run in seen.value],
+            seen,
+            'a list with the good run',
+        )
         if folder.late or folder.either or answers:
             return
         must(
@@ -361,20 +443,28 @@ def check_folder(folder, desk, name='suspect'):
 
     def nothing_elsewhere():
         new = everything(desk.folder) - before
-        strange = [p for p in new if not p.startswith(('one/two/three/results/', 'one/two/three/closures-'))]
+        strange = [
+            p
+            for p in new
+            if not p.startswith(('one/two/three/results/', 'one/two/three/closures-'))
+        ]
         if strange:
             raise AssertionError(f'files elsewhere: {", ".join(sorted(strange)[:3])}')
 
     in_every_way(named, among_others, in_a_list, published, exported, nothing_elsewhere)
 
 
-def place_only(net, shape, folder, *args, **kwargs):  # in the place of `export.formats.write_export`: where the files would go
+def place_only(
+    net, shape, folder, *args, **kwargs
+):  # in the place of `export.formats.write_export`: where the files would go
     Path(folder).mkdir(parents=True, exist_ok=True)
     (Path(folder) / 'network.onnx').touch()
     return [Path(folder) / 'network.onnx']
 
 
-def copied(desk, root, name, seed) -> Path:  # a whole run under another name, finished later for a larger seed
+def copied(
+    desk, root, name, seed
+) -> Path:  # a whole run under another name, finished later for a larger seed
     run = root / 'closures' / name
     shutil.copytree(desk.trained['closures'], run)
     fields('config.json', seed=seed)(run)
@@ -447,7 +537,8 @@ CLASSES = {
 
 
 def check_classes(classes, desk):
-    "A network for these classes answers with all probabilities and without an error, and can be published."
+    """A network for these classes answers with all probabilities and without an error, and can
+    be published."""
     run = closures_run(desk.folder / 'runs', classes).path
     Path('photo.jpg').write_bytes(Path(put_photo()).read_bytes())
 
@@ -464,8 +555,16 @@ def check_classes(classes, desk):
             seen,
             'an empty error for the photo, and a reason for what is not there',
         )
-        must(table.answer.iloc[0] in classes and table.file.iloc[0] == 'photo.jpg', seen, 'an answer that is a class')
-        must(abs(sum(numbers_of(table.iloc[0])) - 1) < 1e-3, seen, 'probabilities of all classes that sum to 1')
+        must(
+            table.answer.iloc[0] in classes and table.file.iloc[0] == 'photo.jpg',
+            seen,
+            'an answer that is a class',
+        )
+        must(
+            abs(sum(numbers_of(table.iloc[0])) - 1) < 1e-3,
+            seen,
+            'probabilities of all classes that sum to 1',
+        )
 
     def by_command():
         seen = desk.command('predict', 'closures', 'photo.jpg', '--run', run)
@@ -481,16 +580,26 @@ def check_classes(classes, desk):
 
         rows = list(csv.reader(io.StringIO(seen.out, newline='')))
         must(
-            len(rows) == 2 and len(rows[0]) == len(rows[1]) == len(set(rows[0])) == 5 + len(classes),
+            len(rows) == 2
+            and len(rows[0]) == len(rows[1]) == len(set(rows[0])) == 5 + len(classes),
             seen,
             'a row with a column of its own for every class',
         )
         must(
-            not [c for c in rows[0] + rows[1] if c[:1] in ('=', '@', '+')], seen, 'no cell that a spreadsheet computes'
+            not [c for c in rows[0] + rows[1] if c[:1] in ('=', '@', '+')],
+            seen,
+            'no cell that a spreadsheet computes',
         )
 
     def published():
-        seen = desk.command('publish', 'closures', '--out', desk.folder / 'runs', '--results', desk.folder / 'results')
+        seen = desk.command(
+            'publish',
+            'closures',
+            '--out',
+            desk.folder / 'runs',
+            '--results',
+            desk.folder / 'results',
+        )
         no_crash(seen)
         must(seen.code == 0, seen, 'published')
 
@@ -514,15 +623,32 @@ TRAINED = {
     'classes that are no UTF-8': {b'caf\xe9': 4, 'hat': 4},
     'photos that are no UTF-8': {'coat': 4, 'hat': 4, b'hat/caf\xe9.jpg': photo(70)},
     'classes of markup and formulas': {'<script>alert(1)<': 4, '=1+1': 4, 'a|b': 4},
-    'photos of markup and formulas': {'coat': 4, 'hat': 4, 'hat/<b>x.jpg': photo(70), 'hat/=1+1.jpg': photo(71)},
+    'photos of markup and formulas': {
+        'coat': 4,
+        'hat': 4,
+        'hat/<b>x.jpg': photo(70),
+        'hat/=1+1.jpg': photo(71),
+    },
     'classes of several lines': {'rain\ncoat': 4, 'hat': 4},
 }
 
 
 def check_trained(tree, desk):
     "A whole run: trained, reported, asked, published."
-    own, home = plant(desk.folder / 'own', tree), desk.folder / 'runs'
-    options = ('--profile', 'smoke', '--variants', 'linear-probe', '--device', 'cpu', '--threads', '1', '--out', home)
+    own = plant(desk.folder / 'own', tree)
+    home = desk.folder / 'runs'
+    options = (
+        '--profile',
+        'smoke',
+        '--variants',
+        'linear-probe',
+        '--device',
+        'cpu',
+        '--threads',
+        '1',
+        '--out',
+        home,
+    )
     seen = desk.command('run', 'closures', '--source', own, *options, train=True)
     no_crash(seen)
     must(seen.code == 0, seen, 'a finished run with its report')
@@ -537,14 +663,25 @@ def check_trained(tree, desk):
     seen = desk.command('predict', 'closures', 'good-1.jpg', '--run', run)
     no_crash(seen)
     must(seen.code == 0, seen, 'an answer')
-    seen = desk.command('publish', 'closures', '--out', home, '--results', desk.folder / 'results', '--allow-dirty')
+    seen = desk.command(
+        'publish', 'closures', '--out', home, '--results', desk.folder / 'results', '--allow-dirty'
+    )
     no_crash(seen)
     must(seen.code == 0, seen, 'published')
 
 
-CASES = [Case(f'runs/{name}', functools.partial(check_folder, folder)) for name, folder in FOLDERS.items()]
-CASES += [Case(f'runs/a folder named with {what}', functools.partial(check_name, name)) for what, name in NAMES.items()]
-CASES += [Case(f'classes/{what}', functools.partial(check_classes, classes)) for what, classes in CLASSES.items()]
+CASES = [
+    Case(f'runs/{name}', functools.partial(check_folder, folder))
+    for name, folder in FOLDERS.items()
+]
+CASES += [
+    Case(f'runs/a folder named with {what}', functools.partial(check_name, name))
+    for what, name in NAMES.items()
+]
+CASES += [
+    Case(f'classes/{what}', functools.partial(check_classes, classes))
+    for what, classes in CLASSES.items()
+]
 CASES += [
     Case(f'classes/trained with {what}', functools.partial(check_trained, tree), 120.0)
     for what, tree in TRAINED.items()

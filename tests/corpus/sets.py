@@ -1,6 +1,9 @@
-"""What folders and tables of photos must be read as, by the Python API, by `data`, and by `run` up to the training."""
+"""What folders and tables of photos must be read as, by the Python API, by `data`, and by `run`
+up to the training."""
 
-import functools, html, os
+import functools
+import html
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +13,8 @@ from .pictures import encoded, picture
 
 
 def plant(folder, tree) -> Path:
-    "Fill a folder: names of folders with a number of photos, each another one, and names of files with their bytes."
+    """Fill a folder: names of folders with a number of photos, each another one, and names of
+    files with their bytes."""
     serial = 0
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +53,8 @@ class Photos:
     problems: dict = field(default_factory=dict)  # how a file's name ends -> words about it
     said: tuple = ()  # words that a user must see, wherever
     or_refused: tuple | None = None  # refusing with these words is fine, too
-    run_refuses: tuple = ()  # `run` cannot learn from it and says so; `data` may refuse, too, or say so
+    # `run` cannot learn from it and says so; `data` may refuse, too, or say so
+    run_refuses: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ def with_set(seen, desk):
         return seen
     from fashion_lab.labs.cross_validation import _about, assigned_folds, photos_of
 
-    cfg, told = seen.value, desk.call(photos_of, seen.value)
+    cfg = seen.value
+    told = desk.call(photos_of, seen.value)
     seen.value, seen.crash = told.value, told.crash
     if told.value is not None:
         seen.err += '\n'.join([told.err, *_about(told.value), *assigned_folds(told.value, cfg)[1]])
@@ -116,17 +122,29 @@ def check_photos(right, seen, way):
     must(seen.code == 0, seen, 'photos that are read')
     photos = seen.value
     told = '\n'.join(
-        [seen.text, *photos.notes, *(f'{f} {p}' for f, p in zip(photos.problems.file, photos.problems.problem))]
+        [
+            seen.text,
+            *photos.notes,
+            *(f'{f} {p}' for f, p in zip(photos.problems.file, photos.problems.problem)),
+        ]
     )
     seen.out = f'{photos!r}; {counts_of(photos)}; {told.strip()}'
     must(counts_of(photos) == right.classes, seen, f'the classes {right.classes}')
     must(utf8([*photos.classes, *photos.ids]), seen, 'names that a file in UTF-8 can hold')
     if right.splits:
-        must(photos.items.split.value_counts().to_dict() == right.splits, seen, f'the splits {right.splits}')
+        must(
+            photos.items.split.value_counts().to_dict() == right.splits,
+            seen,
+            f'the splits {right.splits}',
+        )
     check_problems(right, photos.problems, told, seen)
     must(says(told, right.said), seen, f'said: {" and ".join(right.said)}')
     if right.run_refuses:
-        must(says(told, right.run_refuses), seen, f'said beforehand: {" and ".join(right.run_refuses)}')
+        must(
+            says(told, right.run_refuses),
+            seen,
+            f'said beforehand: {" and ".join(right.run_refuses)}',
+        )
 
 
 def counts_of(photos) -> dict:  # class -> number of items
@@ -149,7 +167,8 @@ def check_problems(right, problems, told, seen):
     strange = [
         f
         for f in problems.file
-        if not any(name in str(f) for name in right.problems) and not says(str(f), ['|'.join(right.said) or '(?!)'])
+        if not any(name in str(f) for name in right.problems)
+        and not says(str(f), ['|'.join(right.said) or '(?!)'])
     ]
     must(not strange, seen, f'no problem with {strange[:3]}')
 
@@ -165,10 +184,18 @@ def check_page(right, seen):
         return refused(seen, right.or_refused)
     must(seen.code == 0, seen, 'a page (exit code 0)')
     for name, words in right.problems.items():
-        must(name in plain(seen.text) and says(plain(seen.text), [words]), seen, f'{name} on the page, with {words}')
+        must(
+            name in plain(seen.text) and says(plain(seen.text), [words]),
+            seen,
+            f'{name} on the page, with {words}',
+        )
     must(says(plain(seen.text), right.said), seen, f'said on the page: {" and ".join(right.said)}')
     if right.run_refuses:
-        must(says(seen.text, right.run_refuses), seen, f'said on the page: {" and ".join(right.run_refuses)}')
+        must(
+            says(seen.text, right.run_refuses),
+            seen,
+            f'said on the page: {" and ".join(right.run_refuses)}',
+        )
     total = sum(right.classes.values())
     must(counted(seen.out) == total, seen, f'{total} photos on the page, not {counted(seen.out)}')
 

@@ -1,4 +1,5 @@
-"""Small networks that were never trained, stored as finished runs of quick on real data, for `predict`."""
+"""Small networks that were never trained, stored as finished runs of quick on real data, for
+`predict`."""
 
 import numpy as np
 
@@ -18,7 +19,10 @@ ENVIRONMENT = dict(
 def make_runs(root) -> dict:  # lab -> the run's folder
     "A finished run of every lab that answers for photos."
     makers = dict(
-        closures=closures_run, fashion_mnist=fashion_mnist_run, segmentation=segmentation_run, shoe_pairs=pairs_run
+        closures=closures_run,
+        fashion_mnist=fashion_mnist_run,
+        segmentation=segmentation_run,
+        shoe_pairs=pairs_run,
     )
     return {lab: make(root).path for lab, make in makers.items()}
 
@@ -29,7 +33,9 @@ def scored(classes, n=12):
 
     rng = np.random.default_rng(0)
     probs = rng.dirichlet(np.ones(len(classes)), n).astype(np.float32)
-    return Predictions([f'photo-{k}' for k in range(n)], probs, np.arange(n) % len(classes), list(classes))
+    return Predictions(
+        [f'photo-{k}' for k in range(n)], probs, np.arange(n) % len(classes), list(classes)
+    )
 
 
 def numbers(*names):
@@ -50,7 +56,9 @@ def finish(lab, cfg, root, net, predictions, metrics, extra):
     from fashion_lab.runs.draft import start_run
 
     with start_run(lab, cfg, root) as draft:
-        return draft.finish(metrics, [dict(epoch=0, train_loss=1.0)], predictions, state_of(net), ENVIRONMENT, extra)
+        return draft.finish(
+            metrics, [dict(epoch=0, train_loss=1.0)], predictions, state_of(net), ENVIRONMENT, extra
+        )
 
 
 def closures_run(root, classes=None, variant='linear-probe', seed=0):
@@ -60,15 +68,29 @@ def closures_run(root, classes=None, variant='linear-probe', seed=0):
     from fashion_lab.labs import closures as lab
 
     classes = list(classes or CLOSURES)
-    options = tuple((name, list(value) if isinstance(value, tuple) else value) for name, value in SMALL.items())
+    options = tuple(
+        (name, list(value) if isinstance(value, tuple) else value) for name, value in SMALL.items()
+    )
     cfg = lab.Config(
-        variant=variant, data='closures', source='real', profile='quick', take=2, seed=seed, options=options
+        variant=variant,
+        data='closures',
+        source='real',
+        profile='quick',
+        take=2,
+        seed=seed,
+        options=options,
     )
     seeded()
     net = network_of(cfg.recipe, classes)
-    scores = numbers('accuracy', 'weighted_f1', 'macro_f1', 'balanced_accuracy', 'log_loss', 'calibration_error')
-    metrics = dict(test=scores, fold_0=scores, fold_1=scores, params=1, macs=1, train_s=1.0, infer_ms=1.0)
-    extra = dict(warnings=[], senders=list(range(12)), fold=[0] * 6 + [1] * 6, classes=classes, fit='crop')
+    scores = numbers(
+        'accuracy', 'weighted_f1', 'macro_f1', 'balanced_accuracy', 'log_loss', 'calibration_error'
+    )
+    metrics = dict(
+        test=scores, fold_0=scores, fold_1=scores, params=1, macs=1, train_s=1.0, infer_ms=1.0
+    )
+    extra = dict(
+        warnings=[], senders=list(range(12)), fold=[0] * 6 + [1] * 6, classes=classes, fit='crop'
+    )
     return finish('closures', cfg, root, net, dict(test=scored(classes)), metrics, extra)
 
 
@@ -82,12 +104,16 @@ def fashion_mnist_run(root):
     from fashion_lab.data.cards import card
     from fashion_lab.labs import fashion_mnist as lab
 
-    cfg = lab.Config(variant='LogisticBaseline', model='LogisticBaseline', source='real', profile='quick')
+    cfg = lab.Config(
+        variant='LogisticBaseline', model='LogisticBaseline', source='real', profile='quick'
+    )
     seeded()
     net, scores = lab.MODELS[cfg.model](), numbers('accuracy', 'macro_f1')
     metrics = dict(valid=scores, test=scores, params=1, macs=1, train_s=1.0, infer_ms=1.0)
     predictions = {split: scored(card('fashion_mnist').classes) for split in ('valid', 'test')}
-    return finish('fashion_mnist', cfg, root, net, predictions, metrics, dict(mean=[0.286], std=[0.353]))
+    return finish(
+        'fashion_mnist', cfg, root, net, predictions, metrics, dict(mean=[0.286], std=[0.353])
+    )
 
 
 def segmentation_run(root):
@@ -96,15 +122,22 @@ def segmentation_run(root):
     from fashion_lab.labs import segmentation as lab
     import torch
 
-    options = tuple((name, list(value) if isinstance(value, tuple) else value) for name, value in lab.SMALL.items())
+    options = tuple(
+        (name, list(value) if isinstance(value, tuple) else value)
+        for name, value in lab.SMALL.items()
+    )
     cfg = lab.Config(source='real', profile='quick', size=32, options=options, test=True)
     seeded()
     net = segment_net(cfg.recipe, len(FACADE_CLASSES), weights=False)
     judged = segment_scores_of(FACADE_CLASSES, torch)
-    scores = numbers('mean_ap', *(f'ap_{c}' for c in FACADE_CLASSES), 'mean_iou', 'accuracy', 'mean_boundary_f')
+    scores = numbers(
+        'mean_ap', *(f'ap_{c}' for c in FACADE_CLASSES), 'mean_iou', 'accuracy', 'mean_boundary_f'
+    )
     metrics = dict(valid=scores, test=scores, params=1, macs=1, train_s=1.0, infer_ms=1.0)
     houses = {split: ['a', 'b', 'c', 'd'] for split in ('valid', 'test')}
-    extra = dict(classes=list(FACADE_CLASSES), batch_size=4, fit='crop', colours=None, houses=houses)
+    extra = dict(
+        classes=list(FACADE_CLASSES), batch_size=4, fit='crop', colours=None, houses=houses
+    )
     return finish('segmentation', cfg, root, net, dict(valid=judged, test=judged), metrics, extra)
 
 
@@ -113,7 +146,9 @@ def segment_scores_of(classes, torch):
 
     seeded()
     probs = torch.rand(4, len(classes), 32, 32).softmax(1)
-    return SegmentScores(list(classes)).add([f'house-{k}' for k in range(4)], probs, probs.argmax(1))
+    return SegmentScores(list(classes)).add(
+        [f'house-{k}' for k in range(4)], probs, probs.argmax(1)
+    )
 
 
 def pairs_run(root):

@@ -2,7 +2,10 @@
 
 It reads the name of a case and a folder per line, and answers with what went wrong, in JSON."""
 
-import json, os, sys, traceback
+import json
+import os
+import sys
+import traceback
 from pathlib import Path
 
 from . import all_cases
@@ -10,12 +13,16 @@ from .desk import Desk
 from .trained import make_runs
 
 
-def memory() -> dict:  # of this process, in MB: what it holds now, and the most it held since `forget_peak`
+def memory() -> (
+    dict
+):  # of this process, in MB: what it holds now, and the most it held since `forget_peak`
     try:
         lines = Path('/proc/self/status').read_text().splitlines()
     except OSError:
         return dict(VmRSS=0.0, VmHWM=0.0)
-    return {line[:5]: int(line.split()[1]) / 1024 for line in lines if line[:5] in ('VmRSS', 'VmHWM')}
+    return {
+        line[:5]: int(line.split()[1]) / 1024 for line in lines if line[:5] in ('VmRSS', 'VmHWM')
+    }
 
 
 def forget_peak():
