@@ -34,7 +34,7 @@ ENCODER = 'efficientnet_lite2'
 def lab_learner(net, images, masks):
     "The lab's loop around a network."
     dls = DataLoaders(MaskLoader(images, masks, 16, True, MASK_AUGMENTS['usual'], list(net.mean), list(net.std), classes=FACADE_CLASSES))
-    return make_learner(net, dls, 1e-3, 'adamw', nn.CrossEntropyLoss(), 'auto', [])
+    return make_learner(net, dls, 1e-3)
 
 
 def fastai_learner(folder, images, masks, workers, size):

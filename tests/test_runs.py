@@ -314,7 +314,7 @@ def test_another_format_version(tmp_path):
     (alien.path/'run.json').write_text(json.dumps(info | dict(format=runs_run.FORMAT + 1)))
     with pytest.raises(RunError, match='has format 2, this version of fashion_lab reads format 1'): Run(alien.path)
     with pytest.warns(UserWarning, match='left out: run net-s1-.* has format 2'): assert all_runs(tmp_path) == [good]
-    with start_run('demo', CFG, tmp_path) as d: d.checkpoint.write_text('x'); d._remember(format=2)
+    with start_run('demo', CFG, tmp_path) as d: d.checkpoint.write_text('x'); d.remember(format=2)
     with pytest.raises(RunError, match='format 2, this one has format 1; start with fresh=True'): start_run('demo', CFG, tmp_path)
     assert d.checkpoint.exists()
     with start_run('demo', CFG, tmp_path, fresh=True) as d: assert not d.checkpoint.exists()

@@ -3,7 +3,7 @@ import os, shutil, signal, time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fashion_lab.runs.draft import start_run, tell
+from fashion_lab.runs.draft import report_epoch, start_run
 from fashion_lab.runs.executors import finished_parts, parts_lab
 
 STAMP = dict(device='cpu', device_name='imaginary processor', threads=1, python='3.11.7', commit='0123456789', dirty=False, date='2026-01-31', command='test', versions=dict(torch='2.15.0'))
@@ -23,7 +23,7 @@ def run(cfg, root=None, lab=LAB):
         for epoch in range(first, cfg.get('epochs', 4)):
             time.sleep(cfg.get('seconds', 0.)*(float(os.environ.get('FASHION_LAB_TEST_PACE', 1)) if epoch else 1))
             (draft.path/'next').write_text(str(epoch + 1)); os.replace(draft.path/'next', draft.checkpoint)
-            tell(dict(epoch=epoch, accuracy=cfg.get('speed', 1.)*(epoch + 1)/cfg.get('epochs', 4)))
+            report_epoch(dict(epoch=epoch, accuracy=cfg.get('speed', 1.)*(epoch + 1)/cfg.get('epochs', 4)))
             if cfg.get('stop') == epoch and draft.note['attempts'] == 1: raise KeyboardInterrupt
             if cfg.get('die') == epoch and draft.note['attempts'] == 1 or cfg.get('die_always'):
                 time.sleep(cfg.get('linger', 0.))

@@ -13,7 +13,7 @@ from fashion_lab.data.loaders import BatchLoader, FeatureLoader
 from fashion_lab.models.fashion_mnist import AlternativeCNN, FashionCNN, LogisticBaseline, SmallCNN
 from fashion_lab.train.callbacks import Diverged
 from fashion_lab.train.loop import fit, predict_probs
-from fashion_lab.train.stacked import alike, apart, fit_together, seeded, Together, TogetherLoader
+from fashion_lab.train.stacked import check_stackable, unstack, fit_stacked, loaders_for_seeds, StackedModels, StackedLoader
 
 TOLERANCE = dict(float32=2e-3, float64=1e-9) # of weights, after a few dozen steps
 
@@ -63,7 +63,7 @@ def test_as_alone(network, options, digits):
     make = lambda s: made((lambda: Exact(network())) if digits == 'float64' else network, s)
     nets = [make(s) for s in range(3)]
     start = copy.deepcopy(nets)
-    both = fit_together(nets, seeded(loaders(augment=Augment(flip=.5, pad=1)), [3, 4, 5]), **options)
+    both = fit_stacked(nets, loaders_for_seeds(loaders(augment=Augment(flip=.5, pad=1)), [3, 4, 5]), **options)
     walking = digits == 'float32' and network in (AlternativeCNN, no_dropout)  # a bias in front of batch normalisation has no effect, and Adam makes steps of its rounding; running means and validation follow
     for s, (f, net) in enumerate(zip(both, nets)):
         a = fit(make(s), loaders(seed=3 + s, augment=Augment(flip=.5, pad=1)), **options)
@@ -83,7 +83,7 @@ def test_as_alone(network, options, digits):
 def test_each_its_own(network, shared, k):
     "Forward and gradient of every network, and what it keeps, are its own; images may be shared."
     nets = [made(network, s) for s in range(k)]
-    net, x = Together(nets), torch.randn(3, 1 if shared else k, 1, 28, 28)
+    net, x = StackedModels(nets), torch.randn(3, 1 if shared else k, 1, 28, 28)
     out = net(x)
     assert out.shape == (3, 10, k)
     (out*torch.arange(1., k + 1)).square().sum().backward()
@@ -94,14 +94,14 @@ def test_each_its_own(network, shared, k):
         for name, p in n.named_parameters():
             g = net.get_parameter(net.keys[name]).grad[i]
             assert torch.allclose(g, p.grad, atol=1e-3*max(1., p.grad.abs().max().item())), name
-    for a, n in zip(apart(net), nets):
+    for a, n in zip(unstack(net), nets):
         assert a.state_dict().keys() == n.state_dict().keys() and not {id(p) for p in a.parameters()} & {id(p) for p in n.parameters()}
         assert all(torch.allclose(t.float(), u.float(), atol=1e-5) for t, u in zip(a.state_dict().values(), n.state_dict().values()))
 
 
 def test_ties_and_frozen_parts_stay():
-    net = Together([made(Tied, s) for s in range(2)])
-    a, b = apart(net)
+    net = StackedModels([made(Tied, s) for s in range(2)])
+    a, b = unstack(net)
     assert a.conv.weight is a.same.weight and a.conv.weight is not b.conv.weight
     assert not a.fixed.weight.requires_grad and a.head.weight.requires_grad
     assert len(list(net.parameters())) == 7 == len(list(a.parameters()))
@@ -109,15 +109,15 @@ def test_ties_and_frozen_parts_stay():
 
 def test_batch_normalisation_first():
     "It writes into its statistics even where all networks see the same images."
-    net = Together([nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 2)) for _ in range(2)])
+    net = StackedModels([nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 2)) for _ in range(2)])
     net(torch.randn(4, 1, 1, 28, 28) + 3)
-    mean = net.get_buffer('each/0/running_mean')
-    assert mean.shape == (2, 1) and torch.allclose(mean, torch.full_like(mean, .3), atol=.05) and net.get_buffer('each/0/num_batches_tracked').tolist() == [1, 1]
+    mean = net.get_buffer('stacked/0/running_mean')
+    assert mean.shape == (2, 1) and torch.allclose(mean, torch.full_like(mean, .3), atol=.05) and net.get_buffer('stacked/0/num_batches_tracked').tolist() == [1, 1]
 
 
 def test_mixed_precision_and_dropout_run():
     "In bfloat16, and with dropout, there is no single run to compare with: it learns, and the seeds differ."
-    fits = fit_together([made(lambda: FashionCNN((4, 8), .5), 0) for _ in range(2)], seeded(loaders(), [0, 0]), epochs=4, lr=5e-3, bf16=True, show=False)
+    fits = fit_stacked([made(lambda: FashionCNN((4, 8), .5), 0) for _ in range(2)], loaders_for_seeds(loaders(), [0, 0]), epochs=4, lr=5e-3, bf16=True, show=False)
     a, b = (f.history for f in fits)
     assert (a.train_loss != b.train_loss).all()                            # same weights, same batches: the masks make the difference
     assert a.train_loss.iloc[-1] < a.train_loss.iloc[0] and b.train_loss.iloc[-1] < b.train_loss.iloc[0]
@@ -128,46 +128,46 @@ def test_all_out_of_memory_halves_all():
         def forward(self, x):
             if self.training and len(x) > 10: raise RuntimeError('CUDA out of memory. Tried to allocate more.')
             return super().forward(x)
-    dls = seeded(loaders(), [0, 1])
-    with pytest.warns(UserWarning, match='going on with 8'): fits = fit_together([Cramped(), Cramped()], dls, epochs=2, show=False)
+    dls = loaders_for_seeds(loaders(), [0, 1])
+    with pytest.warns(UserWarning, match='going on with 8'): fits = fit_stacked([Cramped(), Cramped()], dls, epochs=2, show=False)
     assert [f.batch_size for f in fits] == [8, 8] == [d.train.bs for d in dls] and [len(f.history) for f in fits] == [2, 2]
 
 
 def test_checkpoints_of_others_are_refused(tmp_path):
-    fit_together([made(LogisticBaseline, s) for s in range(2)], seeded(loaders(), range(2)), epochs=1, checkpoint=tmp_path/'two.pt', show=False)
+    fit_stacked([made(LogisticBaseline, s) for s in range(2)], loaders_for_seeds(loaders(), range(2)), epochs=1, checkpoint=tmp_path/'two.pt', show=False)
     fit(made(LogisticBaseline, 0), loaders(), epochs=1, checkpoint=tmp_path/'alone.pt', show=False)
     for name, k, n in (('two.pt', 3, '2 networks'), ('alone.pt', 3, '1 network'), ('two.pt', 1, '2 networks')):
         with pytest.raises(ValueError, match=f'{name} is the checkpoint of {n}, and {k} are to go on'):
-            fit_together([made(LogisticBaseline, s) for s in range(k)], seeded(loaders(), range(k)), epochs=2, checkpoint=tmp_path/name, show=False)
+            fit_stacked([made(LogisticBaseline, s) for s in range(k)], loaders_for_seeds(loaders(), range(k)), epochs=2, checkpoint=tmp_path/name, show=False)
     (tmp_path/'broken.pt').write_bytes(b'no checkpoint')
-    with pytest.warns(UserWarning, match='cannot be read') as seen: fit_together([made(LogisticBaseline, 0)], [loaders()], epochs=1, checkpoint=tmp_path/'broken.pt', show=False)
+    with pytest.warns(UserWarning, match='cannot be read') as seen: fit_stacked([made(LogisticBaseline, 0)], [loaders()], epochs=1, checkpoint=tmp_path/'broken.pt', show=False)
     assert len([w for w in seen if 'cannot be read' in str(w.message)]) == 1
 
 
 def test_history_is_shared_out():
-    fits = fit_together([made(SmallCNN, s) for s in range(3)], seeded(loaders(), range(3)), epochs=2, monitor='accuracy', metrics=dict(accuracy=lambda z, y: float(y.float().mean()), n=lambda z, y: z.shape[1]), show=False)
+    fits = fit_stacked([made(SmallCNN, s) for s in range(3)], loaders_for_seeds(loaders(), range(3)), epochs=2, monitor='accuracy', metrics=dict(accuracy=lambda z, y: float(y.float().mean()), n=lambda z, y: z.shape[1]), show=False)
     for f in fits:
         assert (f.history.n == 10).all() and f.best_epoch == 0 and f.history.accuracy.nunique() == 1
         assert f.seconds == fits[0].seconds > 0
-    without = fit_together([made(SmallCNN, s) for s in range(2)], [DataLoaders(d.train) for d in seeded(loaders(), range(2))], epochs=1, show=False)
+    without = fit_stacked([made(SmallCNN, s) for s in range(2)], [DataLoaders(d.train) for d in loaders_for_seeds(loaders(), range(2))], epochs=1, show=False)
     assert without[0].best_epoch is None and 'valid_loss' not in without[0].history
 
 
 def test_who_diverged():
     nets = [made(LogisticBaseline, s) for s in range(3)]
     with torch.no_grad(): nets[1][1].weight.fill_(torch.inf)
-    with pytest.raises(Diverged, match=r'network 1 \(seed 8\) \(of 3\) is nan in epoch 0, batch 0'): fit_together(nets, seeded(loaders(), [7, 8, 9]), epochs=1, show=False)
+    with pytest.raises(Diverged, match=r'network 1 \(seed 8\) \(of 3\) is nan in epoch 0, batch 0'): fit_stacked(nets, loaders_for_seeds(loaders(), [7, 8, 9]), epochs=1, show=False)
 
 
 def test_loaders_that_give_the_same_are_asked_once():
     a, b = loaders(), loaders(seed=1)
-    assert TogetherLoader([a.valid, b.valid]).shared and not TogetherLoader([a.train, b.train]).shared
-    assert TogetherLoader([a.train, loaders().train]).shared and TogetherLoader([a.train]*3).shared
+    assert StackedLoader([a.valid, b.valid]).shared and not StackedLoader([a.train, b.train]).shared
+    assert StackedLoader([a.train, loaders().train]).shared and StackedLoader([a.train]*3).shared
     other = b.valid.new(); other.y = 9 - other.y
-    assert not TogetherLoader([a.valid, other]).shared and not TogetherLoader([a.valid, b.valid.new(mean=[.4])]).shared
+    assert not StackedLoader([a.valid, other]).shared and not StackedLoader([a.valid, b.valid.new(mean=[.4])]).shared
     features = [FeatureLoader(np.full((40, 1, 4), k, np.float32), np.zeros(40, int)) for k in (0, 1)]
-    assert not TogetherLoader(features).shared and next(iter(TogetherLoader(features)))[0].shape == (40, 2, 4)
-    once = TogetherLoader([a.train]*3)
+    assert not StackedLoader(features).shared and next(iter(StackedLoader(features)))[0].shape == (40, 2, 4)
+    once = StackedLoader([a.train]*3)
     x, y = next(iter(once))
     assert x.shape == (16, 1, 1, 28, 28) and y.shape == (16, 3) and (y[:, 0] == y[:, 2]).all()
     for _ in once: pass
@@ -176,7 +176,7 @@ def test_loaders_that_give_the_same_are_asked_once():
 
 def test_new_images_in_every_epoch():
     "The epoch reaches every loader, so that order and augmentation change as they do alone."
-    both, alone = TogetherLoader([d.train for d in seeded(loaders(), [0, 1])]), loaders(seed=1).train
+    both, alone = StackedLoader([d.train for d in loaders_for_seeds(loaders(), [0, 1])]), loaders(seed=1).train
     epochs = [torch.cat([y[:, 1] for _, y in both]) for _ in range(2)]
     assert not torch.equal(*epochs) and all(torch.equal(e, torch.cat([y for _, y in alone])) for e in epochs)
     both.epoch = 0
@@ -194,33 +194,33 @@ class Scaled(nn.Module):
     ([LogisticBaseline(), LogisticBaseline().requires_grad_(False)], 'not trained, not'), ([LogisticBaseline(), LogisticBaseline().double()], 'float64, trained, not'), ([], 'no network'),
     ([nn.Sequential(nn.BatchNorm2d(1, momentum=None), LogisticBaseline())], 'layer|0 has momentum=None')], ids=str)
 def test_what_is_not_alike(nets, why):
-    with pytest.raises(ValueError, match=why): alike(nets)
+    with pytest.raises(ValueError, match=why): check_stackable(nets)
 
 
 @pytest.mark.parametrize('option, why', [(dict(optimizer='muon'), 'whole matrices'), (dict(schedule='plateau'), 'lowers the rate'), (dict(patience=1), 'stops by'), (dict(restore_best=True), 'best epoch'), (dict(groups=2), 'parts of one'), (dict(fp16=True), 'step of all'), (dict(compile=True), 'never tried')])
 def test_what_is_about_one_network(option, why):
-    with pytest.raises(ValueError, match=why): fit_together([LogisticBaseline()], [loaders()], **option)
+    with pytest.raises(ValueError, match=why): fit_stacked([LogisticBaseline()], [loaders()], **option)
 
 
 def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
-    with pytest.raises(ValueError, match='in one process, and 2 were started'): fit_together([LogisticBaseline()], [loaders()])
+    with pytest.raises(ValueError, match='in one process, and 2 were started'): fit_stacked([LogisticBaseline()], [loaders()])
 
 
 def test_layout_reaches_every_loader():
     "`fit` sets it on the loader that it sees."
-    dls = seeded(loaders(), range(2))
+    dls = loaders_for_seeds(loaders(), range(2))
     nets = [made(AlternativeCNN, s) for s in range(2)]
-    fit_together(nets, dls, epochs=1, channels_last=False, show=False)
+    fit_stacked(nets, dls, epochs=1, channels_last=False, show=False)
     assert all(dl.layout == torch.contiguous_format for d in dls for dl in d.loaders) and nets[1][0][0][0].weight.is_contiguous()
-    fit_together(nets, dls, epochs=1, show=False)
+    fit_stacked(nets, dls, epochs=1, show=False)
     assert all(dl.layout == torch.channels_last for d in dls for dl in d.loaders) and nets[1][1][0][0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_what_was_refused_left_the_networks_alone():
     nets = [made(LogisticBaseline, s) for s in range(2)]
     before = [n[1].weight.clone() for n in nets]
-    with pytest.raises(ValueError, match='differ in images'): fit_together(nets, [loaders(), loaders(60)])
-    with pytest.raises(ValueError, match='lr must be'): fit_together(nets, seeded(loaders(), range(2)), lr=-1)
-    with pytest.raises(ValueError, match='unknown optimiser'): fit_together(nets, seeded(loaders(), range(2)), optimizer='lion')
+    with pytest.raises(ValueError, match='differ in images'): fit_stacked(nets, [loaders(), loaders(60)])
+    with pytest.raises(ValueError, match='lr must be'): fit_stacked(nets, loaders_for_seeds(loaders(), range(2)), lr=-1)
+    with pytest.raises(ValueError, match='unknown optimiser'): fit_stacked(nets, loaders_for_seeds(loaders(), range(2)), optimizer='lion')
     assert all(torch.equal(a, n[1].weight) for a, n in zip(before, nets))
