@@ -111,7 +111,8 @@ def distillation_loaders(
     "fastai `DataLoaders` for a student."
     dls, part = table_loaders(table, bs, augment, seed, device), table.part('train')
     train = DistillationLoader(
-        part.images, part.labels, soft_targets, bs, augment, shuffle=True, seed=seed, mean=dls.train.mean, std=dls.train.std,
+        part.images, part.labels, soft_targets, bs, augment,
+        shuffle=True, seed=seed, mean=dls.train.mean, std=dls.train.std,
         device=pick_device(str(device)), classes=table.classes,
     )
     return DataLoaders(train, *dls.loaders[1:], device=dls.device)

@@ -18,7 +18,7 @@ from fashion_lab.runs.config import (
     config_digest, config_entries, file_sha256, is_lab_name, lab_folder, plain, read_json, RunError,
 )
 from ..evaluate.predictions import Predictions
-from .former_names import names, renamed, renamed_metrics
+from .former_names import check_former_names, names, renamed, renamed_metrics
 
 # %% ../../nbs/runs/02_run.ipynb #25fd3806
 FORMAT = 1 # of run folders; raised when a folder's content changes its meaning
@@ -257,6 +257,7 @@ def predictions(self:Run,
     split:str='test', # a split whose predictions were kept
 ):                    # `evaluate.predictions.Predictions`
     "Every prediction on one split."
+    check_former_names(self.lab, split=split)
     one_of(split, self.splits, f'split with predictions in run {self.name}')
     return Predictions.load(self.file(_prediction_files(self)[split]))
 

@@ -145,7 +145,7 @@ class StackedModels(nn.Module):
 # %% ../../nbs/train/05_stacked.ipynb #af8db223
 @patch
 def to(self:StackedModels, *args, memory_format=None, **kwargs): # noqa: ARG001
-    "As for any module, but in the layout that there is: channels last is one of four axes, and stacked filters have five."
+    "As for any module, but without a change of layout: channels last has four axes, and stacked filters have five."
     return nn.Module.to(self, *args, **kwargs)
 
 # %% ../../nbs/train/05_stacked.ipynb #b15b62a2
@@ -430,8 +430,10 @@ def stacked_log(
     metrics,         # as for `fit_stacked`
 )->StackedLog:
     "The log of networks that are called by their number and the seed of their loader."
-    names = [f'network {i} (seed {getattr(dl, "seed", "unknown")})' for i, dl in enumerate(dls.train.loaders)]
-    metrics = {k: StackedMetric(f) for k, f in (metrics or dict(accuracy=accuracy)).items()}
+    seeds = [getattr(dl, 'seed', 'unknown') for dl in dls.train.loaders]
+    names = [f'network {i} (seed {seed})' for i, seed in enumerate(seeds)]
+    metrics = metrics or dict(accuracy=accuracy)
+    metrics = {name: StackedMetric(metric) for name, metric in metrics.items()}
     return StackedLog(StackedLoss(loss_func), metrics, names)
 
 # %% ../../nbs/train/05_stacked.ipynb #9499f497
