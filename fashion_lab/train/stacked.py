@@ -417,7 +417,7 @@ def stack_loaders(
     loaders = list(loaders)
     if len(loaders) != k:
         raise ValueError(f"{k} networks need {k} loaders, one each, got {len(loaders)}; "
-                         f"loaders_for_seeds(dls, seeds) makes them")
+                         "loaders_for_seeds(dls, seeds) makes them")
     parts = {min(len(dls.loaders), 2) for dls in loaders}
     if len(parts) > 1:
         raise ValueError("some networks have validation images and some have none: give them to all, or to none")
