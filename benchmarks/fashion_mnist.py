@@ -32,7 +32,7 @@ from fashion_lab.data.image_table import ImageTable
 from fashion_lab.data.fashion_mnist import load_fashion_mnist
 from fashion_lab.data.augment import channel_stats
 from fashion_lab.data.loaders import BatchLoader
-from fashion_lab.train.loop import fit, make_learner
+from fashion_lab.train.loop import fit, FitOptions, make_learner
 from fashion_lab.labs import fashion_mnist as lab
 from fashion_lab.models import fashion_mnist as models_fashion_mnist
 from fastai.data.core import DataLoaders
@@ -141,15 +141,10 @@ def ours_loader(part, augment, mean, std, bs=128, seed=0):
 
 def ours_step(loader, net, cfg):
     "Training as `fit` does it, on one loader without validation."
-    learn = make_learner(
-        net,
-        DataLoaders(loader, device="cpu"),
-        cfg.lr,
-        cfg.optimizer,
-        nn.CrossEntropyLoss(label_smoothing=cfg.label_smoothing),
-        'auto',
-        [],
+    options = FitOptions(
+        optimizer=cfg.optimizer, loss_func=nn.CrossEntropyLoss(label_smoothing=cfg.label_smoothing)
     )
+    learn = make_learner(net, DataLoaders(loader, device="cpu"), cfg.lr, options)
     start = time.perf_counter()
     learn.fit(1, cfg.lr, wd=[cfg.wd, 0.0])
     return len(loader) * loader.bs, time.perf_counter() - start

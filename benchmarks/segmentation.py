@@ -58,7 +58,7 @@ def lab_learner(net, images, masks):
             classes=FACADE_CLASSES,
         )
     )
-    return make_learner(net, dls, 1e-3, 'adamw', nn.CrossEntropyLoss(), 'auto', [])
+    return make_learner(net, dls, 1e-3)
 
 
 def fastai_learner(folder, images, masks, workers, size):

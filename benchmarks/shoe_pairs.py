@@ -88,9 +88,7 @@ class Peer:
 
 def ours(loader, net):
     "An epoch as `train.loop.fit` does it."
-    learn = make_learner(
-        net, DataLoaders(loader, device='cpu'), 1e-3, 'adamw', nn.CrossEntropyLoss(), 'auto', []
-    )
+    learn = make_learner(net, DataLoaders(loader, device='cpu'), 1e-3)
     start = time.perf_counter()
     learn.fit(1, 1e-3, wd=[0.05, 0.0])
     return len(loader.y), time.perf_counter() - start

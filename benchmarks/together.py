@@ -24,7 +24,7 @@ from fastai.data.core import DataLoaders
 from fashion_lab.devices import set_seed
 from fashion_lab.data.loaders import BatchLoader
 from fashion_lab.train.loop import fit
-from fashion_lab.train.stacked import fit_together, seeded
+from fashion_lab.train.stacked import fit_stacked, loaders_for_seeds
 from fashion_lab.labs.fashion_mnist import MODELS
 from side_by_side import command, interleaved, record
 
@@ -37,7 +37,7 @@ def one_size(name, k, bs, o):
     "Images per second, all seeds counted."
     n = 2 * bs if o.quick else IMAGES[name]
     rng = np.random.default_rng(0)
-    dls = seeded(
+    dls = loaders_for_seeds(
         DataLoaders(
             BatchLoader(
                 rng.integers(0, 256, (n, 28, 28), np.uint8),
@@ -56,7 +56,7 @@ def one_size(name, k, bs, o):
     options = dict(epochs=1, lr=1e-4, bf16=False, show=False)
 
     def together():
-        return k * n, sum(f.seconds for f in fit_together(networks(), dls, **options))
+        return k * n, sum(f.seconds for f in fit_stacked(networks(), dls, **options))
 
     def alone():
         return k * n, sum(fit(net, d, **options).seconds for net, d in zip(networks(), dls))

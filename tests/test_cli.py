@@ -305,3 +305,19 @@ def test_data_says_that_one_class_is_too_few(tmp_path, monkeypatch, capsys):
     assert (
         "mine has one class only, 'zip'; a classifier needs two at least" in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize(
+    'lab,option,name,today',
+    [
+        ('closures', '--protocol', 'sender-folds', 'grouped-folds'),
+        ('shoe_pairs', '--protocol', 'persons', 'grouped-split'),
+        ('clothing', '--variants', 'linear-probe,tail', 'last-stages'),
+    ],
+)
+def test_a_former_name_is_answered_with_todays(lab, option, name, today, capsys):
+    from fashion_lab.studio.cli import main
+
+    assert main(['run', lab, option, name]) == 2
+    err = capsys.readouterr().err
+    assert f'is called {today!r} now' in err and 'Did you mean' not in err

@@ -580,7 +580,7 @@ def test_another_format_version(tmp_path):
         assert all_runs(tmp_path) == [good]
     with start_run('demo', CFG, tmp_path) as d:
         d.checkpoint.write_text('x')
-        d._remember(format=2)
+        d.remember(format=2)
     with pytest.raises(RunError, match='format 2, this one has format 1; start with fresh=True'):
         start_run('demo', CFG, tmp_path)
     assert d.checkpoint.exists()

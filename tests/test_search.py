@@ -276,11 +276,11 @@ def test_a_stopped_trial_goes_on_where_it_was(tmp_path):
 
 
 def test_a_row_about_test_data_is_refused(tmp_path):
-    from fashion_lab.runs.draft import start_run, tell
+    from fashion_lab.runs.draft import report_epoch, start_run
 
     def peeping(cfg, root=None):
         with start_run('peep', cfg, root):
-            tell(dict(epoch=0, accuracy=0.5, test_accuracy=0.9))
+            report_epoch(dict(epoch=0, accuracy=0.5, test_accuracy=0.9))
 
     with (
         pytest.warns(UserWarning, match='measured on test data'),

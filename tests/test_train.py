@@ -16,7 +16,7 @@ from fashion_lab.devices import set_seed
 from fashion_lab.data.loaders import BatchLoader
 from fashion_lab.train.callbacks import batch_weight, BestEpoch, Diverged
 from fashion_lab.train.loop import fit, lr_range_test
-from fashion_lab.train.stacked import fit_together, seeded
+from fashion_lab.train.stacked import fit_stacked, loaders_for_seeds
 from fashion_lab.segment.train import SegmentLoss
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -94,6 +94,25 @@ def test_without_any_number_the_last_weights_stay_and_it_is_said():
     assert stopped.stopped_early and len(stopped.history) == 2
 
 
+def test_a_training_that_was_interrupted_after_it_had_stopped_is_finished(tmp_path):
+    "It used to come back untrained, with an empty history."
+    options = dict(
+        epochs=9,
+        bf16=False,
+        schedule='constant',
+        patience=2,
+        restore_best=True,
+        checkpoint=tmp_path / 'c.pt',
+    )
+    losses = Forge(valid_loss=[1, 2, 3])
+    first, again = (fit(net(seed), loaders(), cbs=[losses], **options) for seed in (0, 1))
+    assert first.stopped_early
+    assert again.stopped_early
+    assert (first.best_epoch, again.best_epoch) == (0, 0)
+    assert torch.equal(first.model[1].weight, again.model[1].weight)
+    pd.testing.assert_frame_equal(first.history, again.history)
+
+
 @given(
     st.lists(st.one_of(st.none(), st.integers(0, 3)), min_size=1, max_size=8),
     st.sampled_from(['valid_loss', 'accuracy']),
@@ -113,9 +132,9 @@ def test_the_best_epoch_is_pandas(values, monitor):
 
 
 def test_networks_trained_together_pass_over_epochs_without_a_number():
-    fits = fit_together(
+    fits = fit_stacked(
         [net(0), net(1)],
-        seeded(loaders(), [0, 1]),
+        loaders_for_seeds(loaders(), [0, 1]),
         epochs=3,
         lr=1e-3,
         bf16=False,
@@ -182,8 +201,8 @@ def test_validation_loss_is_that_of_the_whole_set_whatever_the_batch(loss_func, 
 
 def test_validation_loss_of_networks_trained_together_is_weighted_likewise():
     loss_func, dls = nn.CrossEntropyLoss(WEIGHTS), loaders(valid_bs=7)
-    fits = fit_together(
-        [net(0), net(1)], seeded(dls, [0, 1]), epochs=2, bf16=False, loss_func=loss_func
+    fits = fit_stacked(
+        [net(0), net(1)], loaders_for_seeds(dls, [0, 1]), epochs=2, bf16=False, loss_func=loss_func
     )
     for f in fits:
         assert f.history.valid_loss.iloc[-1] == pytest.approx(

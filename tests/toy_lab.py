@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fashion_lab.runs.draft import start_run, tell
+from fashion_lab.runs.draft import report_epoch, start_run
 from fashion_lab.runs.executors import finished_parts, parts_lab
 
 STAMP = dict(
@@ -59,7 +59,7 @@ def run(cfg, root=None, lab=LAB):
             )
             (draft.path / 'next').write_text(str(epoch + 1))
             os.replace(draft.path / 'next', draft.checkpoint)
-            tell(
+            report_epoch(
                 dict(
                     epoch=epoch, accuracy=cfg.get('speed', 1.0) * (epoch + 1) / cfg.get('epochs', 4)
                 )

@@ -140,7 +140,7 @@ def separable(
     model:nn.Module, # any network
 )->nn.Module:        # with new, random weights where something was replaced
     "A copy whose convolutions of channels and pixels are depthwise-separable; a `ValueError` where there is none."
-    def rule(name, m):
+    def rule(_name, m):
         if not isinstance(m, nn.Conv2d) or m.groups > 1: return None
         if m.in_channels == 1 or math.prod(m.kernel_size) == 1: return None
         c = m.in_channels

@@ -94,7 +94,7 @@ def output_layers(
 )->list:             # of names
     "The convolutions and linear layers between which and an output there is no other."
     made_by, hooks = {}, []
-    def note(name): return lambda layer, args, y: made_by.update({y.grad_fn: name})
+    def note(name): return lambda _layer, _args, y: made_by.update({y.grad_fn: name})
     for key in prunable(model):
         name = layer_name(key)
         hooks.append(model.get_submodule(name).register_forward_hook(note(name)))
@@ -123,6 +123,13 @@ def output_shapes(
     "The shapes of what a network gives."
     return [tuple(t.shape) for t in tree_leaves(model(*inputs)) if isinstance(t, torch.Tensor)]
 
+# %% ../../nbs/compress/00_pruning.ipynb #90b5a3f6
+def _not_prunable(kind, error): # the message
+    reason = str(error).splitlines()[0] if str(error) else ''
+    return (f"channels cannot be taken out of {kind}, whose layers torch-pruning does not follow "
+            f"({type(error).__name__}: {reason}): give other layers to keep, "
+            "or drop single weights by magnitude_masks")
+
 # %% ../../nbs/compress/00_pruning.ipynb #ba12e2e7
 def prune_channels(
     model:nn.Module,   # any network that torch-pruning can follow
@@ -138,22 +145,18 @@ def prune_channels(
     for p in m.parameters(): p.requires_grad_(True)   # outputs and ties are followed along gradients
     if keep is None: keep = output_layers(m, x)
     keep = [keep] if isinstance(keep, str) else list(keep)
-    lost = [k for k in keep if k not in names]
     kind = type(model).__name__
-    if lost: raise ValueError(f"{kind} has no layer {lost[0]!r}; allowed: {', '.join(names)}")
+    unknown = [k for k in keep if k not in names]
+    if unknown: raise ValueError(f"{kind} has no layer {unknown[0]!r}; allowed: {', '.join(names)}")
     before = output_shapes(m, x)
     try:
         take_out(m, x, names, keep, share, multiple)
         after = output_shapes(m, x)
     except Exception as e: # torch-pruning's, or the narrower network's own
-        reason = str(e).splitlines()[0] if str(e) else ''
-        raise ValueError(f"channels cannot be taken out of {kind}, whose layers torch-pruning does not follow "
-                         f"({type(e).__name__}: {reason}): give other layers to keep, "
-                         "or drop single weights by magnitude_masks") from e
-    if after != before:
-        raise ValueError(f"without these channels the outputs of {kind} have the shapes {after} instead of {before}: "
-                         "give the layers that make the outputs as keep, or leave keep out")
-    return m
+        raise ValueError(_not_prunable(kind, e)) from e
+    if after == before: return m
+    raise ValueError(f"without these channels the outputs of {kind} have the shapes {after} instead of {before}: "
+                     "give the layers that make the outputs as keep, or leave keep out")
 
 # %% ../../nbs/compress/00_pruning.ipynb #b36befb0
 def take_out(
@@ -206,7 +209,7 @@ def fit_widths(
     return model
 
 # %% ../../nbs/compress/00_pruning.ipynb #6c803580
-def _note_width(name, m): # what a layer says of itself
+def _note_width(name, m): # set the attributes in which a layer keeps its widths
     if isinstance(m, nn.modules.conv._ConvNd): return _note_channels(name, m)
     weight = getattr(m, 'weight', None)
     if weight is None: return

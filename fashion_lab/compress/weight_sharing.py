@@ -27,7 +27,7 @@ def cluster(
     k:int,        # values to keep, from 1 to 256
     steps:int=100,# at most
 )->tuple:         # codebook (k,) float32, rising; codes (N,) uint8
-    """k-means (Lloyd 1982, by scikit-learn), begun with evenly spaced values; with no more different values than `k`,
+    """k-means (Lloyd 1982, by scikit-learn), started at evenly spaced values; with no more different values than `k`,
     these are the codebook, the last of them repeated."""
     v = np.asarray(values, np.float64).ravel()
     if whole_number(k, 'k') > 256: raise ValueError(f"k must be at most 256, since a code is a byte, got {k}")

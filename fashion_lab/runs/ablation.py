@@ -16,6 +16,7 @@ from ..core import one_of
 from ..evaluate.predictions import align
 from ..evaluate.bootstrap import bootstrap_replicates
 from ..evaluate.significance import holm
+from .former_names import check_former_names
 
 # %% ../../nbs/runs/05_ablation.ipynb #117ad681
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Ablation(list):
         name:str, # the variant; a `ValueError` lists the variants
     )->Variant:
         "The variant of that name."
+        check_former_names(self.lab, variant=name)
         return {m.name: m for m in self}[one_of(name, self.names, f'variant of {self.lab}')]
 
     def chosen(self,
@@ -59,7 +61,8 @@ class Ablation(list):
         usual=None,   # names where nothing is chosen; default: all
     )->list:          # of `Variant`
         "The variants that somebody asks for; a `ValueError` lists the variants."
-        return [self.variant(v) for v in ([variants] if isinstance(variants, str) else variants or usual or self.names)]
+        if isinstance(variants, str): variants = [variants]
+        return [self.variant(name) for name in variants or usual or self.names]
 
     def comparable(self,
         variants, # names of variants that were run

@@ -44,46 +44,58 @@ class Job:
     patience:float = 0.         # seconds to wait for a process that writes the same run
     every:float = 5.            # seconds between two looks at a checkpoint that is copied to the storage
 
+    def __call__(self, config)->Run:
+        """Find the run of a config, or make it; `RunBusy` where another process writes it for longer than `patience`.
+        A `RunPart` is made by itself, and whoever makes the last one makes the run of them."""
+        if isinstance(config, RunPart): return self.share(config)
+        return self.find(config) or self.make(config)
+
     def find(self, config)->Run|None:
         "The finished run of a config, from the disk or from the storage."
         found = find_run(self.lab, config, self.root)
         if found or not self.storage: return found
         return pull(self.storage, self.lab, config, self.root)
 
-    def __call__(self, config)->Run:
-        """Find the run of a config, or make it; `RunBusy` where another process is at it for longer than `patience`.
-        A `RunPart` is made by itself, and whoever makes the last one makes the run of them."""
-        if isinstance(config, RunPart): return self.share(config)
-        until = time.monotonic() + self.patience
-        while True:
-            found = self.find(config)
-            if found: return found
-            try:
-                with once(), mirrored(self.storage, self.lab, config, self.root, self.every):
-                    made = self.run(config, root=self.root)
-                break
-            except RunBusy:
-                if time.monotonic() > until or math.isinf(self.patience) and self.held_here(config): raise
-                time.sleep(.5)
-            except RunError:
-                found = find_run(self.lab, config, self.root)
-                if found: return found   # finished by another in between
-                raise
-        if self.storage:
-            push(self.storage, made)
-            self.tidy(config)
-        return made
-
     def wait_for(self, config)->Run:
         "The run of a config that another process writes, when it is finished; made here if that process is stopped."
         return replace(self, patience=math.inf)(config)
 
-    def held_here(self, config)->bool:
-        "Whether this process, or the one that started it, writes the run: to wait for it would be to wait for ever."
-        path = draft_folder(self.lab, config, self.root)/'draft.json'
-        try: note = json.loads(path.read_text(encoding='utf-8'))
-        except (OSError, ValueError): return False
-        return note.get('host') == socket.gethostname() and note.get('pid') in (os.getpid(), os.getppid())
+# %% ../../nbs/runs/07_executors.ipynb #fb440bab
+@patch
+def make(self:Job,
+    config, # that no finished run was found for
+)->Run:     # by this process, or by another one that was faster
+    "Make a run, or wait for the process that writes it."
+    until = time.monotonic() + self.patience
+    while True:
+        try:
+            with once(), mirrored(self.storage, self.lab, config, self.root, self.every):
+                made = self.run(config, root=self.root)
+            break
+        except RunBusy:
+            for_ever = math.isinf(self.patience) and self.held_here(config)
+            if time.monotonic() > until or for_ever: raise
+            time.sleep(.5)
+            found = self.find(config)
+        except RunError:
+            found = find_run(self.lab, config, self.root)   # finished by another process in between
+            if not found: raise
+        if found: return found
+    if self.storage:
+        push(self.storage, made)
+        self.tidy(config)
+    return made
+
+# %% ../../nbs/runs/07_executors.ipynb #73b9462a
+@patch
+def held_here(self:Job,
+    config, # of a run that is being written
+)->bool:
+    "Whether this process, or the one that started it, writes the run: to wait for it would be to wait for ever."
+    path = draft_folder(self.lab, config, self.root)/'draft.json'
+    try: note = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError): return False
+    return note.get('host') == socket.gethostname() and note.get('pid') in (os.getpid(), os.getppid())
 
 # %% ../../nbs/runs/07_executors.ipynb #9bbf9016
 def parts_lab(

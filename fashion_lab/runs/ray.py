@@ -197,6 +197,26 @@ def same_versions(
         raise ClusterError(f"the worker on {socket.gethostname()} has {', '.join(wrong)}: "
                            "install the same versions there, or take that machine out of the cluster")
 
+# %% ../../nbs/runs/08_ray.ipynb #d4d06177
+LOST_AFTER = 120. # seconds without a machine that could hold a run, after which a sweep gives up
+
+# %% ../../nbs/runs/08_ray.ipynb #01ec6b4c
+class _Slots: # how many runs fit into the cluster at a time; machines come and go
+    def __init__(self, ray, needs):
+        self.ray, self.needs, self.seen = ray, needs, time.monotonic()
+        self.n = check_needs(ray.nodes(), **needs)
+
+    def update(self): # every 5 seconds; a `ClusterError` where no machine has been large enough for long
+        now = time.monotonic()
+        if now <= self.seen + 5: return
+        n = slots(self.ray.nodes(), **self.needs)
+        if n: self.seen, self.n = now, n
+        elif now > self.seen + LOST_AFTER: check_needs(self.ray.nodes(), **self.needs)
+
+def _cancel(ray, tasks):
+    for task in tasks:
+        with contextlib.suppress(Exception): ray.cancel(task, force=True)
+
 # %% ../../nbs/runs/08_ray.ipynb #4897d2c1
 def on_ray(
     job:Callable,           # `job(config)` returns what is wanted, or raises; put into the object store once
@@ -212,30 +232,23 @@ def on_ray(
     "Run every config as a task of a Ray cluster; results come in the order in which they are finished."
     whole_number(retries, 'retries', 0)
     limit = math.inf if workers is None else whole_number(workers, 'workers')
-    _check_amounts(cpus=cpus, gpus=gpus, memory=memory)
+    needs = dict(cpus=cpus, gpus=gpus, memory=memory)
+    _check_amounts(**needs)
     with ray_cluster(address) as ray:
-        fitting = check_needs(ray.nodes(), cpus, gpus, memory)
-        submit = _submitter(ray, job, cpus, gpus, memory, retries)
-        waiting = iter(todo)
-        running = {}
-        looked = time.monotonic()
+        slots_now = _Slots(ray, needs)
+        submit = _submitter(ray, job, **needs, retries=retries)
+        waiting, running = iter(todo), {}
         try:
             while True:
                 # some more than fit, so that no worker waits for the next
-                free = max(0, min(limit, 2*fitting + 2) - len(running))
+                free = max(0, min(limit, 2*slots_now.n + 2) - len(running))
                 for index, config in itertools.islice(waiting, free): running[submit(config)] = index
                 if not running: return
-                if bar is not None: bar.set_postfix_str(f'{min(len(running), fitting)} at a time')
+                if bar is not None: bar.set_postfix_str(f'{min(len(running), slots_now.n)} at a time')
                 finished, _ = ray.wait(list(running), num_returns=1, timeout=5)
                 for ref in finished: yield running.pop(ref), _result(ray, ref)
-                if time.monotonic() > looked + 5:
-                    looked, fitting = _look_again(ray, looked, fitting, cpus, gpus, memory)
-        finally:
-            for ref in running:
-                with contextlib.suppress(Exception): ray.cancel(ref, force=True)
-
-# %% ../../nbs/runs/08_ray.ipynb #d4d06177
-LOST_AFTER = 120. # seconds without a machine that could hold a run, after which a sweep gives up
+                slots_now.update()
+        finally: _cancel(ray, running)
 
 # %% ../../nbs/runs/08_ray.ipynb #83f0672e
 def _submitter(ray, job, cpus, gpus, memory, retries): # `submit(config)` starts a task and returns its reference
@@ -248,12 +261,6 @@ def _submitter(ray, job, cpus, gpus, memory, retries): # `submit(config)` starts
     return submit
 
 # %% ../../nbs/runs/08_ray.ipynb #f8553073
-def _look_again(ray, looked, fitting, cpus, gpus, memory): # (when, slots): machines come and go
-    n = slots(ray.nodes(), cpus, gpus, memory)
-    if n: return time.monotonic(), n
-    if time.monotonic() > looked + LOST_AFTER: check_needs(ray.nodes(), cpus, gpus, memory)
-    return looked, fitting
-
 def _task(job, config, threads, wanted): # in the worker
     os.environ['FASHION_LAB_PROGRESS'] = '0'
     same_versions(wanted)

@@ -18,7 +18,7 @@ from fashion_lab.runs.config import (
     config_digest, config_entries, file_sha256, is_lab_name, lab_folder, plain, read_json, RunError,
 )
 from ..evaluate.predictions import Predictions
-from .former_names import names, renamed, renamed_metrics
+from .former_names import check_former_names, names, renamed, renamed_metrics
 
 # %% ../../nbs/runs/02_run.ipynb #25fd3806
 FORMAT = 1 # of run folders; raised when a folder's content changes its meaning
@@ -45,25 +45,31 @@ def value_with_interval(
 # %% ../../nbs/runs/02_run.ipynb #6b22dba4
 COSTS = ('params', 'macs', 'train_s', 'infer_ms')
 
+# %% ../../nbs/runs/02_run.ipynb #678f9182
+def _check_split_name(split):
+    if re.fullmatch(r'[A-Za-z0-9_]+', split): return
+    raise ValueError(f"a split's name has letters, digits and underscores only, got {split!r}")
+
 # %% ../../nbs/runs/02_run.ipynb #5bc157d9
 def check_metrics(
     metrics:dict,     # {split: {metric: number or {value, low, high}}}; beside the splits `n` {split: count} and costs
     predictions=None, # {split: `Predictions`}; fills `n` where it is missing
 )->dict:              # plain data, with `n` completed
     "Check the shape of a run's metrics; a `ValueError` names the entry that does not fit."
+    predictions = predictions or {}
     m = plain(metrics, nan_ok=True, where='metrics')
     if not isinstance(m, dict):
         raise ValueError(f"metrics is a dict {{split: {{metric: value}}}}, got {type(metrics).__name__}")
     if not isinstance(m.get('n', {}), dict): raise ValueError(f"metrics.n is a dict {{split: count}}, got {m['n']!r}")
-    m['n'] = {s: len(p) for s, p in (predictions or {}).items()} | (m.get('n') or {})
-    for s in (*splits_of(m), *(predictions or {})):
-        if not re.fullmatch(r'[A-Za-z0-9_]+', s):
-            raise ValueError(f"a split's name has letters, digits and underscores only, got {s!r}")
-    for s in splits_of(m):
-        for name, v in m[s].items(): value_with_interval(v, f'metrics.{s}.{name}')
-    for k, v in m.items():
-        if k in COSTS and not (v is None or isinstance(v, numbers.Real)):
-            raise ValueError(f"metrics.{k} must be a number, got {v!r}")
+    counts = {split: len(p) for split, p in predictions.items()}
+    m['n'] = counts | (m.get('n') or {})
+    for split in (*splits_of(m), *predictions): _check_split_name(split)
+    for split in splits_of(m):
+        for name, v in m[split].items(): value_with_interval(v, f'metrics.{split}.{name}')
+    for k in COSTS:
+        cost = m.get(k)
+        if not (cost is None or isinstance(cost, numbers.Real)):
+            raise ValueError(f"metrics.{k} must be a number, got {cost!r}")
     return m
 
 # %% ../../nbs/runs/02_run.ipynb #70c91610
@@ -154,27 +160,8 @@ class Run:
         self.lab, self.digest, self.files = (self.info[k] for k in ('lab', 'digest', 'files'))
         self.variant = names(self.lab, 'variant').get(self.info['variant'], self.info['variant'])
 
-    def _entries_of(self, what)->dict: # config.json or environment.json, its entries of their kinds
-        name = f'{what}.json'
-        entries = read_json(self.file(name))
-        why = _wrong_kind(entries, what)
-        if why:
-            raise RunError(f"{name} of run {self.name} is damaged: {why}; delete that folder and run it again")
-        return entries
-
     @property
-    def config(self)->dict:
-        config = renamed(self.lab, self._entries_of('config'))
-        variant = config.get('variant') or ''
-        if variant == self.variant: return config
-        raise RunError(f"config.json of run {self.name} is damaged: its variant is {variant!r}, and run.json says "
-                       f"{self.variant!r}; delete that folder and run it again")
-    @property
-    def data_id(self)->str: return str(self.config.get('data_id') or '') # empty for a published data set
-    @property
-    def data(self)->str: return self.data_id or str(self.config.get('data') or '') # what tables call the data set
-    @property
-    def environment(self)->dict: return self._entries_of('environment')
+    def environment(self)->dict: return _entries(self, 'environment')
     @property
     def metrics(self)->dict: return read_metrics(self)
     @property
@@ -184,17 +171,45 @@ class Run:
     @property
     def figures(self)->Path: return self.path/'figures'
     @property
-    def splits(self)->list:
-        return list(self._predictions)
-    @property
-    def _predictions(self)->dict: # split -> file
-        files = [f for f in self.files if f.startswith('predictions-')]
-        stored = {f.removeprefix('predictions-').removesuffix('.npz'): f for f in files}
-        today = names(self.lab, 'split')
-        return {today.get(split, split): f for split, f in stored.items()}
+    def splits(self)->list: return list(_prediction_files(self))
 
     def __eq__(self, other): return isinstance(other, Run) and self.path.resolve() == other.path.resolve()
     def __hash__(self): return hash(self.path.resolve())
+
+# %% ../../nbs/runs/02_run.ipynb #7e9c5502
+def _entries(run, what)->dict: # of config.json or environment.json, each of its kind
+    name = f'{what}.json'
+    entries = read_json(run.file(name))
+    why = _wrong_kind(entries, what)
+    if not why: return entries
+    raise RunError(f"{name} of run {run.name} is damaged: {why}; delete that folder and run it again")
+
+def _prediction_files(run)->dict: # split -> file
+    files = [f for f in run.files if f.startswith('predictions-')]
+    stored = {f.removeprefix('predictions-').removesuffix('.npz'): f for f in files}
+    today = names(run.lab, 'split')
+    return {today.get(split, split): f for split, f in stored.items()}
+
+# %% ../../nbs/runs/02_run.ipynb #693a6a38
+@patch(as_prop=True)
+def config(self:Run)->dict: # as plain data
+    "The configuration."
+    config = renamed(self.lab, _entries(self, 'config'))
+    variant = config.get('variant') or ''
+    if variant == self.variant: return config
+    raise RunError(f"config.json of run {self.name} is damaged: its variant is {variant!r}, and run.json says "
+                   f"{self.variant!r}; delete that folder and run it again")
+
+# %% ../../nbs/runs/02_run.ipynb #ddf145f4
+@patch(as_prop=True)
+def data_id(self:Run)->str: # empty for a published data set
+    "The identity of the data set."
+    return str(self.config.get('data_id') or '')
+
+@patch(as_prop=True)
+def data(self:Run)->str: # its identity, or the name of a published one
+    "How tables name the data set."
+    return self.data_id or str(self.config.get('data') or '')
 
 # %% ../../nbs/runs/02_run.ipynb #8d1e143a
 @patch
@@ -242,8 +257,9 @@ def predictions(self:Run,
     split:str='test', # a split whose predictions were kept
 ):                    # `evaluate.predictions.Predictions`
     "Every prediction on one split."
+    check_former_names(self.lab, split=split)
     one_of(split, self.splits, f'split with predictions in run {self.name}')
-    return Predictions.load(self.file(self._predictions[split]))
+    return Predictions.load(self.file(_prediction_files(self)[split]))
 
 # %% ../../nbs/runs/02_run.ipynb #c1ae93fd
 @patch

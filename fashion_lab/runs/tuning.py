@@ -134,7 +134,6 @@ def open_study(
         direction='maximize' if maximise else 'minimize',
         load_if_exists=True,
     )
-    facts = _facts_of(space, maximise)
     url = study_url(storage)
     with contextlib.ExitStack() as locked:
         try:
@@ -144,7 +143,7 @@ def open_study(
         except Exception as e:
             reason = _why_unusable(e, url)
             raise OSError(f"the study {name!r} cannot be opened in {_without_password(url)}: {reason}") from e
-        return _same_search(study, name, facts)
+        return _same_search(study, name, _facts_of(space, maximise))
 
 # %% ../../nbs/runs/10_tuning.ipynb #7a29ef6d
 def _facts_of(space, maximise): # what a study is a search for, as it is kept with the study
@@ -275,26 +274,35 @@ def search(
     "Try settings, each where the last ones promise most; a search that was stopped goes on where it was."
     whole_number(trials, 'trials')
     whole_number(workers, 'workers')
-    study = open_study(name, space, storage, sampler, pruner, seed, maximise)
-    before = len(study.get_trials(deepcopy=False))
-    if before: study = open_study(name, space, storage, sampler, pruner, _seed_after(seed, before), maximise)
-    with _lock(_address(study)), _stored(study): _release_cut_off(study, os.getpid())
     opening = (name, space, storage, sampler, pruner)
+    study = _opened(opening, seed, maximise)
     in_worker = functools.partial(_next_trial, score, space, trials, opening, seed, maximise)
     here = functools.partial(_next_trial, score, space, trials, study)
-    failed = 0
     done = min(_n_over(study), trials)
     with progress(desc=name, total=trials, initial=done, show=show, unit='trial') as bar:
-        for over in _outcomes(study, trials, here, in_worker, workers):
-            if isinstance(over, Exception): raise over
-            if over is None: time.sleep(.2) # the last ones are under way in another process
-            elif over: failed = 0
-            else: failed += 1
-            if failed >= 3:
-                raise RuntimeError(f"three trials of {name!r} failed one after another, "
-                                   f"the last with: {_last_error(study)}")
-            bar.update(bool(over))
+        _follow(_outcomes(study, trials, here, in_worker, workers), study, bar)
     return Search(study)
+
+# %% ../../nbs/runs/10_tuning.ipynb #bc0ade80
+def _opened(opening, seed, maximise): # a study that is ready to go on
+    study = open_study(*opening, seed, maximise)
+    before = len(study.get_trials(deepcopy=False))
+    if before: study = open_study(*opening, _seed_after(seed, before), maximise)
+    with _lock(_address(study)), _stored(study): _release_cut_off(study, os.getpid())
+    return study
+
+# %% ../../nbs/runs/10_tuning.ipynb #d7925c24
+def _follow(outcomes, study, bar): # until all trials are over; a `RuntimeError` where three in a row fail
+    failed = 0
+    for over in outcomes:
+        if isinstance(over, Exception): raise over
+        if over is None: time.sleep(.2)   # the last ones are computed by another process
+        elif over: failed = 0
+        else: failed += 1
+        if failed >= 3:
+            raise RuntimeError(f"three trials of {study.study_name!r} failed one after another, "
+                               f"the last with: {_last_error(study)}")
+        bar.update(bool(over))
 
 # %% ../../nbs/runs/10_tuning.ipynb #582d87a7
 def _outcomes(study, trials, here, in_worker, workers): # of `_next_trial`, until all trials are over

@@ -23,6 +23,7 @@ from ..core import free_paths, one_of, output_file, printable, runs_dir
 from ..labs.registry import headline, lab_module, LABS
 from .. import __version__
 from ..core import atomic_path
+from ..runs.former_names import check_former_names
 
 # %% ../../nbs/studio/04_cli.ipynb #07bf6ab4
 def given(
@@ -236,10 +237,12 @@ def chosen_configs(
     args, # as from `run_arguments`
 )->list:  # of the lab's `Config`
     "The configurations that the arguments of `run` and `sweep` choose."
+    variants = names_in(args.variants)
+    check_former_names(lab.LAB, variant=variants, protocol=args.protocol)
     source, folder = args.source, args.data
     if source not in (None, 'real', 'synthetic'): source, folder = 'real', existing(source)
     changes = given(source=source, device=args.device, data_path=folder or None)
-    return lab.configs(args.profile, args.seeds, names_in(args.variants), args.protocol, **changes)
+    return lab.configs(args.profile, args.seeds, variants, args.protocol, **changes)
 
 # %% ../../nbs/studio/04_cli.ipynb #776632fc
 def run_all(

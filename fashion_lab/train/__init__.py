@@ -6,5 +6,5 @@ __getattr__, __dir__, __all__ = lazy_names(__name__, dict(
     callbacks='BestEpoch Checkpoint EpochLog',
     loop='Fit RangeTest fit lr_range_test predict_probs',
     finetune='PhotoClassifier Recipe classify fit_classifier',
-    stacked='fit_together',
+    stacked='fit_stacked',
 ))

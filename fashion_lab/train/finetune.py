@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['AUGMENTS', 'BALANCES', 'POOLS', 'STORES', 'parameters_of', 'split_evenly', 'PhotoClassifier', 'Recipe',
            'check_recipe', 'check_phases', 'Phase', 'Trained', 'TrainingJob', 'cached_features', 'feature_loaders',
-           'image_loaders', 'train_part', 'fit_head', 'solve_head', 'set_head', 'head_loss', 'GrowingPictures',
-           'fit_stages', 'check_photos', 'new_classifier', 'fit_classifier', 'trained', 'classify', 'rebuilt']
+           'image_loaders', 'train_part', 'fit_head', 'fit_logreg_head', 'set_head', 'head_loss', 'GrowingPictures',
+           'fit_stages', 'check_photos', 'new_classifier', 'run_phases', 'fit_classifier', 'trained', 'classify',
+           'rebuilt']
 
 # %% ../../nbs/train/04_finetune.ipynb #3e908ae0
 import copy, time
@@ -39,6 +40,8 @@ from fastai.callback.core import Callback
 
 from fastai.callback.mixup import MixUp
 from fastai.data.core import DataLoaders
+from fastai.metrics import accuracy
+from fastcore.basics import patch
 
 from torch import nn
 
@@ -210,26 +213,31 @@ class TrainingJob:
 
     @property
     def augment(self): return AUGMENTS[self.recipe.augment]
-
     @property
     def train_labels(self): return self.labels[self.train]
-
     def class_weights(self): return class_weights(self.train_labels, len(self.net.classes))
 
-    def loss(self):
-        "Cross-entropy with the recipe's weights and smoothing."
-        weighted = self.recipe.balance == 'weights'
-        weight = torch.tensor(self.class_weights(), device=self.device) if weighted else None
-        loss = nn.CrossEntropyLoss(weight=weight, label_smoothing=self.recipe.label_smoothing)
-        loss.y_int = True   # tells fastai's MixUp that targets are class indices
-        return loss
+# %% ../../nbs/train/04_finetune.ipynb #3c96420a
+@patch
+def loss(self:TrainingJob)->nn.Module: # of (logits, targets)
+    "Cross-entropy with the recipe's weights and smoothing."
+    weight = None
+    if self.recipe.balance == 'weights': weight = torch.tensor(self.class_weights(), device=self.device)
+    loss = nn.CrossEntropyLoss(weight=weight, label_smoothing=self.recipe.label_smoothing)
+    loss.y_int = True   # tells fastai's MixUp that targets are class indices
+    return loss
 
-    def loaders(self, make):
-        "Loaders of the training and, where there are any, the validation rows; `make(rows, **kwargs)` gives one."
-        weights = self.class_weights()[self.train_labels] if self.recipe.balance == 'oversample' else None
-        loaders = [make(self.train, bs=self.recipe.batch_size, shuffle=True, weights=weights)]
-        if self.valid is not None: loaders.append(make(self.valid, bs=128))
-        return DataLoaders(*loaders, device=self.device)
+# %% ../../nbs/train/04_finetune.ipynb #62c4fc5c
+@patch
+def loaders(self:TrainingJob,
+    make,       # `make(rows, **kwargs)` gives a loader
+)->DataLoaders: # of the training and, where there are any, the validation rows
+    "Loaders of the photos; rare classes are drawn more often where the recipe asks for it."
+    weights = None
+    if self.recipe.balance == 'oversample': weights = self.class_weights()[self.train_labels]
+    loaders = [make(self.train, bs=self.recipe.batch_size, shuffle=True, weights=weights)]
+    if self.valid is not None: loaders.append(make(self.valid, bs=128))
+    return DataLoaders(*loaders, device=self.device)
 
 # %% ../../nbs/train/04_finetune.ipynb #2934148c
 def cached_features(
@@ -305,7 +313,7 @@ def fit_head(
     return train_part(job, 'head', job.net.head, feature_loaders(job, features), r.head_epochs, r.head_lr)
 
 # %% ../../nbs/train/04_finetune.ipynb #5c7d92fc
-def solve_head(
+def fit_logreg_head(
     job:TrainingJob, # its head is set in place
 )->Phase:            # with a history of one row
     "Fit the head to convergence on cached features: L-BFGS, penalty 1/(2 `head_c`) times the squared weights."
@@ -358,8 +366,7 @@ def head_loss(
     net = copy.deepcopy(job.net.head).cpu().eval()
     with torch.inference_mode(): logits = net(torch.from_numpy(np.array(features[rows, 0], np.float32)))
     y = torch.from_numpy(job.labels[rows].astype(np.int64))
-    accuracy = (logits.argmax(1) == y).float().mean().item()
-    return nn.functional.cross_entropy(logits, y).item(), accuracy
+    return nn.functional.cross_entropy(logits, y).item(), accuracy(logits, y).item()
 
 # %% ../../nbs/train/04_finetune.ipynb #7b6c2afb
 class GrowingPictures(Callback):
@@ -435,6 +442,17 @@ def new_classifier(
     if recipe.pool == 'concat': body = body.with_maxima()
     return PhotoClassifier(body, head(body.n_features, len(classes), recipe.hidden, recipe.dropout), classes)
 
+# %% ../../nbs/train/04_finetune.ipynb #fd457485
+def run_phases(
+    job:TrainingJob, # its network is trained in place
+)->list:             # of `Phase`s
+    "Go through the phases that a recipe asks for."
+    recipe, phases = job.recipe, []
+    if recipe.head_c is not None: phases.append(fit_logreg_head(job))
+    elif recipe.head_epochs:      phases.append(fit_head(job))
+    if recipe.stage is not None:  phases.append(fit_stages(job))
+    return phases
+
 # %% ../../nbs/train/04_finetune.ipynb #e52bcb4b
 def fit_classifier(
     images,               # uint8 photos `(N, size, size, 3)`, indexed like an array; `size` is the recipe's
@@ -460,11 +478,7 @@ def fit_classifier(
     if recipe.stage is not None: net.body.stage_index(recipe.stage)   # refuses a stage that is not there
     job = TrainingJob(recipe, net, images, labels, train, valid, seed, pick_device(str(device)), folder, show)
 
-    phases = []
-    if recipe.head_c is not None: phases.append(solve_head(job))
-    elif recipe.head_epochs:      phases.append(fit_head(job))
-    if recipe.stage is not None:  phases.append(fit_stages(job))
-    return trained(net, phases)
+    return trained(net, run_phases(job))
 
 # %% ../../nbs/train/04_finetune.ipynb #1654305b
 def trained(

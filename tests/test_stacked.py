@@ -15,7 +15,14 @@ from fashion_lab.data.loaders import BatchLoader, FeatureLoader
 from fashion_lab.models.fashion_mnist import AlternativeCNN, FashionCNN, LogisticBaseline, SmallCNN
 from fashion_lab.train.callbacks import Diverged
 from fashion_lab.train.loop import fit, predict_probs
-from fashion_lab.train.stacked import alike, apart, fit_together, seeded, Together, TogetherLoader
+from fashion_lab.train.stacked import (
+    check_stackable,
+    unstack,
+    fit_stacked,
+    loaders_for_seeds,
+    StackedModels,
+    StackedLoader,
+)
 
 TOLERANCE = dict(float32=2e-3, float64=1e-9)  # of weights, after a few dozen steps
 
@@ -103,8 +110,8 @@ def test_as_alone(network, options, digits):
 
     nets = [make(s) for s in range(3)]
     start = copy.deepcopy(nets)
-    both = fit_together(
-        nets, seeded(loaders(augment=Augment(flip=0.5, pad=1)), [3, 4, 5]), **options
+    both = fit_stacked(
+        nets, loaders_for_seeds(loaders(augment=Augment(flip=0.5, pad=1)), [3, 4, 5]), **options
     )
     walking = (
         digits == 'float32' and network in (AlternativeCNN, no_dropout)
@@ -150,7 +157,8 @@ def test_as_alone(network, options, digits):
 def test_each_its_own(network, shared, k):
     "Forward and gradient of every network, and what it keeps, are its own; images may be shared."
     nets = [made(network, s) for s in range(k)]
-    net, x = Together(nets), torch.randn(3, 1 if shared else k, 1, 28, 28)
+    net = StackedModels(nets)
+    x = torch.randn(3, 1 if shared else k, 1, 28, 28)
     out = net(x)
     assert out.shape == (3, 10, k)
     (out * torch.arange(1.0, k + 1)).square().sum().backward()
@@ -161,7 +169,7 @@ def test_each_its_own(network, shared, k):
         for name, p in n.named_parameters():
             g = net.get_parameter(net.keys[name]).grad[i]
             assert torch.allclose(g, p.grad, atol=1e-3 * max(1.0, p.grad.abs().max().item())), name
-    for a, n in zip(apart(net), nets):
+    for a, n in zip(unstack(net), nets):
         assert a.state_dict().keys() == n.state_dict().keys()
         assert not {id(p) for p in a.parameters()} & {id(p) for p in n.parameters()}
         assert all(
@@ -171,8 +179,8 @@ def test_each_its_own(network, shared, k):
 
 
 def test_ties_and_frozen_parts_stay():
-    net = Together([made(Tied, s) for s in range(2)])
-    a, b = apart(net)
+    net = StackedModels([made(Tied, s) for s in range(2)])
+    a, b = unstack(net)
     assert a.conv.weight is a.same.weight
     assert a.conv.weight is not b.conv.weight
     assert not a.fixed.weight.requires_grad and a.head.weight.requires_grad
@@ -181,22 +189,22 @@ def test_ties_and_frozen_parts_stay():
 
 def test_batch_normalisation_first():
     "It writes into its statistics even where all networks see the same images."
-    net = Together(
+    net = StackedModels(
         [nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 2)) for _ in range(2)]
     )
     net(torch.randn(4, 1, 1, 28, 28) + 3)
-    mean = net.get_buffer('each/0/running_mean')
+    mean = net.get_buffer('stacked/0/running_mean')
     assert mean.shape == (2, 1)
     assert torch.allclose(mean, torch.full_like(mean, 0.3), atol=0.05)
-    assert net.get_buffer('each/0/num_batches_tracked').tolist() == [1, 1]
+    assert net.get_buffer('stacked/0/num_batches_tracked').tolist() == [1, 1]
 
 
 def test_mixed_precision_and_dropout_run():
     """In bfloat16, and with dropout, there is no single run to compare with: it learns, and the
     seeds differ."""
-    fits = fit_together(
+    fits = fit_stacked(
         [made(lambda: FashionCNN((4, 8), 0.5), 0) for _ in range(2)],
-        seeded(loaders(), [0, 0]),
+        loaders_for_seeds(loaders(), [0, 0]),
         epochs=4,
         lr=5e-3,
         bf16=True,
@@ -216,17 +224,17 @@ def test_all_out_of_memory_halves_all():
                 raise RuntimeError('CUDA out of memory. Tried to allocate more.')
             return super().forward(x)
 
-    dls = seeded(loaders(), [0, 1])
+    dls = loaders_for_seeds(loaders(), [0, 1])
     with pytest.warns(UserWarning, match='going on with 8'):
-        fits = fit_together([Cramped(), Cramped()], dls, epochs=2, show=False)
+        fits = fit_stacked([Cramped(), Cramped()], dls, epochs=2, show=False)
     assert [f.batch_size for f in fits] == [8, 8] == [d.train.bs for d in dls]
     assert [len(f.history) for f in fits] == [2, 2]
 
 
 def test_checkpoints_of_others_are_refused(tmp_path):
-    fit_together(
+    fit_stacked(
         [made(LogisticBaseline, s) for s in range(2)],
-        seeded(loaders(), range(2)),
+        loaders_for_seeds(loaders(), range(2)),
         epochs=1,
         checkpoint=tmp_path / 'two.pt',
         show=False,
@@ -242,16 +250,16 @@ def test_checkpoints_of_others_are_refused(tmp_path):
         with pytest.raises(
             ValueError, match=f'{name} is the checkpoint of {n}, and {k} are to go on'
         ):
-            fit_together(
+            fit_stacked(
                 [made(LogisticBaseline, s) for s in range(k)],
-                seeded(loaders(), range(k)),
+                loaders_for_seeds(loaders(), range(k)),
                 epochs=2,
                 checkpoint=tmp_path / name,
                 show=False,
             )
     (tmp_path / 'broken.pt').write_bytes(b'no checkpoint')
     with pytest.warns(UserWarning, match='cannot be read') as seen:
-        fit_together(
+        fit_stacked(
             [made(LogisticBaseline, 0)],
             [loaders()],
             epochs=1,
@@ -262,9 +270,9 @@ def test_checkpoints_of_others_are_refused(tmp_path):
 
 
 def test_history_is_shared_out():
-    fits = fit_together(
+    fits = fit_stacked(
         [made(SmallCNN, s) for s in range(3)],
-        seeded(loaders(), range(3)),
+        loaders_for_seeds(loaders(), range(3)),
         epochs=2,
         monitor='accuracy',
         metrics=dict(accuracy=lambda z, y: float(y.float().mean()), n=lambda z, y: z.shape[1]),
@@ -275,9 +283,9 @@ def test_history_is_shared_out():
         assert f.best_epoch == 0
         assert f.history.accuracy.nunique() == 1
         assert f.seconds == fits[0].seconds > 0
-    without = fit_together(
+    without = fit_stacked(
         [made(SmallCNN, s) for s in range(2)],
-        [DataLoaders(d.train) for d in seeded(loaders(), range(2))],
+        [DataLoaders(d.train) for d in loaders_for_seeds(loaders(), range(2))],
         epochs=1,
         show=False,
     )
@@ -290,25 +298,29 @@ def test_who_diverged():
     with torch.no_grad():
         nets[1][1].weight.fill_(torch.inf)
     with pytest.raises(Diverged, match=r'network 1 \(seed 8\) \(of 3\) is nan in epoch 0, batch 0'):
-        fit_together(nets, seeded(loaders(), [7, 8, 9]), epochs=1, show=False)
+        fit_stacked(nets, loaders_for_seeds(loaders(), [7, 8, 9]), epochs=1, show=False)
 
 
 def test_loaders_that_give_the_same_are_asked_once():
     a, b = loaders(), loaders(seed=1)
-    assert TogetherLoader([a.valid, b.valid]).shared
-    assert not TogetherLoader([a.train, b.train]).shared
-    assert TogetherLoader([a.train, loaders().train]).shared
-    assert TogetherLoader([a.train] * 3).shared
+    assert StackedLoader([a.valid, b.valid]).shared
+    assert not StackedLoader([a.train, b.train]).shared
+    assert StackedLoader([a.train, loaders().train]).shared
+    assert StackedLoader([a.train] * 3).shared
     other = b.valid.new()
     other.y = 9 - other.y
-    assert not TogetherLoader([a.valid, other]).shared
-    assert not TogetherLoader([a.valid, b.valid.new(mean=[0.4])]).shared
+    assert not StackedLoader([a.valid, other]).shared
+    assert not StackedLoader([a.valid, b.valid.new(mean=[0.4])]).shared
     features = [
         FeatureLoader(np.full((40, 1, 4), k, np.float32), np.zeros(40, int)) for k in (0, 1)
     ]
-    assert not TogetherLoader(features).shared
-    assert next(iter(TogetherLoader(features)))[0].shape == (40, 2, 4)
-    once = TogetherLoader([a.train] * 3)
+    assert not StackedLoader(features).shared
+    assert next(iter(StackedLoader(features)))[0].shape == (
+        40,
+        2,
+        4,
+    )
+    once = StackedLoader([a.train] * 3)
     x, y = next(iter(once))
     assert x.shape == (16, 1, 1, 28, 28)
     assert y.shape == (16, 3)
@@ -320,7 +332,7 @@ def test_loaders_that_give_the_same_are_asked_once():
 
 def test_new_images_in_every_epoch():
     "The epoch reaches every loader, so that order and augmentation change as they do alone."
-    both = TogetherLoader([d.train for d in seeded(loaders(), [0, 1])])
+    both = StackedLoader([d.train for d in loaders_for_seeds(loaders(), [0, 1])])
     alone = loaders(seed=1).train
     epochs = [torch.cat([y[:, 1] for _, y in both]) for _ in range(2)]
     assert not torch.equal(*epochs)
@@ -358,7 +370,7 @@ class Scaled(nn.Module):
 )
 def test_what_is_not_alike(nets, why):
     with pytest.raises(ValueError, match=why):
-        alike(nets)
+        check_stackable(nets)
 
 
 @pytest.mark.parametrize(
@@ -375,23 +387,23 @@ def test_what_is_not_alike(nets, why):
 )
 def test_what_is_about_one_network(option, why):
     with pytest.raises(ValueError, match=why):
-        fit_together([LogisticBaseline()], [loaders()], **option)
+        fit_stacked([LogisticBaseline()], [loaders()], **option)
 
 
 def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
     with pytest.raises(ValueError, match='in one process, and 2 were started'):
-        fit_together([LogisticBaseline()], [loaders()])
+        fit_stacked([LogisticBaseline()], [loaders()])
 
 
 def test_layout_reaches_every_loader():
     "`fit` sets it on the loader that it sees."
-    dls = seeded(loaders(), range(2))
+    dls = loaders_for_seeds(loaders(), range(2))
     nets = [made(AlternativeCNN, s) for s in range(2)]
-    fit_together(nets, dls, epochs=1, channels_last=False, show=False)
+    fit_stacked(nets, dls, epochs=1, channels_last=False, show=False)
     assert all(dl.layout == torch.contiguous_format for d in dls for dl in d.loaders)
     assert nets[1][0][0][0].weight.is_contiguous()
-    fit_together(nets, dls, epochs=1, show=False)
+    fit_stacked(nets, dls, epochs=1, show=False)
     assert all(dl.layout == torch.channels_last for d in dls for dl in d.loaders)
     assert nets[1][1][0][0].weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -400,9 +412,9 @@ def test_what_was_refused_left_the_networks_alone():
     nets = [made(LogisticBaseline, s) for s in range(2)]
     before = [n[1].weight.clone() for n in nets]
     with pytest.raises(ValueError, match='differ in images'):
-        fit_together(nets, [loaders(), loaders(60)])
+        fit_stacked(nets, [loaders(), loaders(60)])
     with pytest.raises(ValueError, match='lr must be'):
-        fit_together(nets, seeded(loaders(), range(2)), lr=-1)
+        fit_stacked(nets, loaders_for_seeds(loaders(), range(2)), lr=-1)
     with pytest.raises(ValueError, match='unknown optimiser'):
-        fit_together(nets, seeded(loaders(), range(2)), optimizer='lion')
+        fit_stacked(nets, loaders_for_seeds(loaders(), range(2)), optimizer='lion')
     assert all(torch.equal(a, n[1].weight) for a, n in zip(before, nets))
