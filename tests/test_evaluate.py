@@ -365,7 +365,7 @@ def test_intervals_of_tables_hold_their_values():
     for t in (evaluate_classification.roc_auc(p, ci=True, n=200), evaluate_classification.average_precision(p, ci=True, n=200, groups=np.arange(400)//4), evaluate_classification.confusion(p, ci=True, n=300)):
         assert ((t['low'] <= t['value']) & (t['value'] <= t['high']) | t['value'].isna()).all()
     assert set(evaluate_classification.averages(p, ci=True, n=200)) == set(evaluate_classification.averages(p))
-    with pytest.raises(ValueError, match='between 0 and 1'): evaluate_classification.per_class(p, ci=True, level=0)
+    with pytest.raises(ValueError, match='level must lie in'): evaluate_classification.per_class(p, ci=True, level=0)
 
 
 def test_confusion_intervals_match_accuracy_and_binomial():
@@ -376,7 +376,7 @@ def test_confusion_intervals_match_accuracy_and_binomial():
     assert_allclose(shares.loc[0, ['low', 'high']].astype(float), [low, high], atol=.006)
 
 
-@pytest.mark.parametrize('bad, message', [(dict(n=99), 'at least 100'), (dict(n=100.), 'at least 100'), (dict(n=True), 'at least 100'), (dict(level=1), 'between 0 and 1'), (dict(metric='acc'), 'unknown metric')])
+@pytest.mark.parametrize('bad, message', [(dict(n=99), 'at least 100'), (dict(n=100.), 'at least 100'), (dict(n=True), 'at least 100'), (dict(level=1), 'level must lie in'), (dict(metric='acc'), 'unknown metric')])
 def test_bad_arguments_of_the_bootstrap(bad, message):
     with pytest.raises(ValueError, match=message): evaluate_bootstrap.bootstrap_ci(make(20), **bad)
 
@@ -579,7 +579,7 @@ def test_seeds_and_folds_are_matched_together():
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(metric='auc'), "no column 'auc'; it has: variant, seed, accuracy"), (dict(baseline='z'), "unknown baseline 'z'"),
-    (dict(seed_col='run'), "no column 'run'"), (dict(variant_col='name'), "no column 'name'"), (dict(level=1.), 'between 0 and 1')])
+    (dict(seed_col='run'), "no column 'run'"), (dict(variant_col='name'), "no column 'name'"), (dict(level=1.), 'level must lie in')])
 def test_bad_tables_of_seeds(kwargs, message):
     with pytest.raises(ValueError, match=message): evaluate_significance.paired_seeds(seeds(dict(a={0: .1, 1: .3}, b={0: .2, 1: .1})), **kwargs)
 

@@ -395,7 +395,7 @@ def test_unchanged_files_are_not_read_again(tmp_path, folder, names, monkeypatch
     monkeypatch.setattr(data_image_cache, '_SETTLED_S', -1.)
     cached(tmp_path).images(names, root=folder)
     def read(path): raise AssertionError(f'{path} was read again')
-    monkeypatch.setattr(data_image_cache, '_digest', read); monkeypatch.setattr(data_image_cache, '_alone', read)       # nor is the lock taken
+    monkeypatch.setattr(data_image_cache, 'file_sha256', read); monkeypatch.setattr(data_image_cache, '_alone', read)       # nor is the lock taken
     assert cached(tmp_path).images(names, root=folder).decoded == 0
 
 

@@ -12,7 +12,6 @@ from fashion_lab.runs.run import all_runs, check_metrics, find_run, Run
 from fashion_lab.runs.draft import start_run, unfinished
 from fashion_lab.runs.results import COLUMNS, publish, read_results, results_dir, table
 from fashion_lab import core
-from fashion_lab.runs import config as runs_config
 from fashion_lab.runs import run as runs_run
 
 STAMP = dict(device='cpu', device_name='imaginary', threads=2, python='3.11.7', commit='0123456789', dirty=False, date='2026-01-31', command='pytest',
@@ -297,7 +296,7 @@ def test_weights_that_are_no_safetensors(tmp_path):
     run = finished(tmp_path, weights=dict(w=torch.ones(3)))
     f, info = run.path/'weights.safetensors', json.loads((run.path/'run.json').read_text())
     f.write_bytes(b'pickle?' * 10)
-    info['files'][f.name] = dict(bytes=70, sha256=runs_config.file_sha256(f)); (run.path/'run.json').write_text(json.dumps(info))
+    info['files'][f.name] = dict(bytes=70, sha256=core.file_sha256(f)); (run.path/'run.json').write_text(json.dumps(info))
     with pytest.raises(RunError, match='is damaged'): Run(run.path).weights()
     with pytest.raises(RunError, match='kept no weights'): finished(tmp_path, CFG | dict(seed=2)).weights()
 

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent/'website'
 SECTIONS = [
     ('Start here', 'index.html', ['index.ipynb', 'tutorials/*.ipynb']),
     ('Labs', 'labs/index.html', ['labs/*.ipynb']),
-    ('Data', 'data/index.html', ['data/*.ipynb', 'synthetic/*.ipynb']),
+    ('Data', 'data/index.html', ['data/*.ipynb', 'foundation/04_arrays.ipynb', 'synthetic/*.ipynb']),
     ('Models and training', 'models/index.html', ['models/*.ipynb', 'train/*.ipynb', 'compress/*.ipynb', 'export/*.ipynb']),
     ('Measuring', 'evaluate/index.html', ['evaluate/*.ipynb', 'cost/*.ipynb', 'plot/*.ipynb', 'foundation/03_interpret.ipynb']),
     ('Tasks', 'pairs/index.html', ['pairs/*.ipynb', 'segment/*.ipynb']),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import atomic_path, progress
+from ..core import atomic_path, file_sha256, progress
 from .cards import DataError, MissingData
 from .download import BrokenDownload, download_to, host_of, link_bytes, one_at_a_time, retry
 
@@ -175,7 +175,7 @@ def _git_tree(url, timeout):
 def _compare(digests, fresh, archive, tree):
     "What unpacked files were compared with, in words, and those that differ from it."
     known = [(p, digest) for p, digest in archive.known if p in digests]
-    wrong = [p for p, digest in known if hashlib.sha256((fresh/p).read_bytes()).hexdigest() != digest]
+    wrong = [p for p, digest in known if file_sha256(fresh/p) != digest]
     if tree is None: return 'CRC-32 of every file', wrong
     wrong += [p for p, (_, digest) in digests.items() if tree.get(p) != digest]
     return "CRC-32 of every file, and its git digest with the repository's", wrong

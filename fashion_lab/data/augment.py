@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from ..core import whole_number
+from ..core import check_between, whole_number
 
 # %% ../../nbs/data/31_augment.ipynb #fcafa058
 def image_tensor(
@@ -89,8 +89,7 @@ class Augment:
 def _check_ranges(config, **largest):
     "Raise a `ValueError` where a field of a configuration is below 0 or too large."
     for name, most in largest.items():
-        value = getattr(config, name)
-        if not 0 <= value <= most: raise ValueError(f"{name} must lie in [0, {most}], got {value!r}")
+        check_between(getattr(config, name), name, 0, most)
 
 # %% ../../nbs/data/31_augment.ipynb #b0c0001e
 @patch

@@ -24,7 +24,7 @@ from .image_cache import DecodedCache
 from .folds import stratified_choice
 
 # %% ../../nbs/data/16_dataset.ipynb #422897e3
-from .lazy import DrawnRows, LazyImages, LookedUpRows, PhotoHalves, square_size
+from .lazy import DrawnImages, PhotoHalves, RecodedMasks, square_size
 from .digests import digest_of_rows, file_digests, identifying_rows, published_digest, PUBLISHED_ITEMS
 
 from .image_table import ImageTable
@@ -139,7 +139,7 @@ def _pixels(s, column, size, fit, masks=False):
     size = square_size(s.size if size is None else size)
     names = s.items[column].tolist()
     shape = (size, size) if masks else (size, size, 3)
-    if s.drawer is not None: return LazyImages(len(names), shape, DrawnRows(s.drawer, names, size), keep=True)
+    if s.drawer is not None: return DrawnImages(s.drawer, names, size, masks)
     if not names: return np.zeros((0, *shape), np.uint8)
     found = DecodedCache(size, fit or s.fit, masks=masks).images(names, root=s.root)
     if len(found) == len(names): return found
@@ -292,7 +292,7 @@ def masks(self:PhotoSet,
     if self.mask_values is None: return found
     class_of = np.zeros(256, np.uint8)
     for value, k in self.mask_values.items(): class_of[value] = k
-    return LazyImages(len(found), found.shape[1:], LookedUpRows(found, class_of))
+    return RecodedMasks(found, class_of)
 
 # %% ../../nbs/data/16_dataset.ipynb #7a9c9e15
 @patch
@@ -327,7 +327,7 @@ def _shoe_images(s, side, size):
     if s.kind != 'pairs': raise ValueError(f"{s.name} is no set of pairs: it has one image per item, see images()")
     size = square_size(s.size if size is None else size)
     names = s.items[f'image_{side}'].tolist()
-    if s.drawer is not None: return LazyImages(len(s), (size, size, 3), DrawnRows(s.drawer, names, size), keep=True)
+    if s.drawer is not None: return DrawnImages(s.drawer, names, size)
     if not names: return np.zeros((0, size, size, 3), np.uint8)
 
     turn_of = s.items.turn.to_numpy() if 'turn' in s.items else np.full(len(s), '')
@@ -339,7 +339,7 @@ def _shoe_images(s, side, size):
         position[rows] = np.arange(len(rows))
     if turns == ['']: return parts[0]
     part_of = np.array([turns.index(t) for t in turn_of])
-    return LazyImages(len(s), (size, size, 3), PhotoHalves(parts, part_of, position, size))
+    return PhotoHalves(parts, part_of, position, size)
 
 # %% ../../nbs/data/16_dataset.ipynb #41347006
 @patch

@@ -6,7 +6,7 @@
 __all__ = ['THUMB', 'Fingerprints', 'fingerprints', 'thumbnail_correlation', 'near_pairs', 'duplicates', 'straddling']
 
 # %% ../../nbs/data/11_duplicates.ipynb #974bf5f2
-import collections, hashlib, itertools, numbers, warnings
+import collections, hashlib, itertools, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import local_path, progress
+from ..core import check_between, file_sha256, local_path, progress, whole_number
 from ..devices import n_cores
 from .cards import DataError, ImageError
 from .images import read_image
@@ -50,8 +50,7 @@ def _fingerprint_file(path):
     try: image, _ = read_image(path)
     except ImageError as e: return _unread(str(e))
     except OSError as e: return _unread(f'{path.name} cannot be read ({e.strerror or e})')
-    with open(path, 'rb') as f: digest = hashlib.file_digest(f, 'sha256').hexdigest()
-    return digest, *_hash_and_thumbnail(image), ''
+    return file_sha256(path), *_hash_and_thumbnail(image), ''
 
 # %% ../../nbs/data/11_duplicates.ipynb #f9ac1680
 def _fingerprint_array(pixels):
@@ -184,9 +183,7 @@ def _distinct(found, most, threshold):
 
 # %% ../../nbs/data/11_duplicates.ipynb #fa938296
 def _check_threshold(threshold):
-    is_number = isinstance(threshold, numbers.Integral) and not isinstance(threshold, bool)
-    if not is_number or not 0 <= threshold <= 11:
-        raise ValueError(f"threshold must be a whole number of bits from 0 to 11, got {threshold!r}")
+    whole_number(threshold, 'threshold', 0, ' bits', 11)
 
 # Three bands of bits, from the highest on: one of them holds at most a third of the bits that differ.
 _BANDS = ((0, 21), (21, 42), (42, 64))
@@ -276,7 +273,7 @@ def duplicates(
     """Find images that are the same, or copies changed in size, compression or brightness.
 
     Images that cannot be read are named in a warning."""
-    if not 0 <= similarity <= 1: raise ValueError(f"similarity must lie between 0 and 1, got {similarity!r}")
+    check_between(similarity, 'similarity')
     prints = images if isinstance(images, Fingerprints) else fingerprints(images, ids, root)
     good = _readable(prints)
     table, thumbnails = prints.table.iloc[good], prints.thumbnails[good]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import pandas as pd
-from ..core import cache_dir, local_path, one_of, whole_number
+from ..core import cache_dir, check_between, local_path, one_of, whole_number
 
 from ..synthetic.fashion_mnist import synthetic_fashion_mnist
 from .cards import card, Card, DataError, MissingData
@@ -21,7 +21,7 @@ from .cards import card, Card, DataError, MissingData
 from .download import BrokenDownload, download_to, host_of, one_at_a_time, retry
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #03e283d4
-from .folds import check_fraction, stratified_choice, stratified_split
+from .folds import stratified_choice, stratified_split
 from .image_table import ImageTable
 
 from .locate import places_of
@@ -308,7 +308,7 @@ def load_fashion_mnist(
     Raises `MissingData` where it is nowhere, `DataError` where it is not the published data."""
     c = card('fashion_mnist')
     one_of(source, ('real', 'synthetic'), 'source')
-    check_fraction(valid_frac)
+    check_between(valid_frac, 'valid_frac', inclusive='neither', hint='; 1/6 holds out 10,000 of 60,000 images')
     n_classes = len(c.classes)
     if limit is not None: whole_number(limit, 'limit', n_classes, ', one training image per class, or None for all')
     if source == 'synthetic' and path is not None:

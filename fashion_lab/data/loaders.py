@@ -200,8 +200,7 @@ class FeatureLoader(BatchLoader):
         shape = getattr(features, 'shape', None)
         if shape is None or len(shape) < 3 or not shape[1]:
             raise ValueError(f"features must have the shape (N, views, ...), got {shape}")
-        if view is not None and not 0 <= view < shape[1]:
-            raise ValueError(f"view must lie between 0 and {shape[1] - 1}, got {view!r}")
+        if view is not None: whole_number(view, 'view', 0, most=shape[1] - 1)
         no_images = np.broadcast_to(np.uint8(0), (len(features), 1, 1))
         super().__init__(no_images, labels, bs, shuffle, None, [0.], [1.], seed, device, classes, rows, weights)
         self.features, self.view = features, view

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 import pandas as pd
-from ..core import local_path, one_of
+from ..core import check_between, local_path, one_of
 
 from ..synthetic.shoes import PairDrawer
 from .cards import DataError, SHOE_PAIRS
@@ -148,7 +148,7 @@ def cut_boxes(
 )->tuple:       # boxes (left, top, right, bottom), shares of the photo: of the left (upper) and the right (lower) shoe
     "The two parts of a photo of two shoes."
     one_of(split, ('v', 'h'), 'direction of a cut')
-    if not 0 < cut < 1: raise ValueError(f"a cut lies inside of the photo, between 0 and 1, got {cut!r}")
+    check_between(cut, 'cut', inclusive='neither')
     if split == 'v': return (0., 0., cut, 1.), (cut, 0., 1., 1.)
     return (0., 0., 1., cut), (0., cut, 1., 1.)
 

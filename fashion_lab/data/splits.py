@@ -6,19 +6,15 @@
 __all__ = ['SPLIT_NAMES', 'split_items', 'split_name', 'complete_splits', 'table_splits', 'with_splits']
 
 # %% ../../nbs/data/10_splits.ipynb #f49258e7
-import numbers, re, warnings
+import re, warnings
 
 import numpy as np
 import pandas as pd
 
+from ..core import check_between
 from .cards import DataError
 from .tables import listed
 from .folds import group_split
-
-# %% ../../nbs/data/10_splits.ipynb #afb6e4e2
-def _check_share(share, what):
-    if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 <= share < 1:
-        raise ValueError(f"{what} is a share of the items, at least 0 and below 1, got {share!r}")
 
 # %% ../../nbs/data/10_splits.ipynb #7bfcf5c0
 def split_items(
@@ -30,8 +26,8 @@ def split_items(
     seed:int=0,              # for train and valid
 )->np.ndarray:               # (N,) 'train', 'valid' or 'test'
     "Split items into train, valid and test by whole groups."
-    _check_share(valid_frac, 'valid_frac')
-    _check_share(test_frac, 'test_frac')
+    check_between(valid_frac, 'valid_frac', inclusive='left')
+    check_between(test_frac, 'test_frac', inclusive='left')
     if valid_frac + test_frac >= 1:
         raise ValueError(f"valid_frac and test_frac leave nothing to train on: {valid_frac:g} + {test_frac:g} is not "
                          "below 1")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import local_path, one_of, progress
+from ..core import check_between, local_path, one_of, progress
 from .cards import DataError
 from .images import open_image
 from .tables import label_counts, listed
@@ -62,7 +62,7 @@ def class_weights(
     "Weights for the loss that make rare classes count more; a class without items weighs 1, with a warning."
     labels = np.asarray(labels)
     _check_codes(labels, n_classes)
-    if not 0 <= beta < 1: raise ValueError(f"beta must lie in [0, 1), got {beta!r}; 0.999 is usual")
+    check_between(beta, 'beta', inclusive='left', hint='; 0.999 is usual')
     k = int(labels.max()) + 1 if n_classes is None else n_classes
     n = np.bincount(labels, minlength=k).astype(float)
     empty = np.flatnonzero(n == 0)

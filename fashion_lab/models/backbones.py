@@ -370,8 +370,7 @@ def param_groups(self:Backbone,
 )->list:     # lists of parameters, from the input to the features, every trainable parameter in one of them
     "Consecutive stages in `n` groups, for discriminative learning rates (Howard and Ruder 2018)."
     most = len(self.stages)
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or not 1 <= n <= most:
-        raise ValueError(f"{self.name} has {most} stages, which makes 1 to {most} groups, got {n!r}")
+    n = whole_number(n, 'n', 1, f' ({self.name} has {most} stages)', most)
     groups = [[self.stages[i] for i in part] for part in np.array_split(np.arange(most), n)]
     groups[-1].append(self.pool)
     return [_trainable(modules) for modules in groups]

