@@ -86,7 +86,7 @@ def load_clothing(
     Raises `MissingData` where it is nowhere, `DataError` where it cannot be used."""
     check_source(source, path)
     options = dict(valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size, fit=fit)
-    own = load_own(path, is_published('clothing', path), **options)
+    own = load_own(path, is_published('clothing'), **options)
     if own: return own
 
     drawer, problems, root, notes = None, None, None, ()
@@ -150,7 +150,7 @@ def load_closures(
     "Shoe photos and how the shoes fasten; `MissingData` where they are nowhere, `DataError` where they cannot be used."
     check_source(source, path)
     options = dict(valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size, fit=fit)
-    own = load_own(path, is_published('closures', path), **options)
+    own = load_own(path, is_published('closures'), **options)
     if own: return own
 
     drawer, problems, root, notes = None, None, None, ()

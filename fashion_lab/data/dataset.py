@@ -27,7 +27,7 @@ from .folds import stratified_choice
 from .lazy import DrawnImages, PhotoHalves, RecodedMasks, square_size
 from .digests import digest_of_rows, file_digests, identifying_rows, published_digest, PUBLISHED_ITEMS
 
-from .image_table import ImageTable
+from .image_table import check_ids, check_labels, ImageTable, item_positions, ItemSet
 
 # %% ../../nbs/data/16_dataset.ipynb #ffba65ca
 def printables(
@@ -38,7 +38,7 @@ def printables(
 
 # %% ../../nbs/data/16_dataset.ipynb #c89426a5
 @dataclass(eq=False, repr=False)
-class PhotoSet:
+class PhotoSet(ItemSet):
     "Photos with what is known about them: one table, and one way to the pixels, read or drawn."
     items:pd.DataFrame            # a row per item: id (unique), path, label (not for masks), split, ...
     classes:list                  # class names in the order of their labels, or of the values in the masks
@@ -66,8 +66,6 @@ class PhotoSet:
         self.problems = problem_table() if self.problems is None else self.problems.reset_index(drop=True)
         _check_set(self)
 
-    def __len__(self): return len(self.items)
-
 # %% ../../nbs/data/16_dataset.ipynb #542f1585
 _COLUMNS = dict(images=['path', 'label'], masks=['path', 'mask'], pairs=['image_left', 'image_right', 'label'])
 
@@ -79,44 +77,17 @@ def _check_set(s):
     lacking = [c for c in needed if c not in s.items]
     if lacking:
         raise ValueError(f"the items of {s.name} lack the columns {', '.join(lacking)}; they have {', '.join(s.items)}")
-    ids = s.items.id
-    if not ids.is_unique:
-        raise ValueError(f"ids must be unique, but {ids[ids.duplicated()].iloc[0]!r} stands there more than once")
+    check_ids(s.items.id)
     if (s.drawer is None) == (s.source == 'synthetic'):
         raise ValueError(f"a synthetic set needs a drawer and a real one has none; "
                          f"{s.name} is {s.source}, with drawer={s.drawer!r}")
-    if s.kind != 'masks' and len(s): _check_labels(s.labels, len(s.classes))
-
-# %% ../../nbs/data/16_dataset.ipynb #127de65e
-def _check_labels(labels, n_classes):
-    first, last = labels.min(), labels.max()
-    if 0 <= first and last < n_classes: return
-    raise ValueError(f"labels must lie between 0 and {n_classes - 1}, one for each class, got {first} to {last}")
-
-# %% ../../nbs/data/16_dataset.ipynb #ecf897da
-@patch(as_prop=True)
-def labels(self:PhotoSet)->np.ndarray: # (N,) int64, indices into `classes`
-    "The label of each item; a `ValueError` for masks."
-    if 'label' not in self.items: raise ValueError(f"{self.name} has no labels per image but masks: see masks()")
-    return self.items.label.to_numpy(np.int64)
-
-@patch(as_prop=True)
-def ids(self:PhotoSet)->np.ndarray: # (N,)
-    "The id of each item."
-    return np.array(self.items.id.tolist())
+    if s.kind != 'masks' and len(s): check_labels(s.labels, len(s.classes))
 
 # %% ../../nbs/data/16_dataset.ipynb #cf150107
 @patch(as_prop=True)
 def groups(self:PhotoSet)->np.ndarray|None: # (N,), or `None` where nobody is named
     "Whose each item is."
     return None if self.group is None else self.items[self.group].to_numpy()
-
-# %% ../../nbs/data/16_dataset.ipynb #f7325f3e
-@patch(as_prop=True)
-def splits(self:PhotoSet)->list:
-    "The splits that have items: train, valid, test, then any others."
-    present, usual = list(dict.fromkeys(self.items.split)), ['train', 'valid', 'test']
-    return [s for s in usual if s in present] + sorted(s for s in present if s not in usual)
 
 # %% ../../nbs/data/16_dataset.ipynb #2651210b
 @patch(as_prop=True)
@@ -127,8 +98,7 @@ def card(self:PhotoSet): # a `Card`, or `None` for a set of one's own
 # %% ../../nbs/data/16_dataset.ipynb #912ebf7f
 @patch
 def __repr__(self:PhotoSet):
-    parts = ', '.join(f'{(self.items.split == s).sum():,} {s}' for s in self.splits) or 'no items'
-    phrases = [f"{self.name} ({self.source} {self.kind}): {parts}; {len(self.classes)} classes"]
+    phrases = [f"{self.name} ({self.source} {self.kind}): {self.split_sizes()}; {len(self.classes)} classes"]
     if self.group: phrases.append(f'{self.items[self.group].nunique():,} groups by {self.group}')
     if len(self.problems): phrases.append(f'{len(self.problems):,} problems')
     return '; '.join(phrases)
@@ -164,21 +134,7 @@ def subset(self:PhotoSet,
     rows,       # positions (M,) or a mask (N,) of the items to keep
 )->PhotoSet:    # a set of its own, in the order of `rows`
     "Some of the items."
-    rows = np.asarray(rows)
-    if rows.dtype == bool:
-        if rows.shape != (len(self),):
-            raise ValueError(f"the mask has the shape {rows.shape}, and there are {len(self):,} items")
-        rows = np.flatnonzero(rows)
-    return replace(self, items=self.items.iloc[rows.astype(np.int64)])
-
-# %% ../../nbs/data/16_dataset.ipynb #519282f3
-@patch
-def part(self:PhotoSet,
-    split:str,  # train, valid, test, or another split that the items name
-)->PhotoSet:    # empty where a usual split has no items
-    "The items of one split, in their order."
-    known = list(dict.fromkeys(['train', 'valid', 'test', *self.splits]))
-    return self.subset((self.items.split == one_of(split, known, 'split')).to_numpy(bool))
+    return replace(self, items=self.items.iloc[item_positions(rows, len(self))])
 
 # %% ../../nbs/data/16_dataset.ipynb #3c9d79ba
 @patch
@@ -201,18 +157,6 @@ def sample(self:PhotoSet,
     keys = self.items.split.astype(str) + '/'
     if 'label' in self.items: keys = keys + self.items.label.astype(str)
     return self.subset(stratified_choice(keys.to_numpy(), n, seed))
-
-# %% ../../nbs/data/16_dataset.ipynb #07026a53
-@patch
-def counts(self:PhotoSet
-)->pd.DataFrame: # a row per class, a column per split; for masks a single row
-    "How many items of each class are in each split."
-    has_labels = 'label' in self.items
-    labels = self.items.label if has_labels else np.zeros(len(self), int)
-    names = self.classes if has_labels else ['images']
-    table = pd.crosstab(labels, self.items.split.to_numpy())
-    table = table.reindex(index=range(len(names)), columns=self.splits, fill_value=0)
-    return table.set_axis(pd.Index(names, name='class')).rename_axis(columns=None)
 
 # %% ../../nbs/data/16_dataset.ipynb #da28bffa
 @patch

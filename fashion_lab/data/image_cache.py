@@ -182,8 +182,17 @@ def select(self:CachedImages,
     "Some of the images, or all of them in another order."
     rows = np.asarray(rows) if len(rows) else np.zeros(0, np.int64)
     rows = np.arange(len(self))[rows]
-    return CachedImages(self._files, self._file[rows], self._slot[rows], self.item_shape, self.files[rows], self.kept[rows],
-                        self.problems, self.notes, self.decoded)
+    return CachedImages(
+        files=self._files,
+        file=self._file[rows],
+        slot=self._slot[rows],
+        shape=self.item_shape,
+        names=self.files[rows],
+        kept=self.kept[rows],
+        problems=self.problems,
+        notes=self.notes,
+        decoded=self.decoded,
+    )
 
 # %% ../../nbs/data/04_image_cache.ipynb #61de0b2d
 @patch

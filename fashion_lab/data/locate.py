@@ -76,7 +76,6 @@ def _why_not(name, folder):
 # %% ../../nbs/data/19_locate.ipynb #9c5cde1a
 def is_published(
     name:str, # the name of a set of photos
-    path,     # as in `find_photos`; `None` for the usual places
 ):            # folder -> bool
     "A function that says whether a folder, or a place below it, is in the published layout of a set."
     def recognised(folder): return any(not _why_not(name, Path(f)) for _, f in places_of(card(name), folder))
