@@ -22,7 +22,8 @@ def one_of(
     if value in allowed: return value
     close = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown {what} {value!r}; allowed: {', '.join(str(a) for a in allowed)}.{hint}")
+    raise ValueError(f"unknown {what} {value!r}; allowed: "
+                     f"{', '.join(str(a) for a in allowed)}.{hint}")
 
 # %% ../nbs/foundation/00_core.ipynb #e0c16722
 _CONTROLS = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]') # commands to a terminal, and ends of lines
@@ -49,7 +50,8 @@ def whole_number(
     "Return `value` as an int; a `ValueError` if it is no whole number of at least `least` and at most `most`."
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{what} must be a whole number of at least {least}{unit}, got {value!r}")
-    if most is not None and value > most: raise ValueError(f"{what} must be at most {most:,}{unit}, got {value:,}")
+    if most is not None and value > most:
+        raise ValueError(f"{what} must be at most {most:,}{unit}, got {value:,}")
     return int(value)
 
 # %% ../nbs/foundation/00_core.ipynb #cd4df443
@@ -109,7 +111,8 @@ def output_file(
     if not path.exists(): return path
     if path.is_dir(): raise ValueError(f"{printable(path)} is a folder; give the name of a file")
     if not path.is_file():
-        raise ValueError(f"{printable(path)} is a device or a pipe, which no file may replace; give the name of a file")
+        raise ValueError(f"{printable(path)} is a device or a pipe, which no file may replace; "
+                         "give the name of a file")
     for given in map(Path, inputs):
         if given.exists() and path.samefile(given):
             raise ValueError(f"{printable(path)} is one of the files that are read; "
@@ -190,7 +193,8 @@ def lazy_names(
     "What the `__init__.py` of a package needs so that its names are imported when they are first asked for (PEP 562)."
     module_of = {name: module for module, text in names.items() for name in text.split()}
     def find(name):
-        if name not in module_of: raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f'{package}.{module_of[name]}'), name)
     def list_names(): return sorted({*vars(sys.modules[package]), *module_of})
     return find, list_names, sorted(module_of)

@@ -40,7 +40,8 @@ def listed_photos(
     problems = problem_table((f'images/{i}.jpg', 'is listed in images.csv but does not exist') for i in lost)
     items = items[items.path.notna()]
     if not len(items):
-        raise DataError(f"none of the {len(lost):,} photos that images.csv lists is in {folder/'images'}")
+        raise DataError(f"none of the {len(lost):,} photos "
+                        f"that images.csv lists is in {folder/'images'}")
     return items.reset_index(drop=True), problems
 
 # %% ../../nbs/data/24_clothing.ipynb #4ddae9ce

@@ -62,8 +62,10 @@ class PhotoSet(ItemSet):
         self.name = printable(self.name)
         self.classes = printables(self.classes)
         self.items = self.items.reset_index(drop=True).assign(source=self.source)
-        for column in {'id', 'class', self.group} & {*self.items}: self.items[column] = printables(self.items[column])
-        self.problems = problem_table() if self.problems is None else self.problems.reset_index(drop=True)
+        named = {'id', 'class', self.group}.intersection(self.items)
+        for column in named: self.items[column] = printables(self.items[column])
+        if self.problems is None: self.problems = problem_table()
+        self.problems = self.problems.reset_index(drop=True)
         _check_set(self)
 
 # %% ../../nbs/data/16_dataset.ipynb #542f1585
@@ -76,7 +78,8 @@ def _check_set(s):
     if s.group: needed.append(s.group)
     lacking = [c for c in needed if c not in s.items]
     if lacking:
-        raise ValueError(f"the items of {s.name} lack the columns {', '.join(lacking)}; they have {', '.join(s.items)}")
+        raise ValueError(f"the items of {s.name} lack the columns {', '.join(lacking)}; "
+                         f"they have {', '.join(s.items)}")
     check_ids(s.items.id)
     if (s.drawer is None) == (s.source == 'synthetic'):
         raise ValueError(f"a synthetic set needs a drawer and a real one has none; "
@@ -113,7 +116,8 @@ def _pixels(s, column, size, fit, masks=False):
     if not names: return np.zeros((0, *shape), np.uint8)
     found = DecodedCache(size, fit or s.fit, masks=masks).images(names, root=s.root)
     if len(found) == len(names): return found
-    raise DataError(f"{left_out(found.problems, len(names))}. Go on without them: .readable({size})")
+    raise DataError(f"{left_out(found.problems, len(names))}. Go on without them: "
+                    f".readable({size})")
 
 # %% ../../nbs/data/16_dataset.ipynb #384dd3d2
 @patch
@@ -142,7 +146,8 @@ def with_split(self:PhotoSet,
     split,      # (N,) a split's name per item
 )->PhotoSet:    # shares the table's values
     "The same items in other splits: a fold, or a split of your own."
-    if len(split) != len(self): raise ValueError(f"{len(split):,} names of splits were given for {len(self):,} items")
+    if len(split) != len(self):
+        raise ValueError(f"{len(split):,} names of splits were given for {len(self):,} items")
     return replace(self, items=self.items.assign(split=np.asarray(split, dtype=object)))
 
 # %% ../../nbs/data/16_dataset.ipynb #176f7cec
@@ -263,12 +268,14 @@ def _shoes_of_turn(s, side, size, turn, rows):
     boxes = items[f'box_{side}'].tolist() if turn else None
     found = _halves_cache(s, turn, size).images(items[f'image_{side}'].tolist(), root=s.root, boxes=boxes)
     if len(found) == len(rows): return found
-    raise DataError(f"{left_out(found.problems, len(rows))}. Load the set again: it leaves out what cannot be read")
+    raise DataError(f"{left_out(found.problems, len(rows))}. Load the set again: "
+                    "it leaves out what cannot be read")
 
 # %% ../../nbs/data/16_dataset.ipynb #63722ee9
 def _shoe_images(s, side, size):
     "The images of one side, read, cut or drawn."
-    if s.kind != 'pairs': raise ValueError(f"{s.name} is no set of pairs: it has one image per item, see images()")
+    if s.kind != 'pairs':
+        raise ValueError(f"{s.name} is no set of pairs: it has one image per item, see images()")
     size = square_size(s.size if size is None else size)
     names = s.items[f'image_{side}'].tolist()
     if s.drawer is not None: return DrawnImages(s.drawer, names, size)

@@ -73,7 +73,8 @@ def _checked_ids(ids, images, files):
     if ids is not None: ids = list(ids)
     elif files is not None: ids = list(map(str, files))
     else: ids = list(range(len(images)))
-    if len(ids) != len(images): raise ValueError(f"there are {len(ids):,} ids for {len(images):,} images")
+    if len(ids) != len(images):
+        raise ValueError(f"there are {len(ids):,} ids for {len(images):,} images")
     if len(set(ids)) < len(ids):
         twice = collections.Counter(ids).most_common(1)[0][0]
         raise ValueError(f"ids must be unique, but {twice!r} stands there more than once")
@@ -177,8 +178,8 @@ def _distinct(found, most, threshold):
     "The different pairs, each as one number; a `ValueError` where they are too many."
     pairs = np.unique(np.concatenate(found))
     if len(pairs) > most:
-        raise ValueError(f"more than {most:,} pairs differ in at most {threshold} bits: the images look too much alike "
-                         "for this threshold; lower it")
+        raise ValueError(f"more than {most:,} pairs differ in at most {threshold} bits: the images "
+                         "look too much alike for this threshold; lower it")
     return pairs
 
 # %% ../../nbs/data/11_duplicates.ipynb #fa938296
@@ -258,7 +259,8 @@ def _readable(prints):
     if len(bad):
         named = '; '.join(bad[:5])
         if len(bad) > 5: named += f' and {len(bad) - 5:,} more'
-        warnings.warn(f"{len(bad):,} of {len(prints):,} images cannot be read and were left out: {named}", stacklevel=3)
+        warnings.warn(f"{len(bad):,} of {len(prints):,} images cannot be read and were left out: "
+                      f"{named}", stacklevel=3)
     if len(bad) == len(prints): raise DataError(f"none of the {len(prints):,} images can be read")
     return np.flatnonzero(problems == '')
 
@@ -296,8 +298,8 @@ def straddling(
     side = pd.Series(column_of(items, split, 'split').to_numpy(), unique_ids(items, id_col))
     has_a, has_b = dups.a.isin(side.index), dups.b.isin(side.index)
     if len(dups) and not (has_a | has_b).any():
-        raise ValueError(f"none of the copies' ids, such as {dups.a.iloc[0]!r}, is in the column {id_col!r}, which has "
-                         f"{side.index[0]!r}; give `duplicates` the same ids")
+        raise ValueError(f"none of the copies' ids, such as {dups.a.iloc[0]!r}, is in the column "
+                         f"{id_col!r}, which has {side.index[0]!r}; give `duplicates` the same ids")
     both = dups[has_a & has_b]
     both = both.assign(split_a=side[both.a].to_numpy(), split_b=side[both.b].to_numpy())
     return both[both.split_a != both.split_b].reset_index(drop=True)

@@ -52,12 +52,13 @@ def stratified_split(
     check_between(frac, 'frac', inclusive='neither', hint='; 1/6 holds out 10,000 of 60,000 images')
     labels = np.asarray(labels)
     if labels.ndim != 1:
-        raise ValueError(f"labels must be a list with one class per item, got an array of shape {labels.shape}")
+        raise ValueError("labels must be a list with one class per item, "
+                         f"got an array of shape {labels.shape}")
     held_out = np.zeros(0, bool)
     if len(labels): held_out = stratified_choice(labels, round(frac * len(labels)), seed, spare=1)
     if not held_out.any():
-        raise ValueError(f"{frac:g} of {len(labels)} items leaves nothing to hold out; choose a larger fraction or "
-                         "use more items")
+        raise ValueError(f"{frac:g} of {len(labels)} items leaves nothing to hold out; choose a "
+                         "larger fraction or use more items")
     return held_out
 
 # %% ../../nbs/data/09_folds.ipynb #8b451043
@@ -219,8 +220,8 @@ def _class_remark(counts, parts, classes):
 # %% ../../nbs/data/09_folds.ipynb #31269409
 def _check_enough(n, parts, unit):
     if n < len(parts):
-        raise ValueError(f"{n} {unit} cannot be dealt to {len(parts)} parts ({listed(parts)}); use fewer parts, or "
-                         f"more {unit}")
+        raise ValueError(f"{n} {unit} cannot be dealt to {len(parts)} parts ({listed(parts)}); use "
+                         f"fewer parts, or more {unit}")
 
 def _labels_of(items, label):
     "The label of every item as a code, and the classes; without labels all items are alike."
@@ -258,11 +259,12 @@ def _check_shares(frac, fracs, names):
     "A `ValueError` where shares are not between 0 and 1, leave nothing, or do not fit the names of the splits."
     is_text = isinstance(fracs, (str, bool))
     if is_text or not all(isinstance(f, numbers.Real) and 0 < f < 1 for f in fracs) or not sum(fracs) < 1:
-        raise ValueError("the shares must lie between 0 and 1, both excluded, and leave something for "
-                         f"{names[0]!r}; got {frac!r}")
+        raise ValueError("the shares must lie between 0 and 1, both excluded, and leave something "
+                         f"for {names[0]!r}; got {frac!r}")
     if len(set(names)) < len(names) or len(names) != len(fracs) + 1:
         noun = 'shares' if len(fracs) > 1 else 'share'
-        raise ValueError(f"{len(fracs)} {noun} need {len(fracs) + 1} different names, got {tuple(names)!r}")
+        raise ValueError(f"{len(fracs)} {noun} need {len(fracs) + 1} different names, "
+                         f"got {tuple(names)!r}")
 
 # %% ../../nbs/data/09_folds.ipynb #bf9c33b1
 def group_split(

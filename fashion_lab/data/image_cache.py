@@ -55,14 +55,15 @@ create index if not exists records_of_file on records(file);'''
 def _unwritable(folder, e):
     "The error for a cache that cannot be written."
     why = getattr(e, 'strerror', None) or e
-    return DataError(f"the cache of decoded images in {folder} cannot be written ({why}): make room there, "
-                     "call clear_cache(), or choose another place with FASHION_LAB_CACHE")
+    return DataError(f"the cache of decoded images in {folder} cannot be written ({why}): make "
+                     "room there, call clear_cache(), "
+                     "or choose another place with FASHION_LAB_CACHE")
 
 # %% ../../nbs/data/04_image_cache.ipynb #0975cc41
 def _damaged(folder, e):
     "The error for an index that is no database."
-    return DataError(f"the index of decoded images in {folder} is damaged ({e}); it holds only copies: "
-                     "call clear_cache()")
+    return DataError(f"the index of decoded images in {folder} is damaged ({e}); it holds only "
+                     "copies: call clear_cache()")
 
 # %% ../../nbs/data/04_image_cache.ipynb #3fb95637
 @contextlib.contextmanager
@@ -84,8 +85,8 @@ def _alone(folder, wait):
     lock = FileLock(Path(folder)/'.lock')
     try: lock.acquire(timeout=wait)
     except Timeout as e:
-        raise DataError(f"another process has been writing decoded images into {folder} for {wait:g} seconds; "
-                        "wait for it, or end it, and try again") from e
+        raise DataError(f"another process has been writing decoded images into {folder} for "
+                        f"{wait:g} seconds; wait for it, or end it, and try again") from e
     try: yield
     finally: lock.release()
 
@@ -107,8 +108,8 @@ def _read_at(file, offset, out):
     while len(view):
         n = _read_some(file, offset, view)
         if not n:
-            raise DataError(f"{Path(file.name).name} in the cache of decoded images ends too early: something else "
-                            "has cut it; call clear_cache()")
+            raise DataError(f"{Path(file.name).name} in the cache of decoded images ends too "
+                            "early: something else has cut it; call clear_cache()")
         view = view[n:]
         offset += n
 
@@ -204,8 +205,8 @@ def __setstate__(self:CachedImages, state):
     self.__dict__.update(state, _files=_Files())
     try: self._files.extend(open(f, 'rb', buffering=0) for f in state['_files'])
     except FileNotFoundError as e:
-        raise DataError("decoded images have been evicted from the cache since this list of them was made; ask the "
-                        "cache again, and give it a higher cap_gb") from e
+        raise DataError("decoded images have been evicted from the cache since this list of them "
+                        "was made; ask the cache again, and give it a higher cap_gb") from e
 
 # %% ../../nbs/data/04_image_cache.ipynb #43de6bff
 def batches(
@@ -301,11 +302,12 @@ class _Request:
     "What one call asks for, photo by photo, and what is known of each. A task is (absolute path, box)."
     def __init__(self, paths, root, boxes):
         self.names = [os.fspath(p) for p in paths]
-        if not self.names: raise DataError("there are no photos to decode: the list of paths is empty")
+        if not self.names:
+            raise DataError("there are no photos to decode: the list of paths is empty")
         if boxes is None: boxes = [None]*len(self.names)
         elif len(boxes) != len(self.names):
-            raise ValueError(f"there are {len(self.names):,} paths, but {len(boxes):,} boxes; give one box, or None, "
-                             "for each path")
+            raise ValueError(f"there are {len(self.names):,} paths, but {len(boxes):,} boxes; give "
+                             "one box, or None, for each path")
         base = os.path.expanduser(os.fspath(root or ''))
         absolute = {n: os.path.abspath(os.path.join(base, os.path.expanduser(n))) for n in dict.fromkeys(self.names)}
         self.tasks = [(absolute[name], box_part(box)) for name, box in zip(self.names, boxes)]
@@ -535,14 +537,14 @@ def _check_space(self:DecodedCache, records, new):
     shape = ' x '.join(map(str, self.shape))
     need = records*self.record
     if need > self.cap:
-        raise DataError(f"{records:,} images of {shape} take {need/1e9:.2f} GB, and the cache may hold "
-                        f"{self.cap/1e9:g} GB: give a higher cap_gb, or a smaller size")
+        raise DataError(f"{records:,} images of {shape} take {need/1e9:.2f} GB, and the cache may "
+                        f"hold {self.cap/1e9:g} GB: give a higher cap_gb, or a smaller size")
     need = new*self.record
     free = shutil.disk_usage(self.folder).free
     if free < need:
-        raise DataError(f"{new:,} images of {shape} take {need/1e9:.2f} GB, and the disk of {self.folder} has "
-                        f"{free/1e9:.2f} GB left: make room, give a smaller size, or choose another place with "
-                        "FASHION_LAB_CACHE")
+        raise DataError(f"{new:,} images of {shape} take {need/1e9:.2f} GB, and the disk of "
+                        f"{self.folder} has {free/1e9:.2f} GB left: make room, give a smaller "
+                        "size, or choose another place with FASHION_LAB_CACHE")
 
 # %% ../../nbs/data/04_image_cache.ipynb #c9d17c69
 @patch
@@ -626,7 +628,8 @@ def _result(self:DecodedCache, request, decoded):
     names, tasks = request.names, request.tasks
     problems = problem_table((n, request.failed[t]) for n, t in zip(names, tasks) if t in request.failed)
     kept = [i for i, task in enumerate(tasks) if task in request.records]
-    if not kept: raise DataError(f"none of the photos can be used: {left_out(problems, len(names))}")
+    if not kept:
+        raise DataError(f"none of the photos can be used: {left_out(problems, len(names))}")
 
     names = [names[i] for i in kept]
     records = [request.records[tasks[i]] for i in kept]

@@ -24,7 +24,8 @@ class ItemSet:
 @patch(as_prop=True)
 def labels(self:ItemSet)->np.ndarray: # (N,) int64, indices into `classes`
     "The label of each item; a `ValueError` for masks."
-    if 'label' not in self.items: raise ValueError(f"{self.name} has no labels per image but masks: see masks()")
+    if 'label' not in self.items:
+        raise ValueError(f"{self.name} has no labels per image but masks: see masks()")
     return self.items.label.to_numpy(np.int64)
 
 @patch(as_prop=True)
@@ -70,7 +71,8 @@ def check_ids(
 ):
     "Raise a `ValueError` where an id stands there twice."
     if ids.is_unique: return
-    raise ValueError(f"ids must be unique, but {ids[ids.duplicated()].iloc[0]!r} stands there more than once")
+    raise ValueError("ids must be unique, "
+                     f"but {ids[ids.duplicated()].iloc[0]!r} stands there more than once")
 
 def check_labels(
     labels:np.ndarray, # (N,) integers, N at least 1
@@ -79,7 +81,8 @@ def check_labels(
     "Raise a `ValueError` where a label belongs to no class."
     first, last = labels.min(), labels.max()
     if 0 <= first and last < n_classes: return
-    raise ValueError(f"labels must lie between 0 and {n_classes - 1}, one for each class, got {first} to {last}")
+    raise ValueError(f"labels must lie between 0 and {n_classes - 1}, one for each class, "
+                     f"got {first} to {last}")
 
 # %% ../../nbs/data/15_image_table.ipynb #e20d1dec
 def item_positions(
@@ -89,7 +92,8 @@ def item_positions(
     "Positions of items, however they were given."
     rows = np.asarray(rows)
     if rows.dtype != bool: return rows.astype(np.int64)
-    if rows.shape != (n,): raise ValueError(f"the mask has the shape {rows.shape}, and there are {n:,} items")
+    if rows.shape != (n,):
+        raise ValueError(f"the mask has the shape {rows.shape}, and there are {n:,} items")
     return np.flatnonzero(rows)
 
 # %% ../../nbs/data/15_image_table.ipynb #e4fb73ad
@@ -115,7 +119,8 @@ class ImageTable(ItemSet):
 def _check_columns(items):
     lacking = [c for c in ('id', 'label', 'split') if c not in items]
     if not lacking: return
-    raise ValueError(f"the items need the columns id, label and split; missing: {', '.join(lacking)}")
+    raise ValueError("the items need the columns id, label and split; missing: "
+                     f"{', '.join(lacking)}")
 
 # %% ../../nbs/data/15_image_table.ipynb #4d931ec8
 def _check_images(images, n):

@@ -69,7 +69,8 @@ _LAYOUTS = dict(clothing=lacks_clothing, closures=lacks_clothing, facades=lacks_
 
 def _why_not(name, folder):
     "Why a folder will not do, the end of a sentence; '' where it will."
-    if not os.path.isdir(folder): return 'is a file, not a folder' if os.path.exists(folder) else 'no such folder'
+    if not os.path.isdir(folder):
+        return 'is a file, not a folder' if os.path.exists(folder) else 'no such folder'
     try: return _LAYOUTS[name](folder)
     except OSError as e: return f'cannot be read ({e.strerror or e})'
 

@@ -40,14 +40,15 @@ def split_items(
     check_between(valid_frac, 'valid_frac', inclusive='left')
     check_between(test_frac, 'test_frac', inclusive='left')
     if valid_frac + test_frac >= 1:
-        raise ValueError(f"valid_frac and test_frac leave nothing to train on: {valid_frac:g} + {test_frac:g} is not "
-                         "below 1")
+        raise ValueError(f"valid_frac and test_frac leave nothing to train on: {valid_frac:g} + "
+                         f"{test_frac:g} is not below 1")
     split = np.full(len(items), 'train', object)
     for name, frac, part_seed in (('test', test_frac, 0), ('valid', valid_frac / (1 - test_frac), seed)):
         if not frac: continue
         rest = np.flatnonzero(split == 'train')
         if round(frac * len(rest)) == 0:
-            warnings.warn(f"{len(items):,} photos are too few for a {name} part of {frac:.0%}: it stays empty")
+            warnings.warn(f"{len(items):,} photos are too few for a {name} part of {frac:.0%}: "
+                          "it stays empty")
             continue
         part = group_split(items.iloc[rest], frac, group, label, part_seed, names=('train', name))
         split[rest] = part.to_numpy()
@@ -106,13 +107,13 @@ def table_splits(
     names = ', '.join(allowed)
     missing = texts.count('')
     if missing:
-        raise DataError(f"{name} names no split for {missing:,} of its {len(texts):,} rows; fill the column 'split' "
-                        f"with {names} in every row, or in none")
+        raise DataError(f"{name} names no split for {missing:,} of its {len(texts):,} rows; fill "
+                        f"the column 'split' with {names} in every row, or in none")
     splits = [read(t) for t in texts]
     unknown = sorted({t for t, s in zip(texts, splits) if not s})
     if unknown:
-        raise DataError(f"{name} names the splits {listed([repr(t) for t in unknown])} in its column 'split'; allowed "
-                        f"are {names}")
+        raise DataError(f"{name} names the splits {listed([repr(t) for t in unknown])} in its "
+                        f"column 'split'; allowed are {names}")
     return splits
 
 # %% ../../nbs/data/10_splits.ipynb #5a7181fe
@@ -123,7 +124,8 @@ def with_splits(
 )->pd.DataFrame:        # with a column `split` that is filled, or with none
     "A table with its splits in one spelling; a `DataError` where they cannot be understood."
     columns = [c for c in table if str(c).lower() == 'split']
-    if len(columns) > 1: raise DataError(f"{name} has the columns {listed([repr(c) for c in columns])}; keep one")
+    if len(columns) > 1:
+        raise DataError(f"{name} has the columns {listed([repr(c) for c in columns])}; keep one")
     if not columns: return table
     splits = table_splits(table[columns[0]], name, **kwargs)
     table = table.drop(columns=columns)
