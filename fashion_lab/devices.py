@@ -23,10 +23,8 @@ def set_seed(
     deterministic:bool=False, # also insist on deterministic kernels (slower on a GPU)
 ):
     "Seed Python, numpy, torch (all devices) and thereby fastai, which draws from these three."
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an integer in [0, 2**32), got {seed!r}")
     import torch  # heavy: torch
-    seed = int(seed)
+    seed = whole_number(seed, 'seed', 0, most=2**32 - 1)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # covers cuda and mps too

@@ -7,7 +7,7 @@ __all__ = ['layer_name', 'coarse_cam', 'scaled', 'grad_cam', 'occlusion_map', 'o
            'randomisation_test']
 
 # %% ../nbs/foundation/03_interpret.ipynb #b6293755
-import copy, difflib, numbers
+import copy, difflib
 from contextlib import contextmanager
 
 import matplotlib as mpl
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 
 from torch import nn
-from .core import one_of, progress, whole_number
+from .core import check_between, one_of, progress, whole_number
 
 from .devices import rng_state, set_rng_state
 from .plot.theme import canvas, dress, GREY, INK, short, style
@@ -294,8 +294,7 @@ def overlay(
     if not ((heat >= 0) & (heat <= 1)).all():
         raise ValueError(f"heat must lie in [0, 1], got {np.min(heat):.3g} to {np.max(heat):.3g}; "
                          "use scaled(heat) first")
-    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real) or not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must lie in [0, 1], got {alpha!r}")
+    check_between(alpha, 'alpha')
     if images.ndim == 3: images = np.repeat(images[..., None], 3, 3)
     colours = _colour_map(cmap)(heat.astype(float), bytes=True)[..., :3]
     return np.rint((1 - alpha)*images + alpha*colours).astype(np.uint8)

@@ -615,7 +615,7 @@ def test_intervals_of_tables_hold_their_values():
     assert set(evaluate_classification.averages(p, ci=True, n=200)) == set(
         evaluate_classification.averages(p)
     )
-    with pytest.raises(ValueError, match='between 0 and 1'):
+    with pytest.raises(ValueError, match='level must lie in'):
         evaluate_classification.per_class(p, ci=True, level=0)
 
 
@@ -633,7 +633,7 @@ def test_confusion_intervals_match_accuracy_and_binomial():
         (dict(n=99), 'at least 100'),
         (dict(n=100.0), 'at least 100'),
         (dict(n=True), 'at least 100'),
-        (dict(level=1), 'between 0 and 1'),
+        (dict(level=1), 'level must lie in'),
         (dict(metric='acc'), 'unknown metric'),
     ],
 )
@@ -1028,7 +1028,7 @@ def test_seeds_and_folds_are_matched_together():
         (dict(baseline='z'), "unknown baseline 'z'"),
         (dict(seed_col='run'), "no column 'run'"),
         (dict(variant_col='name'), "no column 'name'"),
-        (dict(level=1.0), 'between 0 and 1'),
+        (dict(level=1.0), 'level must lie in'),
     ],
 )
 def test_bad_tables_of_seeds(kwargs, message):

@@ -651,7 +651,7 @@ def test_unchanged_files_are_not_read_again(tmp_path, folder, names, monkeypatch
     def read(path):
         raise AssertionError(f'{path} was read again')
 
-    monkeypatch.setattr(data_image_cache, '_digest', read)
+    monkeypatch.setattr(data_image_cache, 'file_sha256', read)
     monkeypatch.setattr(data_image_cache, '_alone', read)  # nor is the lock taken
     assert cached(tmp_path).images(names, root=folder).decoded == 0
 

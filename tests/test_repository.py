@@ -395,8 +395,8 @@ def test_import_is_light(module):
 # A module imports only from packages above its own in this list, or from earlier notebooks of its
 # own package.
 PACKAGES = (
-    'core devices report synthetic data evaluate cost plot models interpret runs train compress '
-    'segment pairs '
+    'core devices report arrays synthetic data evaluate cost plot models interpret runs train '
+    'compress segment pairs '
     'export labs widgets studio'
 ).split()
 

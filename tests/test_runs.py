@@ -24,7 +24,6 @@ from fashion_lab.runs.run import all_runs, check_metrics, find_run, Run
 from fashion_lab.runs.draft import start_run, unfinished
 from fashion_lab.runs.results import COLUMNS, publish, read_results, results_dir, table
 from fashion_lab import core
-from fashion_lab.runs import config as runs_config
 from fashion_lab.runs import run as runs_run
 
 STAMP = dict(
@@ -544,7 +543,7 @@ def test_weights_that_are_no_safetensors(tmp_path):
     f = run.path / 'weights.safetensors'
     info = json.loads((run.path / 'run.json').read_text())
     f.write_bytes(b'pickle?' * 10)
-    info['files'][f.name] = dict(bytes=70, sha256=runs_config.file_sha256(f))
+    info['files'][f.name] = dict(bytes=70, sha256=core.file_sha256(f))
     (run.path / 'run.json').write_text(json.dumps(info))
     with pytest.raises(RunError, match='is damaged'):
         Run(run.path).weights()

@@ -50,7 +50,11 @@ HERE = Path(__file__).resolve().parent / 'website'
 SECTIONS = [
     ('Start here', 'index.html', ['index.ipynb', 'tutorials/*.ipynb']),
     ('Labs', 'labs/index.html', ['labs/*.ipynb']),
-    ('Data', 'data/index.html', ['data/*.ipynb', 'synthetic/*.ipynb']),
+    (
+        'Data',
+        'data/index.html',
+        ['data/*.ipynb', 'foundation/04_arrays.ipynb', 'synthetic/*.ipynb'],
+    ),
     (
         'Models and training',
         'models/index.html',

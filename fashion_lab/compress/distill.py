@@ -6,6 +6,7 @@
 __all__ = ['Distillation', 'teacher_logits', 'check_soft_targets', 'DistillationLoader', 'distillation_loaders']
 
 # %% ../../nbs/compress/02_distill.ipynb #13405ebe
+from ..core import check_between
 from ..devices import pick_device
 from ..data.image_table import ImageTable
 from ..data.augment import Augment
@@ -25,7 +26,7 @@ class Distillation(nn.Module):
     ):
         super().__init__()
         if not temperature > 0: raise ValueError(f"temperature must be above 0, got {temperature!r}")
-        if not 0 <= weight <= 1: raise ValueError(f"weight must lie in [0, 1], got {weight!r}")
+        check_between(weight, 'weight')
         self.temperature, self.weight = float(temperature), float(weight)
 
     def forward(self,

@@ -9,7 +9,7 @@ __all__ = ['factors', 'check_rank', 'fill_factors', 'low_rank_linear', 'conv_set
 # %% ../../nbs/compress/03_low_rank.ipynb #eb6e5975
 import copy, math
 
-from ..core import whole_number
+from ..core import check_between, whole_number
 
 import torch
 from torch import nn
@@ -30,8 +30,7 @@ def check_rank(
     most:int, # the largest that makes sense
 ):
     "Raise a `ValueError` for a rank out of range."
-    if whole_number(rank, 'rank') <= most: return
-    raise ValueError(f"rank must lie between 1 and {most}, the smaller side of the layer's matrix, got {rank}")
+    whole_number(rank, 'rank', 1, " (the smaller side of the layer's matrix)", most)
 
 # %% ../../nbs/compress/03_low_rank.ipynb #2639a48c
 @torch.no_grad()
@@ -124,7 +123,7 @@ def factorise(
     share:float=.5,  # of every layer's multiplications that may be left, in (0, 1)
 )->nn.Module:        # a copy
     "Every layer but the first and the last as two thinner ones; a `ValueError` where there is none."
-    if not 0 < share < 1: raise ValueError(f"share must lie in (0, 1), got {share!r}")
+    check_between(share, 'share', inclusive='neither')
     names = inner_layers(model)
     if not names:
         raise ValueError(f"{type(model).__name__} has no layer between the first and the last, "

@@ -66,7 +66,7 @@ def share_weights(
     bits:int=4,      # of a code, from 1 to 8: 2**bits values per layer
 )->dict:             # name of the weight -> `Shared`
     "A codebook for every convolution and linear layer; the network is left as it is."
-    if whole_number(bits, 'bits') > 8: raise ValueError(f"bits must lie between 1 and 8, got {bits}")
+    whole_number(bits, 'bits', most=8)
     shared = {}
     for name, w in prunable(model).items():
         book, codes = cluster(w.detach().cpu().numpy(), 2**bits)

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ..core import whole_number
+from ..core import check_between, whole_number
 from .counts import evaluating, make_input, one_pass, watching_layers
 
 # %% ../../nbs/cost/03_receptive_field.ipynb #654439ed
@@ -670,7 +670,7 @@ def energy_radius(
     e = np.asarray(energy, float)
     if e.ndim != 2 or not np.isfinite(e).all() or (e < 0).any() or not e.sum() > 0:
         raise ValueError("energy must be a table (height, width) of numbers of at least 0, not all of them 0")
-    if not 0 < share < 1: raise ValueError(f"share must lie in (0, 1), got {share!r}")
+    check_between(share, 'share', inclusive='neither')
     total = e.sum()
     rows, columns = np.indices(e.shape)
     if centre is None: centre = ((rows*e).sum()/total, (columns*e).sum()/total)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import atomic_path, progress
+from ..core import atomic_path, file_sha256, progress
 from .cards import DataError, MissingData
 from .download import BrokenDownload, download_to, host_of, link_bytes, one_at_a_time, retry
 
@@ -30,8 +30,8 @@ class Archive:
         for url in filter(None, (*self.urls, self.tree)):
             address = urllib.parse.urlsplit(url)
             if address.scheme == 'https' or address.hostname in ('127.0.0.1', '::1', 'localhost'): continue
-            raise ValueError(f"an archive without a digest is fetched over https only, because nobody would notice a "
-                             f"change on its way; got {url}")
+            raise ValueError("an archive without a digest is fetched over https only, because "
+                             f"nobody would notice a change on its way; got {url}")
 
 # %% ../../nbs/data/06_archives.ipynb #fe682e2d
 def _refused(info):
@@ -78,9 +78,11 @@ def _members(z, name, keep, max_bytes):
         if path: wanted[path] = info
     size = sum(info.file_size for info in wanted.values())
     if size > max_bytes:
-        raise DataError(f"{name} is refused: it would unpack to {size:,} bytes, more than {max_bytes:,}")
+        raise DataError(f"{name} is refused: "
+                        f"it would unpack to {size:,} bytes, more than {max_bytes:,}")
     if not wanted:
-        raise DataError(f"{name} holds nothing of the kind {', '.join(keep)}; it is not the archive that was expected")
+        raise DataError(f"{name} holds nothing of the kind {', '.join(keep)}; it is not the "
+                        "archive that was expected")
     return wanted
 
 # %% ../../nbs/data/06_archives.ipynb #ee279542
@@ -175,7 +177,7 @@ def _git_tree(url, timeout):
 def _compare(digests, fresh, archive, tree):
     "What unpacked files were compared with, in words, and those that differ from it."
     known = [(p, digest) for p, digest in archive.known if p in digests]
-    wrong = [p for p, digest in known if hashlib.sha256((fresh/p).read_bytes()).hexdigest() != digest]
+    wrong = [p for p, digest in known if file_sha256(fresh/p) != digest]
     if tree is None: return 'CRC-32 of every file', wrong
     wrong += [p for p, (_, digest) in digests.items() if tree.get(p) != digest]
     return "CRC-32 of every file, and its git digest with the repository's", wrong
@@ -184,8 +186,8 @@ def _compare(digests, fresh, archive, tree):
 def _warn_of_no_digests(what, archive):
     why = 'no digests of it are published'
     if archive.tree: why = f"{host_of(archive.tree)} did not answer with its digests"
-    warnings.warn(f"the files of {what} were compared with the checksums inside their archive only ({why}): that "
-                  "notices damage, but no exchange")
+    warnings.warn(f"the files of {what} were compared with the checksums inside their archive only "
+                  f"({why}): that notices damage, but no exchange")
 
 # %% ../../nbs/data/06_archives.ipynb #69f838c2
 def _unpack_fetched(file, fresh, keep):
@@ -209,8 +211,8 @@ def _fetch_into(folder, work, name, archive, retries, timeout, pause):
     if wrong:
         file.unlink()
         shutil.rmtree(fresh)
-        raise DataError(f"{len(wrong):,} of {len(digests):,} files differ from the repository's own digests, for "
-                        f"instance {wrong[0]}; the archive was removed")
+        raise DataError(f"{len(wrong):,} of {len(digests):,} files differ from the repository's "
+                        f"own digests, for instance {wrong[0]}; the archive was removed")
     if tree is None: _warn_of_no_digests(name or folder.name, archive)
     # files in folders first: what lies at the top, such as a table, comes last
     for path in sorted(digests, key=lambda p: '/' not in p): _move(fresh, folder, path)
@@ -252,8 +254,8 @@ def fetch_archive(
         with contextlib.suppress(OSError): work.rmdir()
         raise
     except OSError as e:
-        raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or choose another folder "
-                        "with FASHION_LAB_CACHE") from e
+        raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or "
+                        "choose another folder with FASHION_LAB_CACHE") from e
     return folder
 
 # %% ../../nbs/data/06_archives.ipynb #c49c2445
@@ -265,7 +267,8 @@ def _noted_files(manifest):
     if not isinstance(files, dict): raise damaged
     for path, noted in files.items():
         inside = path and not os.path.isabs(path) and '..' not in Path(path).parts and '\0' not in path
-        if not inside or not isinstance(noted, list) or list(map(type, noted)) != [int, str]: raise damaged
+        if not inside or not isinstance(noted, list) or list(map(type, noted)) != [int, str]:
+            raise damaged
     return [(path, *noted) for path, noted in files.items()]
 
 # %% ../../nbs/data/06_archives.ipynb #5e0420de
@@ -287,7 +290,7 @@ def verify_photos(
     folder = Path(folder)
     manifest = folder/'manifest.json'
     if not manifest.is_file():
-        raise MissingData(f"{folder} has no manifest.json, which fetch_photos writes; there is nothing to compare its "
-                          "files with")
+        raise MissingData(f"{folder} has no manifest.json, which fetch_photos writes; there is "
+                          "nothing to compare its files with")
     rows = [(path, size, _file_problem(folder/path, size, digest)) for path, size, digest in _noted_files(manifest)]
     return pd.DataFrame(rows, columns=['file', 'bytes', 'problem']).assign(ok=lambda t: t.problem == '')

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from ..core import whole_number
+from ..core import check_between, whole_number
 
 # %% ../../nbs/data/31_augment.ipynb #fcafa058
 def image_tensor(
@@ -24,12 +24,13 @@ def image_tensor(
     "Images as one uint8 tensor with a channel axis; shares the memory of `images` where the layout allows it."
     x = images if isinstance(images, torch.Tensor) else _as_tensor(images)
     if x.dtype != torch.uint8:
-        raise ValueError(f"images must be uint8 in 0..255, got {x.dtype}: decode them without scaling")
+        raise ValueError(f"images must be uint8 in 0..255, got {x.dtype}: "
+                         "decode them without scaling")
     if x.ndim == 3: return x[:, None]
     if x.ndim == 4 and x.shape[1] in (1, 3): return x
     if x.ndim == 4 and x.shape[3] in (1, 3): return x.permute(0, 3, 1, 2)
-    raise ValueError(f"images must have shape (N, H, W), (N, H, W, 3) or (N, C, H, W) with 1 or 3 channels, "
-                     f"got {tuple(x.shape)}")
+    raise ValueError("images must have shape (N, H, W), (N, H, W, 3) or (N, C, H, W) with 1 or 3 "
+                     f"channels, got {tuple(x.shape)}")
 
 # %% ../../nbs/data/31_augment.ipynb #68a6ffe8
 def _as_tensor(images):
@@ -47,7 +48,8 @@ def channel_stats(
     chunk:int=4096,   # images looked at together
 )->tuple[list, list]: # (means, standard deviations), one number per channel, in [0, 1]
     "Exact mean and standard deviation of each channel from a histogram of the 256 levels."
-    if not len(images): raise ValueError("channel_stats needs at least one image, got an empty array")
+    if not len(images):
+        raise ValueError("channel_stats needs at least one image, got an empty array")
     hist = 0
     for start in range(0, len(images), chunk):
         x = image_tensor(images[start:start + chunk])
@@ -81,16 +83,16 @@ class Augment:
     def __post_init__(self):
         _check_ranges(self, rotate=180, flip=1, pad=256, erase=1)
         if self.alternate and self.flip:
-            raise ValueError(f"alternate mirrors every second pass, so it leaves nothing to a flip of {self.flip!r}: "
-                             "give one of the two")
-        if int(self.pad) != self.pad: raise ValueError(f"pad must be a whole number of pixels, got {self.pad!r}")
+            raise ValueError("alternate mirrors every second pass, so it leaves nothing to a flip "
+                             f"of {self.flip!r}: give one of the two")
+        if int(self.pad) != self.pad:
+            raise ValueError(f"pad must be a whole number of pixels, got {self.pad!r}")
 
 # %% ../../nbs/data/31_augment.ipynb #6e36f78f
 def _check_ranges(config, **largest):
     "Raise a `ValueError` where a field of a configuration is below 0 or too large."
     for name, most in largest.items():
-        value = getattr(config, name)
-        if not 0 <= value <= most: raise ValueError(f"{name} must lie in [0, {most}], got {value!r}")
+        check_between(getattr(config, name), name, 0, most)
 
 # %% ../../nbs/data/31_augment.ipynb #b0c0001e
 @patch
@@ -208,7 +210,8 @@ class PhotoAugment:
     def __post_init__(self):
         low, high = self.scale
         if not 0 < low <= high <= 1:
-            raise ValueError(f"scale must be two shares of the area, 0 < least <= largest <= 1, got {self.scale!r}")
+            raise ValueError("scale must be two shares of the area, 0 < least <= largest <= 1, "
+                             f"got {self.scale!r}")
         if not self.ratio >= 1: raise ValueError(f"ratio must be at least 1, got {self.ratio!r}")
         _check_ranges(self, flip=1, rotate=180, light=.99, colour=1, erase=1)
         if self.size is not None: whole_number(self.size, 'size', 1, ' pixels')

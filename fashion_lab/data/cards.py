@@ -62,7 +62,8 @@ class Card:
 
     def __post_init__(self):
         for mirror in self.mirrors:
-            if not mirror.endswith('/'): raise ValueError(f"a mirror's address must end in '/', got {mirror!r}")
+            if not mirror.endswith('/'):
+                raise ValueError(f"a mirror's address must end in '/', got {mirror!r}")
 
 # %% ../../nbs/data/00_cards.ipynb #65297e10
 @patch

@@ -40,7 +40,8 @@ def listed_photos(
     problems = problem_table((f'images/{i}.jpg', 'is listed in images.csv but does not exist') for i in lost)
     items = items[items.path.notna()]
     if not len(items):
-        raise DataError(f"none of the {len(lost):,} photos that images.csv lists is in {folder/'images'}")
+        raise DataError(f"none of the {len(lost):,} photos "
+                        f"that images.csv lists is in {folder/'images'}")
     return items.reset_index(drop=True), problems
 
 # %% ../../nbs/data/24_clothing.ipynb #4ddae9ce
@@ -86,7 +87,7 @@ def load_clothing(
     Raises `MissingData` where it is nowhere, `DataError` where it cannot be used."""
     check_source(source, path)
     options = dict(valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size, fit=fit)
-    own = load_own(path, is_published('clothing', path), **options)
+    own = load_own(path, is_published('clothing'), **options)
     if own: return own
 
     drawer, problems, root, notes = None, None, None, ()
@@ -150,7 +151,7 @@ def load_closures(
     "Shoe photos and how the shoes fasten; `MissingData` where they are nowhere, `DataError` where they cannot be used."
     check_source(source, path)
     options = dict(valid_frac=valid_frac, test_frac=test_frac, seed=seed, size=size, fit=fit)
-    own = load_own(path, is_published('closures', path), **options)
+    own = load_own(path, is_published('closures'), **options)
     if own: return own
 
     drawer, problems, root, notes = None, None, None, ()

@@ -24,10 +24,10 @@ from .image_cache import DecodedCache
 from .folds import stratified_choice
 
 # %% ../../nbs/data/16_dataset.ipynb #422897e3
-from .lazy import DrawnRows, LazyImages, LookedUpRows, PhotoHalves, square_size
+from .lazy import DrawnImages, PhotoHalves, RecodedMasks, square_size
 from .digests import digest_of_rows, file_digests, identifying_rows, published_digest, PUBLISHED_ITEMS
 
-from .image_table import ImageTable
+from .image_table import check_ids, check_labels, ImageTable, item_positions, ItemSet
 
 # %% ../../nbs/data/16_dataset.ipynb #ffba65ca
 def printables(
@@ -38,7 +38,7 @@ def printables(
 
 # %% ../../nbs/data/16_dataset.ipynb #c89426a5
 @dataclass(eq=False, repr=False)
-class PhotoSet:
+class PhotoSet(ItemSet):
     "Photos with what is known about them: one table, and one way to the pixels, read or drawn."
     items:pd.DataFrame            # a row per item: id (unique), path, label (not for masks), split, ...
     classes:list                  # class names in the order of their labels, or of the values in the masks
@@ -62,11 +62,11 @@ class PhotoSet:
         self.name = printable(self.name)
         self.classes = printables(self.classes)
         self.items = self.items.reset_index(drop=True).assign(source=self.source)
-        for column in {'id', 'class', self.group} & {*self.items}: self.items[column] = printables(self.items[column])
-        self.problems = problem_table() if self.problems is None else self.problems.reset_index(drop=True)
+        named = {'id', 'class', self.group}.intersection(self.items)
+        for column in named: self.items[column] = printables(self.items[column])
+        if self.problems is None: self.problems = problem_table()
+        self.problems = self.problems.reset_index(drop=True)
         _check_set(self)
-
-    def __len__(self): return len(self.items)
 
 # %% ../../nbs/data/16_dataset.ipynb #542f1585
 _COLUMNS = dict(images=['path', 'label'], masks=['path', 'mask'], pairs=['image_left', 'image_right', 'label'])
@@ -78,45 +78,19 @@ def _check_set(s):
     if s.group: needed.append(s.group)
     lacking = [c for c in needed if c not in s.items]
     if lacking:
-        raise ValueError(f"the items of {s.name} lack the columns {', '.join(lacking)}; they have {', '.join(s.items)}")
-    ids = s.items.id
-    if not ids.is_unique:
-        raise ValueError(f"ids must be unique, but {ids[ids.duplicated()].iloc[0]!r} stands there more than once")
+        raise ValueError(f"the items of {s.name} lack the columns {', '.join(lacking)}; "
+                         f"they have {', '.join(s.items)}")
+    check_ids(s.items.id)
     if (s.drawer is None) == (s.source == 'synthetic'):
         raise ValueError(f"a synthetic set needs a drawer and a real one has none; "
                          f"{s.name} is {s.source}, with drawer={s.drawer!r}")
-    if s.kind != 'masks' and len(s): _check_labels(s.labels, len(s.classes))
-
-# %% ../../nbs/data/16_dataset.ipynb #127de65e
-def _check_labels(labels, n_classes):
-    first, last = labels.min(), labels.max()
-    if 0 <= first and last < n_classes: return
-    raise ValueError(f"labels must lie between 0 and {n_classes - 1}, one for each class, got {first} to {last}")
-
-# %% ../../nbs/data/16_dataset.ipynb #ecf897da
-@patch(as_prop=True)
-def labels(self:PhotoSet)->np.ndarray: # (N,) int64, indices into `classes`
-    "The label of each item; a `ValueError` for masks."
-    if 'label' not in self.items: raise ValueError(f"{self.name} has no labels per image but masks: see masks()")
-    return self.items.label.to_numpy(np.int64)
-
-@patch(as_prop=True)
-def ids(self:PhotoSet)->np.ndarray: # (N,)
-    "The id of each item."
-    return np.array(self.items.id.tolist())
+    if s.kind != 'masks' and len(s): check_labels(s.labels, len(s.classes))
 
 # %% ../../nbs/data/16_dataset.ipynb #cf150107
 @patch(as_prop=True)
 def groups(self:PhotoSet)->np.ndarray|None: # (N,), or `None` where nobody is named
     "Whose each item is."
     return None if self.group is None else self.items[self.group].to_numpy()
-
-# %% ../../nbs/data/16_dataset.ipynb #f7325f3e
-@patch(as_prop=True)
-def splits(self:PhotoSet)->list:
-    "The splits that have items: train, valid, test, then any others."
-    present, usual = list(dict.fromkeys(self.items.split)), ['train', 'valid', 'test']
-    return [s for s in usual if s in present] + sorted(s for s in present if s not in usual)
 
 # %% ../../nbs/data/16_dataset.ipynb #2651210b
 @patch(as_prop=True)
@@ -127,8 +101,7 @@ def card(self:PhotoSet): # a `Card`, or `None` for a set of one's own
 # %% ../../nbs/data/16_dataset.ipynb #912ebf7f
 @patch
 def __repr__(self:PhotoSet):
-    parts = ', '.join(f'{(self.items.split == s).sum():,} {s}' for s in self.splits) or 'no items'
-    phrases = [f"{self.name} ({self.source} {self.kind}): {parts}; {len(self.classes)} classes"]
+    phrases = [f"{self.name} ({self.source} {self.kind}): {self.split_sizes()}; {len(self.classes)} classes"]
     if self.group: phrases.append(f'{self.items[self.group].nunique():,} groups by {self.group}')
     if len(self.problems): phrases.append(f'{len(self.problems):,} problems')
     return '; '.join(phrases)
@@ -139,11 +112,12 @@ def _pixels(s, column, size, fit, masks=False):
     size = square_size(s.size if size is None else size)
     names = s.items[column].tolist()
     shape = (size, size) if masks else (size, size, 3)
-    if s.drawer is not None: return LazyImages(len(names), shape, DrawnRows(s.drawer, names, size), keep=True)
+    if s.drawer is not None: return DrawnImages(s.drawer, names, size, masks)
     if not names: return np.zeros((0, *shape), np.uint8)
     found = DecodedCache(size, fit or s.fit, masks=masks).images(names, root=s.root)
     if len(found) == len(names): return found
-    raise DataError(f"{left_out(found.problems, len(names))}. Go on without them: .readable({size})")
+    raise DataError(f"{left_out(found.problems, len(names))}. Go on without them: "
+                    f".readable({size})")
 
 # %% ../../nbs/data/16_dataset.ipynb #384dd3d2
 @patch
@@ -164,21 +138,7 @@ def subset(self:PhotoSet,
     rows,       # positions (M,) or a mask (N,) of the items to keep
 )->PhotoSet:    # a set of its own, in the order of `rows`
     "Some of the items."
-    rows = np.asarray(rows)
-    if rows.dtype == bool:
-        if rows.shape != (len(self),):
-            raise ValueError(f"the mask has the shape {rows.shape}, and there are {len(self):,} items")
-        rows = np.flatnonzero(rows)
-    return replace(self, items=self.items.iloc[rows.astype(np.int64)])
-
-# %% ../../nbs/data/16_dataset.ipynb #519282f3
-@patch
-def part(self:PhotoSet,
-    split:str,  # train, valid, test, or another split that the items name
-)->PhotoSet:    # empty where a usual split has no items
-    "The items of one split, in their order."
-    known = list(dict.fromkeys(['train', 'valid', 'test', *self.splits]))
-    return self.subset((self.items.split == one_of(split, known, 'split')).to_numpy(bool))
+    return replace(self, items=self.items.iloc[item_positions(rows, len(self))])
 
 # %% ../../nbs/data/16_dataset.ipynb #3c9d79ba
 @patch
@@ -186,7 +146,8 @@ def with_split(self:PhotoSet,
     split,      # (N,) a split's name per item
 )->PhotoSet:    # shares the table's values
     "The same items in other splits: a fold, or a split of your own."
-    if len(split) != len(self): raise ValueError(f"{len(split):,} names of splits were given for {len(self):,} items")
+    if len(split) != len(self):
+        raise ValueError(f"{len(split):,} names of splits were given for {len(self):,} items")
     return replace(self, items=self.items.assign(split=np.asarray(split, dtype=object)))
 
 # %% ../../nbs/data/16_dataset.ipynb #176f7cec
@@ -201,18 +162,6 @@ def sample(self:PhotoSet,
     keys = self.items.split.astype(str) + '/'
     if 'label' in self.items: keys = keys + self.items.label.astype(str)
     return self.subset(stratified_choice(keys.to_numpy(), n, seed))
-
-# %% ../../nbs/data/16_dataset.ipynb #07026a53
-@patch
-def counts(self:PhotoSet
-)->pd.DataFrame: # a row per class, a column per split; for masks a single row
-    "How many items of each class are in each split."
-    has_labels = 'label' in self.items
-    labels = self.items.label if has_labels else np.zeros(len(self), int)
-    names = self.classes if has_labels else ['images']
-    table = pd.crosstab(labels, self.items.split.to_numpy())
-    table = table.reindex(index=range(len(names)), columns=self.splits, fill_value=0)
-    return table.set_axis(pd.Index(names, name='class')).rename_axis(columns=None)
 
 # %% ../../nbs/data/16_dataset.ipynb #da28bffa
 @patch
@@ -292,7 +241,7 @@ def masks(self:PhotoSet,
     if self.mask_values is None: return found
     class_of = np.zeros(256, np.uint8)
     for value, k in self.mask_values.items(): class_of[value] = k
-    return LazyImages(len(found), found.shape[1:], LookedUpRows(found, class_of))
+    return RecodedMasks(found, class_of)
 
 # %% ../../nbs/data/16_dataset.ipynb #7a9c9e15
 @patch
@@ -319,15 +268,17 @@ def _shoes_of_turn(s, side, size, turn, rows):
     boxes = items[f'box_{side}'].tolist() if turn else None
     found = _halves_cache(s, turn, size).images(items[f'image_{side}'].tolist(), root=s.root, boxes=boxes)
     if len(found) == len(rows): return found
-    raise DataError(f"{left_out(found.problems, len(rows))}. Load the set again: it leaves out what cannot be read")
+    raise DataError(f"{left_out(found.problems, len(rows))}. Load the set again: "
+                    "it leaves out what cannot be read")
 
 # %% ../../nbs/data/16_dataset.ipynb #63722ee9
 def _shoe_images(s, side, size):
     "The images of one side, read, cut or drawn."
-    if s.kind != 'pairs': raise ValueError(f"{s.name} is no set of pairs: it has one image per item, see images()")
+    if s.kind != 'pairs':
+        raise ValueError(f"{s.name} is no set of pairs: it has one image per item, see images()")
     size = square_size(s.size if size is None else size)
     names = s.items[f'image_{side}'].tolist()
-    if s.drawer is not None: return LazyImages(len(s), (size, size, 3), DrawnRows(s.drawer, names, size), keep=True)
+    if s.drawer is not None: return DrawnImages(s.drawer, names, size)
     if not names: return np.zeros((0, size, size, 3), np.uint8)
 
     turn_of = s.items.turn.to_numpy() if 'turn' in s.items else np.full(len(s), '')
@@ -339,7 +290,7 @@ def _shoe_images(s, side, size):
         position[rows] = np.arange(len(rows))
     if turns == ['']: return parts[0]
     part_of = np.array([turns.index(t) for t in turn_of])
-    return LazyImages(len(s), (size, size, 3), PhotoHalves(parts, part_of, position, size))
+    return PhotoHalves(parts, part_of, position, size)
 
 # %% ../../nbs/data/16_dataset.ipynb #41347006
 @patch

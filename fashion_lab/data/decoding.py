@@ -73,8 +73,8 @@ def box_part(
     try: l, t, r, b = map(float, box)
     except (TypeError, ValueError): l = t = r = b = -1.
     if 0 <= l < r <= 1 and 0 <= t < b <= 1: return l, t, r, b
-    raise ValueError("box must be (left, top, right, bottom) as fractions of the photo, 0 <= left < right <= 1 and "
-                     f"0 <= top < bottom <= 1; got {box!r}")
+    raise ValueError("box must be (left, top, right, bottom) as fractions of the photo, 0 <= left "
+                     f"< right <= 1 and 0 <= top < bottom <= 1; got {box!r}")
 
 # %% ../../nbs/data/03_decoding.ipynb #07e9b6e9
 def _channel_values(fill, channels):
@@ -162,12 +162,13 @@ def _class_indices(image, name):
     "A mask's values as uint8, whatever the mode that they are stored in."
     values = np.asarray(image)
     if image.mode in ('RGB', 'RGBA') and (values[..., :3] != values[..., :1]).any():
-        raise ImageError(f"{name} is a coloured picture, not a mask; store one class index per pixel, as a grey or "
-                         "palette PNG")
+        raise ImageError(f"{name} is a coloured picture, not a mask; store one class index per "
+                         "pixel, as a grey or palette PNG")
     # the first of several equal channels, or the one beside transparency
     if image.mode in ('LA', 'PA', 'RGB', 'RGBA'): values = values[..., 0]
     if values.ndim != 2 or values.dtype.kind not in 'biu':
-        raise ImageError(f"{name} is no mask of class indices (mode {image.mode}); store it as a grey or palette PNG")
+        raise ImageError(f"{name} is no mask of class indices (mode {image.mode}); "
+                         "store it as a grey or palette PNG")
     if values.size and not 0 <= values.min() <= values.max() <= 255:
         wrong = values.max() if values.max() > 255 else values.min()
         raise ImageError(f"{name} holds the value {wrong}; class indices lie between 0 and 255")
@@ -181,7 +182,8 @@ def _open_mask(path):
         warnings.simplefilter('ignore')
         with open_image(path) as image:
             if image.format in ('JPEG', 'MPO'):
-                raise ImageError(f"{path.name} is a JPEG, which blurs class indices; store masks as PNG")
+                raise ImageError(f"{path.name} is a JPEG, which blurs class indices; "
+                                 "store masks as PNG")
             pixels = image.width * image.height
             if pixels > MAX_PIXELS: raise refusal(path, MAX_PIXELS, image.size, pixels)
             image.load()

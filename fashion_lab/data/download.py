@@ -63,7 +63,8 @@ def open_url(
     # our part is too long
     if response is None: return open_url(url, 0, timeout)
     if response.status != 206: return response, 0
-    if response.headers.get('Content-Range', '').startswith(f'bytes {start}-'): return response, start
+    if response.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
+        return response, start
     response.close()
     return open_url(url, 0, timeout)
 
@@ -90,7 +91,8 @@ def _append(url, part, timeout):
     response, start = open_url(url, _size(part), timeout)
     if url.lower().startswith('https:') and response.geturl().lower().startswith('http:'):
         response.close()
-        raise BrokenDownload('leads on from https to plain http, where anybody may change it', again=False)
+        raise BrokenDownload('leads on from https to plain http, '
+                             'where anybody may change it', again=False)
     length = _length(response)
     total = None if length is None else start + length
     bar = progress(desc=url.rsplit('/', 1)[-1], total=total, initial=start, unit='B', unit_scale=True)
@@ -129,7 +131,8 @@ def link_bytes(
     with response:
         while chunk := next_chunk(response):
             data += chunk
-            if len(data) > limit: raise BrokenDownload(f'is larger than {limit >> 20} MB', again=False)
+            if len(data) > limit:
+                raise BrokenDownload(f'is larger than {limit >> 20} MB', again=False)
     length = _length(response)
     if length is not None and len(data) < length:
         raise BrokenDownload(f'the connection ended after {len(data):,} of {length} bytes')
@@ -165,8 +168,8 @@ def one_at_a_time(
     lock = FileLock(folder/'.lock')
     try: lock.acquire(timeout=wait)
     except Timeout as e:
-        raise DataError(f"another process has been fetching into {folder} for {wait:g} seconds; wait for it, or end "
-                        "it, and try again") from e
+        raise DataError(f"another process has been fetching into {folder} for {wait:g} seconds; "
+                        "wait for it, or end it, and try again") from e
     try: yield
     finally:
         # while it is held: who waits sees that, and makes a new one

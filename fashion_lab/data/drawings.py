@@ -66,5 +66,5 @@ def check_source(
     one_of(source, ('real', 'synthetic'), 'source')
     if isinstance(path, (str, Path)): _check_path_length(path)
     if source != 'synthetic' or path is None: return
-    raise ValueError("synthetic photos are drawn, not read: leave out path, or ask for source='real'; "
-                     f"got path={str(path)!r}")
+    raise ValueError("synthetic photos are drawn, not read: leave out path, or ask for "
+                     f"source='real'; got path={str(path)!r}")

@@ -6,7 +6,7 @@
 __all__ = ['THUMB', 'Fingerprints', 'fingerprints', 'thumbnail_correlation', 'near_pairs', 'duplicates', 'straddling']
 
 # %% ../../nbs/data/11_duplicates.ipynb #974bf5f2
-import collections, hashlib, itertools, numbers, warnings
+import collections, hashlib, itertools, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import local_path, progress
+from ..core import check_between, file_sha256, local_path, progress, whole_number
 from ..devices import n_cores
 from .cards import DataError, ImageError
 from .images import read_image
@@ -50,8 +50,7 @@ def _fingerprint_file(path):
     try: image, _ = read_image(path)
     except ImageError as e: return _unread(str(e))
     except OSError as e: return _unread(f'{path.name} cannot be read ({e.strerror or e})')
-    with open(path, 'rb') as f: digest = hashlib.file_digest(f, 'sha256').hexdigest()
-    return digest, *_hash_and_thumbnail(image), ''
+    return file_sha256(path), *_hash_and_thumbnail(image), ''
 
 # %% ../../nbs/data/11_duplicates.ipynb #f9ac1680
 def _fingerprint_array(pixels):
@@ -74,7 +73,8 @@ def _checked_ids(ids, images, files):
     if ids is not None: ids = list(ids)
     elif files is not None: ids = list(map(str, files))
     else: ids = list(range(len(images)))
-    if len(ids) != len(images): raise ValueError(f"there are {len(ids):,} ids for {len(images):,} images")
+    if len(ids) != len(images):
+        raise ValueError(f"there are {len(ids):,} ids for {len(images):,} images")
     if len(set(ids)) < len(ids):
         twice = collections.Counter(ids).most_common(1)[0][0]
         raise ValueError(f"ids must be unique, but {twice!r} stands there more than once")
@@ -178,15 +178,13 @@ def _distinct(found, most, threshold):
     "The different pairs, each as one number; a `ValueError` where they are too many."
     pairs = np.unique(np.concatenate(found))
     if len(pairs) > most:
-        raise ValueError(f"more than {most:,} pairs differ in at most {threshold} bits: the images look too much alike "
-                         "for this threshold; lower it")
+        raise ValueError(f"more than {most:,} pairs differ in at most {threshold} bits: the images "
+                         "look too much alike for this threshold; lower it")
     return pairs
 
 # %% ../../nbs/data/11_duplicates.ipynb #fa938296
 def _check_threshold(threshold):
-    is_number = isinstance(threshold, numbers.Integral) and not isinstance(threshold, bool)
-    if not is_number or not 0 <= threshold <= 11:
-        raise ValueError(f"threshold must be a whole number of bits from 0 to 11, got {threshold!r}")
+    whole_number(threshold, 'threshold', 0, ' bits', 11)
 
 # Three bands of bits, from the highest on: one of them holds at most a third of the bits that differ.
 _BANDS = ((0, 21), (21, 42), (42, 64))
@@ -261,7 +259,8 @@ def _readable(prints):
     if len(bad):
         named = '; '.join(bad[:5])
         if len(bad) > 5: named += f' and {len(bad) - 5:,} more'
-        warnings.warn(f"{len(bad):,} of {len(prints):,} images cannot be read and were left out: {named}", stacklevel=3)
+        warnings.warn(f"{len(bad):,} of {len(prints):,} images cannot be read and were left out: "
+                      f"{named}", stacklevel=3)
     if len(bad) == len(prints): raise DataError(f"none of the {len(prints):,} images can be read")
     return np.flatnonzero(problems == '')
 
@@ -276,7 +275,7 @@ def duplicates(
     """Find images that are the same, or copies changed in size, compression or brightness.
 
     Images that cannot be read are named in a warning."""
-    if not 0 <= similarity <= 1: raise ValueError(f"similarity must lie between 0 and 1, got {similarity!r}")
+    check_between(similarity, 'similarity')
     prints = images if isinstance(images, Fingerprints) else fingerprints(images, ids, root)
     good = _readable(prints)
     table, thumbnails = prints.table.iloc[good], prints.thumbnails[good]
@@ -299,8 +298,8 @@ def straddling(
     side = pd.Series(column_of(items, split, 'split').to_numpy(), unique_ids(items, id_col))
     has_a, has_b = dups.a.isin(side.index), dups.b.isin(side.index)
     if len(dups) and not (has_a | has_b).any():
-        raise ValueError(f"none of the copies' ids, such as {dups.a.iloc[0]!r}, is in the column {id_col!r}, which has "
-                         f"{side.index[0]!r}; give `duplicates` the same ids")
+        raise ValueError(f"none of the copies' ids, such as {dups.a.iloc[0]!r}, is in the column "
+                         f"{id_col!r}, which has {side.index[0]!r}; give `duplicates` the same ids")
     both = dups[has_a & has_b]
     both = both.assign(split_a=side[both.a].to_numpy(), split_b=side[both.b].to_numpy())
     return both[both.split_a != both.split_b].reset_index(drop=True)

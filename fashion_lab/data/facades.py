@@ -44,7 +44,8 @@ def mask_problem(
     try: w, h = _photo_size(image)
     except Exception: return '' # what is wrong with the photo is found elsewhere
     mask_h, mask_w = found.shape
-    if (w, h) != (mask_w, mask_h): return f'has {w} x {h} pixels, and its mask {mask.name} has {mask_w} x {mask_h}'
+    if (w, h) != (mask_w, mask_h):
+        return f'has {w} x {h} pixels, and its mask {mask.name} has {mask_w} x {mask_h}'
     n_pixels = np.bincount(found.ravel(), minlength=256)
     return _values_problem(mask.name, [v for v in np.flatnonzero(n_pixels) if v not in values], values)
 
@@ -102,9 +103,10 @@ def _check_palettes(files, root):
     palettes = [mask_palette(f) for f in files]
     # mostly, all have one palette
     if numbers_are_classes((p, range(len(p))) for p in palettes): return
-    if numbers_are_classes((p, np.unique(decode_mask(f)[0]).tolist()) for p, f in zip(palettes, files)): return
-    raise DataError(f"the masks in {root} have palettes of their own, in which one number has several colours; save "
-                    "them as grey PNG with class numbers")
+    if numbers_are_classes((p, np.unique(decode_mask(f)[0]).tolist()) for p, f in zip(palettes, files)):
+        return
+    raise DataError(f"the masks in {root} have palettes of their own, in which one number has "
+                    "several colours; save them as grey PNG with class numbers")
 
 # %% ../../nbs/data/25_facades.ipynb #87cbc91d
 def _usable_items(root, items, bad, values):
@@ -117,12 +119,27 @@ def _usable_items(root, items, bad, values):
     is_good = np.array([not problem for problem in problems], bool)
     items = items[is_good].reset_index(drop=True)
     if not len(items):
-        raise DataError(f"none of the photos in {root} has a usable mask: {left_out(problem_table(bad), len(bad))}")
+        raise DataError(f"none of the photos in {root} has a usable mask: "
+                        f"{left_out(problem_table(bad), len(bad))}")
     _check_palettes([root/m for m in items['mask']], root)
     outside = items.split == ''
     if outside.all() or not outside.any(): return items, bad
     bad += [(p, 'lies in no folder train, valid or test, as others do') for p in items.path[outside]]
     return items[~outside].reset_index(drop=True), bad
+
+# %% ../../nbs/data/25_facades.ipynb #db818f76
+def _published_facades(root, fractions, seed, options):
+    "The photos of a folder in one of the two published layouts."
+    items, bad = _mask_rows(root)
+    is_cmp = items.path.str.contains(r'(?:^|/)cmp_[^/]*$').any()
+    values = CMP_VALUES if is_cmp else range(len(FACADE_CLASSES))
+    items, bad = _usable_items(root, items, bad, values)
+    items['split'] = _facade_splits(items, *fractions, seed)
+    if is_cmp:
+        note = 'CMP base layout: twelve labels, mapped to the five classes.'
+        options = dict(options, notes=(note,), mask_values=CMP_VALUES)
+    problems = problem_table(bad)
+    return PhotoSet(items, FACADE_CLASSES, 'facades', 'real', root, problems=problems, published=True, **options)
 
 # %% ../../nbs/data/25_facades.ipynb #a2f926d1
 def load_facades(
@@ -141,17 +158,11 @@ def load_facades(
     Raises `MissingData` where they are nowhere, `DataError` where none can be used."""
     check_source(source, path)
     options = dict(kind='masks', size=size or 256, fit=fit)
+    fractions = valid_frac, test_frac
     if source == 'synthetic':
         items, drawer = drawn_items(FacadeDrawer(n))
-        items['split'] = split_items(items, valid_frac, test_frac, None, None, seed)
+        items['split'] = split_items(items, *fractions, None, None, seed)
         return PhotoSet(items, FACADE_CLASSES, 'facades', source, drawer=drawer, **options)
     root = facade_base(find_photos('facades', path, download))
-    items, bad = _mask_rows(root)
-    is_cmp = items.path.str.contains(r'(?:^|/)cmp_[^/]*$').any()
-    items, bad = _usable_items(root, items, bad, CMP_VALUES if is_cmp else range(len(FACADE_CLASSES)))
-    items['split'] = _facade_splits(items, valid_frac, test_frac, seed)
-    if is_cmp:
-        options['notes'] = ('CMP base layout: twelve labels, mapped to the five classes.',)
-        options['mask_values'] = CMP_VALUES
-    s = PhotoSet(items, FACADE_CLASSES, 'facades', source, root, problems=problem_table(bad), published=True, **options)
+    s = _published_facades(root, fractions, seed, options)
     return s.readable() if size else s

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import pandas as pd
-from ..core import cache_dir, local_path, one_of, whole_number
+from ..core import cache_dir, check_between, local_path, one_of, whole_number
 
 from ..synthetic.fashion_mnist import synthetic_fashion_mnist
 from .cards import card, Card, DataError, MissingData
@@ -21,7 +21,7 @@ from .cards import card, Card, DataError, MissingData
 from .download import BrokenDownload, download_to, host_of, one_at_a_time, retry
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #03e283d4
-from .folds import check_fraction, stratified_choice, stratified_split
+from .folds import stratified_choice, stratified_split
 from .image_table import ImageTable
 
 from .locate import places_of
@@ -37,14 +37,15 @@ def parse_idx(
     if not is_idx or dims not in (0, data[3]):
         head = data[:4].hex() or 'nothing'
         wanted = dims or 'N'
-        raise DataError(f"starts with the magic number 0x{head} instead of 0x0000080{wanted}, so it is not an idx file "
-                        f"of bytes with {wanted} dimensions")
+        raise DataError(f"starts with the magic number 0x{head} instead of 0x0000080{wanted}, so "
+                        f"it is not an idx file of bytes with {wanted} dimensions")
     start = 4 + 4 * data[3]
     shape = struct.unpack(f'>{data[3]}I', data[4:start]) if len(data) >= start else (0,)
     promised = start + math.prod(shape)
     if len(data) != promised:
         what = 'truncated' if len(data) < promised else 'too long'
-        raise DataError(f"is {what}: it has {len(data):,} bytes, and its header promises {promised:,}")
+        raise DataError(f"is {what}: it has {len(data):,} bytes, "
+                        f"and its header promises {promised:,}")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #ae8cf588
@@ -63,11 +64,13 @@ def _problem(data, spec, card):
     digest = hashlib.sha256(data).hexdigest()
     if spec.sha256 in ('', digest): return ''
     for other in card.files:
-        if other.sha256 == digest: return f"holds what belongs into {other.name}: the files were swapped"
+        if other.sha256 == digest:
+            return f"holds what belongs into {other.name}: the files were swapped"
     try:
         if spec.dims: parse_idx(data, spec.dims)
     except DataError as e: return str(e)
-    if len(data) < spec.size: return f"is truncated: it holds {len(data):,} bytes instead of {spec.size:,}"
+    if len(data) < spec.size:
+        return f"is truncated: it holds {len(data):,} bytes instead of {spec.size:,}"
     return (f"is not the published file: the SHA-256 of its content is {digest[:16]}... "
             f"instead of {spec.sha256[:16]}...")
 
@@ -109,7 +112,8 @@ def _origin(path, spec):
 # %% ../../nbs/data/23_fashion_mnist.ipynb #8da1a922
 def _lacking(folder, card):
     "Why a folder will not do; '' where every file is there."
-    if not os.path.isdir(folder): return 'is a file, not a folder' if os.path.exists(folder) else 'no such folder'
+    if not os.path.isdir(folder):
+        return 'is a file, not a folder' if os.path.exists(folder) else 'no such folder'
     lacking = [f.name for f in card.files if _file_in(folder, f) is None]
     return f"lacks {', '.join(lacking)}" if lacking else ''
 
@@ -152,7 +156,8 @@ def find_files(
         tried.append(f"{place}: {folder} ({problem})")
     if path is not None: raise _missing(card, tried, path)
     if not os.environ.get('FASHION_LAB_DATA'): tried.insert(0, 'FASHION_LAB_DATA: not set')
-    if not download: raise _missing(card, tried + ['download: not tried, because of download=False'])
+    if not download:
+        raise _missing(card, tried + ['download: not tried, because of download=False'])
     try: return fetch(card)
     except MissingData as e: raise _missing(card, tried + [f'download: {e}']) from e
 
@@ -175,7 +180,8 @@ def _fetch_from(url, part, check, retries, timeout, pause):
         wrong.append(problem)
         part.unlink()
         # perhaps only what was there before is wrong
-        raise BrokenDownload(f'what arrived {problem}; it was removed', again=before > 0, wait=False)
+        raise BrokenDownload(f'what arrived {problem}; '
+                             'it was removed', again=before > 0, wait=False)
 
     is_there, problems = retry(attempt, retries, pause)
     return bool(is_there), bool(wrong), [f'{host_of(url)}: {problem}' for problem in problems]
@@ -243,8 +249,8 @@ def fetch(
         with one_at_a_time(folder, wait): _fetch_all(card, folder, retries, timeout, pause)
     except MissingData: raise
     except OSError as e:
-        raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or choose another folder "
-                        "with FASHION_LAB_CACHE") from e
+        raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or "
+                        "choose another folder with FASHION_LAB_CACHE") from e
     return folder
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #8a1af284
@@ -255,8 +261,8 @@ def _array(spec, card, folder):
     if not problem:
         try: return parse_idx(data, spec.dims)
         except DataError as e: problem = str(e) # an idx file whose card has no digest
-    raise DataError(f"{path.name if path else spec.name} in {folder} {problem}; "
-                    f"put the published file in its place, or call fetch({card.name!r}, that folder)")
+    raise DataError(f"{path.name if path else spec.name} in {folder} {problem}; put the published "
+                    f"file in its place, or call fetch({card.name!r}, that folder)")
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #950855ec
 def _published_arrays(card, folder):
@@ -265,21 +271,22 @@ def _published_arrays(card, folder):
     _check_part(x_train, y_train, card.counts['train'], 'training', card, folder)
     _check_part(x_test, y_test, card.counts['test'], 'test', card, folder)
     if x_train.shape[1:] != x_test.shape[1:]:
-        raise DataError(f"{folder} holds training images of {x_train.shape[1:]} pixels and test images of "
-                        f"{x_test.shape[1:]}")
+        raise DataError(f"{folder} holds training images of {x_train.shape[1:]} pixels and test "
+                        f"images of {x_test.shape[1:]}")
     return x_train, y_train, x_test, y_test
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #aa390334
 def _check_part(images, labels, n, what, card, folder):
     "Raise a `DataError` where images, labels and card do not agree."
     if len(images) != len(labels):
-        raise DataError(f"{folder} holds {len(images):,} {what} images, but {len(labels):,} {what} labels; "
-                        "the files do not belong together")
+        raise DataError(f"{folder} holds {len(images):,} {what} images, but {len(labels):,} {what} "
+                        "labels; the files do not belong together")
     if len(images) != n:
-        raise DataError(f"{folder} holds {len(images):,} {what} images, and the card of {card.title} says {n:,}")
+        raise DataError(f"{folder} holds {len(images):,} {what} images, "
+                        f"and the card of {card.title} says {n:,}")
     if len(labels) and labels.max() >= len(card.classes):
-        raise DataError(f"{folder} holds the {what} label {labels.max()}, and {card.title} has only the labels "
-                        f"0 to {len(card.classes) - 1}")
+        raise DataError(f"{folder} holds the {what} label {labels.max()}, and {card.title} has "
+                        f"only the labels 0 to {len(card.classes) - 1}")
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #7ebbe292
 def _limited(table, limit, seed):
@@ -308,7 +315,7 @@ def load_fashion_mnist(
     Raises `MissingData` where it is nowhere, `DataError` where it is not the published data."""
     c = card('fashion_mnist')
     one_of(source, ('real', 'synthetic'), 'source')
-    check_fraction(valid_frac)
+    check_between(valid_frac, 'valid_frac', inclusive='neither', hint='; 1/6 holds out 10,000 of 60,000 images')
     n_classes = len(c.classes)
     if limit is not None: whole_number(limit, 'limit', n_classes, ', one training image per class, or None for all')
     if source == 'synthetic' and path is not None:

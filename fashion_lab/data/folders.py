@@ -34,12 +34,13 @@ def _check_folders_of_folders(parts, name):
     shared = sorted(set.intersection(*below.values()) - {''}) if below else []
     if len(tops) < 2 or not shared: return
     if len({re.sub(r'\d+', '', t) for t in tops}) == 1: # names that differ in a number only
-        raise DataError(f"{name} holds the folders {listed(tops)} with the same folders in each, {listed(shared)}, so "
-                        f"that either may be the classes; move the photos to {name}/{shared[0]}/photo.jpg, or list "
-                        "them in a table with the columns file and label")
+        raise DataError(f"{name} holds the folders {listed(tops)} with the same folders in each, "
+                        f"{listed(shared)}, so that either may be the classes; move the photos to "
+                        f"{name}/{shared[0]}/photo.jpg, "
+                        "or list them in a table with the columns file and label")
     if all(folders == set(shared) for folders in below.values()):
-        warnings.warn(f"{name} is read with the classes {listed(tops)}; the folders {listed(shared)}, which each of "
-                      "them holds, say nothing")
+        warnings.warn(f"{name} is read with the classes {listed(tops)}; the folders "
+                      f"{listed(shared)}, which each of them holds, say nothing")
 
 # %% ../../nbs/data/21_folders.ipynb #a6627f49
 def _folders_above_classes(paths, name):
@@ -65,12 +66,12 @@ def _folders_above_classes(paths, name):
 def _check_splits(splits, others, above, name):
     "Raise `DataError` for splits without class folders in them, and for splits beside other folders."
     if not others and not above:
-        raise DataError(f"{name} holds the splits {listed(splits)} without a folder per class in them; expected "
-                        f"{name}/{splits[0]}/class_name/photo.jpg")
+        raise DataError(f"{name} holds the splits {listed(splits)} without a folder per class in "
+                        f"them; expected {name}/{splits[0]}/class_name/photo.jpg")
     if above and others:
-        raise DataError(f"{name} holds the splits {listed(splits)} and beside them {listed(others)}, which are no "
-                        "splits: move these out, or call them train, valid or test; "
-                        f"a class called {splits[0]} needs another name")
+        raise DataError(f"{name} holds the splits {listed(splits)} and beside them "
+                        f"{listed(others)}, which are no splits: move these out, or call them "
+                        f"train, valid or test; a class called {splits[0]} needs another name")
 
 # %% ../../nbs/data/21_folders.ipynb #54acd454
 def _photos_named_twice(paths, folder):
@@ -136,7 +137,8 @@ def load_folder(
     found, parts, above = _scan_classes(folder)
     items, bad = found[found.problem == ''], found[found.problem != '']
     if not len(items):
-        raise DataError(f"no photo in {folder} lies in a class folder; expected {folder.name}/class_name/photo.jpg")
+        raise DataError(f"no photo in {folder} lies in a class folder; expected "
+                        f"{folder.name}/class_name/photo.jpg")
     class_of, classes = _class_of_files(folder, parts, items, above)
     ids = items.path.map(same_letters)
     items = pd.DataFrame({'id': ids, 'path': items.path, 'class': class_of[items.index]})

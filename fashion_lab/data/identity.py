@@ -85,8 +85,9 @@ def identify(
     found = data_id_of(name, cfg.data_path, load)
     if cfg.data_id and cfg.data_id != found:
         where = cfg.data_path or 'the usual places'
-        raise DataError(f"the data in {where} are {found or 'the published set'}, and this configuration is about "
-                        f"{cfg.data_id}: restore them, or start a run of the new ones")
+        raise DataError(f"the data in {where} are {found or 'the published set'}, and this "
+                        f"configuration is about {cfg.data_id}: "
+                        "restore them, or start a run of the new ones")
     return replace(cfg, data_id=found)
 
 # %% ../../nbs/data/29_identity.ipynb #2ff3e440
@@ -97,5 +98,5 @@ def config_of_same_data(
     "A run's configuration, once its data are known to be those that it was made with; a `DataError` otherwise."
     now = cfg.identified().data_id
     if now == run.data_id: return cfg
-    raise DataError(f"run {run.name} was made with {run.data}, and there {now or 'the published set'} lies now: "
-                    "restore the data, or run again")
+    raise DataError(f"run {run.name} was made with {run.data}, and there "
+                    f"{now or 'the published set'} lies now: restore the data, or run again")

@@ -6,7 +6,7 @@
 __all__ = ['CachedImages', 'batches', 'DecodedCache', 'cache_usage', 'clear_cache']
 
 # %% ../../nbs/data/04_image_cache.ipynb #dd876304
-import contextlib, errno, hashlib, numbers, os, shutil, sqlite3, stat, struct, threading, time, uuid, warnings
+import contextlib, errno, math, numbers, os, shutil, sqlite3, stat, struct, threading, time, uuid, warnings
 from collections import deque
 
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,8 @@ from PIL import Image
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
-from ..core import cache_dir, local_path, one_of, progress
+from ..core import cache_dir, file_sha256, local_path, one_of, progress, whole_number
+from ..arrays import LazyImages
 from ..devices import n_cores
 
 # %% ../../nbs/data/04_image_cache.ipynb #6d9f8eb6
@@ -29,7 +30,7 @@ from .cards import DataError, MissingData
 from .images import MAX_BYTES
 
 from .scanning import left_out, problem_table, TOO_LARGE
-from .decoding import box_part, decode, decode_mask, fill_colour, FITS, is_whole, working_size
+from .decoding import box_part, decode, decode_mask, fill_colour, FITS, working_size
 
 # %% ../../nbs/data/04_image_cache.ipynb #64d6a9fd
 _VERSION = 1          # of the records' content: raise it when `decode` changes what comes out
@@ -54,14 +55,15 @@ create index if not exists records_of_file on records(file);'''
 def _unwritable(folder, e):
     "The error for a cache that cannot be written."
     why = getattr(e, 'strerror', None) or e
-    return DataError(f"the cache of decoded images in {folder} cannot be written ({why}): make room there, "
-                     "call clear_cache(), or choose another place with FASHION_LAB_CACHE")
+    return DataError(f"the cache of decoded images in {folder} cannot be written ({why}): make "
+                     "room there, call clear_cache(), "
+                     "or choose another place with FASHION_LAB_CACHE")
 
 # %% ../../nbs/data/04_image_cache.ipynb #0975cc41
 def _damaged(folder, e):
     "The error for an index that is no database."
-    return DataError(f"the index of decoded images in {folder} is damaged ({e}); it holds only copies: "
-                     "call clear_cache()")
+    return DataError(f"the index of decoded images in {folder} is damaged ({e}); it holds only "
+                     "copies: call clear_cache()")
 
 # %% ../../nbs/data/04_image_cache.ipynb #3fb95637
 @contextlib.contextmanager
@@ -83,8 +85,8 @@ def _alone(folder, wait):
     lock = FileLock(Path(folder)/'.lock')
     try: lock.acquire(timeout=wait)
     except Timeout as e:
-        raise DataError(f"another process has been writing decoded images into {folder} for {wait:g} seconds; "
-                        "wait for it, or end it, and try again") from e
+        raise DataError(f"another process has been writing decoded images into {folder} for "
+                        f"{wait:g} seconds; wait for it, or end it, and try again") from e
     try: yield
     finally: lock.release()
 
@@ -106,16 +108,14 @@ def _read_at(file, offset, out):
     while len(view):
         n = _read_some(file, offset, view)
         if not n:
-            raise DataError(f"{Path(file.name).name} in the cache of decoded images ends too early: something else "
-                            "has cut it; call clear_cache()")
+            raise DataError(f"{Path(file.name).name} in the cache of decoded images ends too "
+                            "early: something else has cut it; call clear_cache()")
         view = view[n:]
         offset += n
 
 # %% ../../nbs/data/04_image_cache.ipynb #3a0f52cb
-class CachedImages:
+class CachedImages(LazyImages):
     "Decoded images on disk that behave like one uint8 array; only what is asked for is read."
-    dtype = np.dtype(np.uint8)
-
     def __init__(self,
         files:list,         # open files of records
         file,               # (N,) which of them holds each image
@@ -130,7 +130,7 @@ class CachedImages:
         self._files = files
         self._file = np.asarray(file, np.int32)
         self._slot = np.asarray(slot, np.int64)
-        self._shape = tuple(shape)
+        self.item_shape = tuple(shape)
         self.files = np.asarray([''] * len(self) if names is None else names, object)
         self.kept = np.arange(len(self)) if kept is None else np.asarray(kept)
         self.problems = problem_table() if problems is None else problems
@@ -139,20 +139,12 @@ class CachedImages:
 
     def __len__(self): return len(self._slot)
 
-# %% ../../nbs/data/04_image_cache.ipynb #50d15154
-@patch(as_prop=True)
-def shape(self:CachedImages)->tuple: return len(self), *self._shape
-
-@patch(as_prop=True)
-def ndim(self:CachedImages)->int: return len(self.shape)
-
-@patch(as_prop=True)
-def nbytes(self:CachedImages)->int: return int(np.prod(self.shape, dtype=np.int64))
+    def read(self, rows): return _read_images(self._files, self._file[rows], self._slot[rows], self.item_shape)
 
 # %% ../../nbs/data/04_image_cache.ipynb #aa0072f6
 @patch
 def __repr__(self:CachedImages):
-    shape = ' x '.join(map(str, self._shape))
+    shape = ' x '.join(map(str, self.item_shape))
     text = f"{len(self):,} decoded images of {shape}, {self.nbytes/1e6:,.1f} MB on disk"
     if len(self.problems): text += f", {len(self.problems):,} left out"
     return text
@@ -163,50 +155,22 @@ class _Files(list):
     def __del__(self):
         for f in self: f.close()
 
-# %% ../../nbs/data/04_image_cache.ipynb #3cbc4516
-def _positions(key, n):
-    "The positions that a key picks out of `n` images, by numpy's own rules, errors included."
-    # numpy makes an empty list an array of floats
-    if isinstance(key, (list, range)) and not len(key): key = np.asarray(key, np.int64)
-    rows = np.arange(n)[key]
-    if rows.ndim > 1:
-        raise IndexError(f"images are picked with one list of positions, not with an array of shape {rows.shape}")
-    return rows
-
 # %% ../../nbs/data/04_image_cache.ipynb #83b574d1
 def _neighbours(file, slot):
     "Ranges (first, last) of images that lie one after another in one file."
     breaks = np.flatnonzero((np.diff(file) != 0) | (np.diff(slot) != 1)) + 1
     return zip([0, *breaks], [*breaks, len(slot)])
 
-# %% ../../nbs/data/04_image_cache.ipynb #d937a054
-def _with_further(images, key):
-    "Several indices at once: the first one picks images, the others apply to what was read, as numpy would have it."
-    if not key or key[0] is None or key[0] is Ellipsis: return images[:][key]
-    rows = images[key[0]]
-    if is_whole(key[0]): return rows[key[1:]]
-    first = slice(None) if isinstance(key[0], slice) else np.arange(len(rows))
-    return rows[(first, *key[1:])]
-
 # %% ../../nbs/data/04_image_cache.ipynb #ae937d75
-@patch
-def __getitem__(self:CachedImages, key):
-    "Images by position: a number, a slice, numbers, or a mask; further indices apply to what was read."
-    if isinstance(key, tuple): return _with_further(self, key)
-    rows = _positions(key, len(self))
-    file, slot = self._file[rows.ravel()], self._slot[rows.ravel()]
-    out = np.empty((rows.size, *self._shape), np.uint8)
-    record = int(np.prod(self._shape))
+def _read_images(files, file, slot, shape):
+    "Images by file and place in it, neighbours at once."
+    out = np.empty((len(slot), *shape), np.uint8)
+    record = math.prod(shape)
     for first, last in _neighbours(file, slot):
-        if last > first: _read_at(self._files[file[first]], int(slot[first])*record, out[first:last])
-    return out if rows.ndim else out[0]
+        if last > first: _read_at(files[file[first]], int(slot[first])*record, out[first:last])
+    return out
 
 # %% ../../nbs/data/04_image_cache.ipynb #f6ed813c
-@patch
-def __array__(self:CachedImages, dtype=None, copy=None):
-    if copy is False: raise ValueError("decoded images lie on disk: an array of them is always a copy")
-    return self[:] if dtype is None else self[:].astype(dtype, copy=False)
-
 @patch
 def __iter__(self:CachedImages):
     for batch in batches(self, 64): yield from batch
@@ -219,8 +183,17 @@ def select(self:CachedImages,
     "Some of the images, or all of them in another order."
     rows = np.asarray(rows) if len(rows) else np.zeros(0, np.int64)
     rows = np.arange(len(self))[rows]
-    return CachedImages(self._files, self._file[rows], self._slot[rows], self._shape, self.files[rows], self.kept[rows],
-                        self.problems, self.notes, self.decoded)
+    return CachedImages(
+        files=self._files,
+        file=self._file[rows],
+        slot=self._slot[rows],
+        shape=self.item_shape,
+        names=self.files[rows],
+        kept=self.kept[rows],
+        problems=self.problems,
+        notes=self.notes,
+        decoded=self.decoded,
+    )
 
 # %% ../../nbs/data/04_image_cache.ipynb #61de0b2d
 @patch
@@ -232,8 +205,8 @@ def __setstate__(self:CachedImages, state):
     self.__dict__.update(state, _files=_Files())
     try: self._files.extend(open(f, 'rb', buffering=0) for f in state['_files'])
     except FileNotFoundError as e:
-        raise DataError("decoded images have been evicted from the cache since this list of them was made; ask the "
-                        "cache again, and give it a higher cap_gb") from e
+        raise DataError("decoded images have been evicted from the cache since this list of them "
+                        "was made; ask the cache again, and give it a higher cap_gb") from e
 
 # %% ../../nbs/data/04_image_cache.ipynb #43de6bff
 def batches(
@@ -242,7 +215,7 @@ def batches(
     rows=None,     # (n,) positions to go through, in this order; default: all, in order
 ):                 # yields arrays of at most `bs` images
     "Go through images in batches, so that memory holds one batch at a time."
-    if not is_whole(bs) or bs < 1: raise ValueError(f"bs must be a whole number of at least 1, got {bs!r}")
+    whole_number(bs, 'bs')
     n = len(images) if rows is None else len(rows)
     for start in range(0, n, bs):
         stop = start + bs
@@ -259,14 +232,6 @@ def _stamp(path):
     if s.st_size > MAX_BYTES: raise OSError(errno.EFBIG, TOO_LARGE.format(s.st_size/2**30))
     # the change time cannot be set back, as the modification time can
     return f'{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}', max(s.st_mtime, s.st_ctime)
-
-# %% ../../nbs/data/04_image_cache.ipynb #4be67f2d
-def _digest(path):
-    "SHA-256 of a file's content; any size in bounded memory."
-    digest = hashlib.sha256()
-    with open(path, 'rb', buffering=0) as f:
-        while block := f.read(1 << 20): digest.update(block)
-    return digest.digest()
 
 # %% ../../nbs/data/04_image_cache.ipynb #b759607d
 def _rows(db, query, keys, *fixed):
@@ -337,11 +302,12 @@ class _Request:
     "What one call asks for, photo by photo, and what is known of each. A task is (absolute path, box)."
     def __init__(self, paths, root, boxes):
         self.names = [os.fspath(p) for p in paths]
-        if not self.names: raise DataError("there are no photos to decode: the list of paths is empty")
+        if not self.names:
+            raise DataError("there are no photos to decode: the list of paths is empty")
         if boxes is None: boxes = [None]*len(self.names)
         elif len(boxes) != len(self.names):
-            raise ValueError(f"there are {len(self.names):,} paths, but {len(boxes):,} boxes; give one box, or None, "
-                             "for each path")
+            raise ValueError(f"there are {len(self.names):,} paths, but {len(boxes):,} boxes; give "
+                             "one box, or None, for each path")
         base = os.path.expanduser(os.fspath(root or ''))
         absolute = {n: os.path.abspath(os.path.join(base, os.path.expanduser(n))) for n in dict.fromkeys(self.names)}
         self.tasks = [(absolute[name], box_part(box)) for name, box in zip(self.names, boxes)]
@@ -459,7 +425,7 @@ def _in_threads(f, items, workers):
 @patch
 def _digest_file(self:DecodedCache, path):
     "(time of its last change, digest, problem) of one file."
-    try: return _stamp(path)[1], _digest(path), ''
+    try: return _stamp(path)[1], bytes.fromhex(file_sha256(path)), ''
     except OSError as e: return 0, b'', _reason(e, path)[0]
 
 # %% ../../nbs/data/04_image_cache.ipynb #bc081222
@@ -571,14 +537,14 @@ def _check_space(self:DecodedCache, records, new):
     shape = ' x '.join(map(str, self.shape))
     need = records*self.record
     if need > self.cap:
-        raise DataError(f"{records:,} images of {shape} take {need/1e9:.2f} GB, and the cache may hold "
-                        f"{self.cap/1e9:g} GB: give a higher cap_gb, or a smaller size")
+        raise DataError(f"{records:,} images of {shape} take {need/1e9:.2f} GB, and the cache may "
+                        f"hold {self.cap/1e9:g} GB: give a higher cap_gb, or a smaller size")
     need = new*self.record
     free = shutil.disk_usage(self.folder).free
     if free < need:
-        raise DataError(f"{new:,} images of {shape} take {need/1e9:.2f} GB, and the disk of {self.folder} has "
-                        f"{free/1e9:.2f} GB left: make room, give a smaller size, or choose another place with "
-                        "FASHION_LAB_CACHE")
+        raise DataError(f"{new:,} images of {shape} take {need/1e9:.2f} GB, and the disk of "
+                        f"{self.folder} has {free/1e9:.2f} GB left: make room, give a smaller "
+                        "size, or choose another place with FASHION_LAB_CACHE")
 
 # %% ../../nbs/data/04_image_cache.ipynb #c9d17c69
 @patch
@@ -662,7 +628,8 @@ def _result(self:DecodedCache, request, decoded):
     names, tasks = request.names, request.tasks
     problems = problem_table((n, request.failed[t]) for n, t in zip(names, tasks) if t in request.failed)
     kept = [i for i, task in enumerate(tasks) if task in request.records]
-    if not kept: raise DataError(f"none of the photos can be used: {left_out(problems, len(names))}")
+    if not kept:
+        raise DataError(f"none of the photos can be used: {left_out(problems, len(names))}")
 
     names = [names[i] for i in kept]
     records = [request.records[tasks[i]] for i in kept]

@@ -98,8 +98,8 @@ def refusal(
 )->ImageError:      # not raised yet
     "The error for an image that has too many pixels."
     shape = f"{size[0]:,} x {size[1]:,} = " if size else ''
-    return ImageError(f"{path.name} has {shape}{number:,} pixels, more than the limit of {max_pixels:,}; "
-                      "scale it down first")
+    return ImageError(f"{path.name} has {shape}{number:,} pixels, more than the limit of "
+                      f"{max_pixels:,}; scale it down first")
 
 # %% ../../nbs/data/01_images.ipynb #52875162
 def _why_no_image(path):
@@ -121,9 +121,12 @@ def check_image_file(
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"there is no file {path}; check its name and folder") from None
     except (OSError, ValueError) as e:
-        raise ImageError(f"{path.name[:80]} cannot be opened ({getattr(e, 'strerror', None) or e}); rename it") from e
-    if stat.S_ISDIR(status.st_mode): raise ImageError(f"{path.name} is a folder; give the image files in it")
-    if not stat.S_ISREG(status.st_mode): raise ImageError(f"{path.name} is no ordinary file; give an image file")
+        raise ImageError(f"{path.name[:80]} cannot be opened "
+                         f"({getattr(e, 'strerror', None) or e}); rename it") from e
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{path.name} is a folder; give the image files in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path.name} is no ordinary file; give an image file")
     if status.st_size > MAX_BYTES:
         size = f"{status.st_size/2**30:.1f} GiB, more than the {MAX_BYTES >> 30} GiB of the largest photos"
         raise ImageError(f"{path.name} has {size}; give an image file, or scale it down first")
@@ -200,8 +203,8 @@ def read_image(
         numbers = re.findall(r'\d+', str(e))
         raise refusal(path, max_pixels, number=int(numbers[0]) if numbers else 0) from e
     except UnidentifiedImageError as e:
-        raise ImageError(f"{path.name} is not an image ({_why_no_image(path)}); give a JPEG, PNG, GIF, BMP, TIFF or "
-                         "WebP file") from e
+        raise ImageError(f"{path.name} is not an image ({_why_no_image(path)}); give a JPEG, PNG, "
+                         "GIF, BMP, TIFF or WebP file") from e
     except Exception as e:
-        raise ImageError(f"{path.name} is broken and cannot be read as an image ({e or type(e).__name__}); export or "
-                         "download it again") from e
+        raise ImageError(f"{path.name} is broken and cannot be read as an image "
+                         f"({e or type(e).__name__}); export or download it again") from e

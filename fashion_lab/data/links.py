@@ -65,6 +65,6 @@ def fetch_links(
         with ThreadPoolExecutor(workers) as pool:
             problems = list(progress(pool.map(get, urls, names), 'downloading photos', len(urls)))
     except OSError as e:
-        raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or choose another folder "
-                        "with FASHION_LAB_CACHE") from e
+        raise DataError(f"{folder} cannot be written ({e.strerror or e}): make room there, or "
+                        "choose another folder with FASHION_LAB_CACHE") from e
     return pd.DataFrame(dict(url=urls, file=names, problem=problems))

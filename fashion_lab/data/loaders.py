@@ -45,7 +45,8 @@ def held(
 ):                # a uint8 tensor (N, C, H, W), or `OnDemand`
     "Images in memory as a tensor; those that are read or drawn when they are indexed stay where they are."
     if isinstance(images, OnDemand): return images.to(device)
-    if isinstance(images, (np.ndarray, torch.Tensor, list)): return image_tensor(images).contiguous().to(device)
+    if isinstance(images, (np.ndarray, torch.Tensor, list)):
+        return image_tensor(images).contiguous().to(device)
     return OnDemand(images, device)
 
 # %% ../../nbs/data/32_loaders.ipynb #6f446be4
@@ -58,7 +59,8 @@ def positions(
     if rows is None: return torch.arange(n, device=device)
     rows = np.asarray(rows)
     is_list = rows.ndim == 1 and len(rows) and rows.dtype.kind in 'iu'
-    if is_list and 0 <= rows.min() and rows.max() < n: return torch.as_tensor(rows.astype(np.int64), device=device)
+    if is_list and 0 <= rows.min() and rows.max() < n:
+        return torch.as_tensor(rows.astype(np.int64), device=device)
     text = f"rows must be at least one position from 0 to {n - 1}, got {rows.dtype} of shape {rows.shape}"
     if rows.size: text += f", {rows.min()} to {rows.max()}"
     raise ValueError(text)
@@ -93,13 +95,18 @@ class BatchLoader(DataLoader):
         super().__init__(range(n), bs=whole_number(bs, 'bs'), num_workers=0, shuffle=shuffle, device=device)
         self.x = held(images, device)
         if len(self.x) != len(labels):
-            raise ValueError(f"{len(self.x)} images but {len(labels)} labels: every image needs one label")
+            raise ValueError(f"{len(self.x)} images but {len(labels)} labels: "
+                             "every image needs one label")
         self.rows = positions(len(self.x), rows, device)
         self.y = torch.tensor(np.asarray(labels), dtype=torch.int64).to(device)[self.rows]
-        self.augment, self.seed, self.epoch, self.n_inp = augment, int(seed), 0, 1
+        self.n_inp = 1
+        self.augment = augment
+        self.seed = int(seed)
+        self.epoch = 0
         self.mean, self.std = _mean_and_std(self, mean, std, whole=rows is None)
         # whether an image is mirrored in even epochs, for `Augment.alternate`
-        self.coin = (torch.rand(len(self.y), generator=torch.Generator().manual_seed(int(seed))) < .5).to(device)
+        coin = torch.rand(len(self.y), generator=torch.Generator().manual_seed(self.seed)) < .5
+        self.coin = coin.to(device)
         self.weights = None if weights is None else drawn_by(weights, len(self.y), device)
         self.vocab = list(classes) if classes is not None else sorted(set(self.y.tolist()))
 
@@ -200,8 +207,7 @@ class FeatureLoader(BatchLoader):
         shape = getattr(features, 'shape', None)
         if shape is None or len(shape) < 3 or not shape[1]:
             raise ValueError(f"features must have the shape (N, views, ...), got {shape}")
-        if view is not None and not 0 <= view < shape[1]:
-            raise ValueError(f"view must lie between 0 and {shape[1] - 1}, got {view!r}")
+        if view is not None: whole_number(view, 'view', 0, most=shape[1] - 1)
         no_images = np.broadcast_to(np.uint8(0), (len(features), 1, 1))
         super().__init__(no_images, labels, bs, shuffle, None, [0.], [1.], seed, device, classes, rows, weights)
         self.features, self.view = features, view

@@ -69,14 +69,14 @@ _LAYOUTS = dict(clothing=lacks_clothing, closures=lacks_clothing, facades=lacks_
 
 def _why_not(name, folder):
     "Why a folder will not do, the end of a sentence; '' where it will."
-    if not os.path.isdir(folder): return 'is a file, not a folder' if os.path.exists(folder) else 'no such folder'
+    if not os.path.isdir(folder):
+        return 'is a file, not a folder' if os.path.exists(folder) else 'no such folder'
     try: return _LAYOUTS[name](folder)
     except OSError as e: return f'cannot be read ({e.strerror or e})'
 
 # %% ../../nbs/data/19_locate.ipynb #9c5cde1a
 def is_published(
     name:str, # the name of a set of photos
-    path,     # as in `find_photos`; `None` for the usual places
 ):            # folder -> bool
     "A function that says whether a folder, or a place below it, is in the published layout of a set."
     def recognised(folder): return any(not _why_not(name, Path(f)) for _, f in places_of(card(name), folder))

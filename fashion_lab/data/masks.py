@@ -297,8 +297,8 @@ def _class_values(kind, contents, most):
     if len(total) <= _FEW: keys = set(total) - _blends(kind, set(total) - filled, filled)
     if len(keys) > most:
         what = 'colours' if kind == 'colour' else 'values'
-        raise DataError(f"{len(keys)} {what} fill areas of these pictures, and {most} classes are the most: "
-                        "are they photos, or saved with losses? Save masks as PNG")
+        raise DataError(f"{len(keys)} {what} fill areas of these pictures, and {most} classes are "
+                        "the most: are they photos, or saved with losses? Save masks as PNG")
     return sorted(keys), total
 
 # %% ../../nbs/data/26_masks.ipynb #1a4b4f37
@@ -325,8 +325,8 @@ def _code_from(kind, keys, pixels, names, palette):
     values = [f'#{k:06x}' if kind == 'colour' else str(k) for k in keys]
     if names is not None and len(names) != len(keys):
         what = 'colours' if kind == 'colour' else 'values'
-        raise DataError(f"{len(names)} class names were given, but the masks hold {len(keys)} {what}: "
-                        f"{', '.join(values[:20])}")
+        raise DataError(f"{len(names)} class names were given, but the masks hold {len(keys)} "
+                        f"{what}: {', '.join(values[:20])}")
     inferred = names is None
     if inferred: names = values if kind == 'colour' else [f'class {k}' for k in keys]
     palette = palette or []
@@ -350,7 +350,8 @@ def infer_code(
     kind = 'colour' if any(c.kind == 'colour' for c in contents.values()) else 'index'
     if kind == 'index' and not _numbers_agree(contents):
         if names is not None:
-            raise DataError(_OWN_PALETTES.format('give the names in classes.csv with the columns name,r,g,b'))
+            raise DataError(_OWN_PALETTES.format('give the names in '
+                                                 'classes.csv with the columns name,r,g,b'))
         kind = 'colour'
     if kind == 'colour': contents = _in_colours(contents, problems)
 
@@ -396,28 +397,32 @@ def read_mask(
     if blended == 'nearest' and known.any(): return _spread(index, known)
     first = int(v[~known][0])
     value = f'the colour #{first:06x}' if code.kind == 'colour' else f'the value {first}'
-    raise ImageError(f"{name} holds {value}, which is no class (and {int((~known).sum()):,} pixels in all); "
-                     "give it a class, or read with blended='nearest'")
+    raise ImageError(f"{name} holds {value}, which is no class (and {int((~known).sum()):,} pixels "
+                     "in all); give it a class, or read with blended='nearest'")
 
 # %% ../../nbs/data/26_masks.ipynb #7f2171c8
 def _text(file):
     "A file's text, with or without the mark that some editors put in front."
     try: return file.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as e:
-        raise DataError(f"{file.name} is not written in UTF-8 ({e.reason} at byte {e.start}): save it as UTF-8") from e
+        raise DataError(f"{file.name} is not written in UTF-8 ({e.reason} at byte {e.start}): "
+                        "save it as UTF-8") from e
 
 # %% ../../nbs/data/26_masks.ipynb #6c5c9446
 def _classes_in_table(file):
     "(names, keys) of a CSV file with the columns name,value or name,r,g,b."
     columns, rows = text_rows(_text(file), file.name)
     rows = [dict(zip(columns, cells)) for _, cells in rows]
-    if not rows: raise DataError(f"{file.name} names the columns {', '.join(columns)}, but no class")
+    if not rows:
+        raise DataError(f"{file.name} names the columns {', '.join(columns)}, but no class")
     try:
         if {'name', 'r', 'g', 'b'} <= set(columns):
             return [r['name'] for r in rows], [(int(r['r']), int(r['g']), int(r['b'])) for r in rows]
-        if {'name', 'value'} <= set(columns): return [r['name'] for r in rows], [int(r['value']) for r in rows]
+        if {'name', 'value'} <= set(columns):
+            return [r['name'] for r in rows], [int(r['value']) for r in rows]
     except ValueError as e: raise DataError(f"{file.name} holds something that is no number ({e})") from e
-    raise DataError(f"{file.name} needs the columns name,value or name,r,g,b; it has {', '.join(sorted(columns))}")
+    raise DataError(f"{file.name} needs the columns name,value or name,r,g,b; it has "
+                    f"{', '.join(sorted(columns))}")
 
 # %% ../../nbs/data/26_masks.ipynb #fd39bba7
 def named_classes(
@@ -443,9 +448,11 @@ def given_code(
     is_colour = isinstance(keys[0], tuple)
     values = list(itertools.chain.from_iterable(keys)) if is_colour else keys
     out_of_range = [v for v in values if not 0 <= v <= 255]
-    if out_of_range: raise DataError(f"the values of classes lie between 0 and 255, got {out_of_range[0]}")
+    if out_of_range:
+        raise DataError(f"the values of classes lie between 0 and 255, got {out_of_range[0]}")
     for name, n in Counter(names).items():
-        if n > 1: raise DataError(f"every class needs a name of its own, but {name!r} is given {n} times")
+        if n > 1:
+            raise DataError(f"every class needs a name of its own, but {name!r} is given {n} times")
     colours = tuple(keys) if is_colour else tuple(colour_wheel(i) for i in range(len(keys)))
     return MaskCode('colour' if is_colour else 'index', tuple(keys), tuple(names), colours, (), False)
 
@@ -524,8 +531,9 @@ def _items_and_code(root, classes, blended):
     "(Items with a usable mask, [(file, problem)], `MaskCode`) of a folder."
     items, bad = mask_pairs(root)
     if not len(items):
-        raise DataError(f"no photo in {root.name} has a mask: expected photo.jpg and photo.png beside each other, "
-                        f"or images/ and masks/; {left_out(problem_table(bad), len(bad))}")
+        raise DataError(f"no photo in {root.name} has a mask: expected photo.jpg and photo.png "
+                        "beside each other, or images/ and masks/; "
+                        f"{left_out(problem_table(bad), len(bad))}")
     files = [root/m for m in items['mask']]
     code, problem_of = _code_of(files, classes, named_classes(root), blended)
     items, unusable = _usable_items(root, items, files, code, problem_of, blended)

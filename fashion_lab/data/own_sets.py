@@ -20,8 +20,11 @@ def _without_lost_classes(s, classes):
     present = [c for c in s.classes if (s.items['class'] == c).any()]
     lost = [repr(c) for c in printables(classes) if c not in present]
     if lost:
-        warnings.warn(f"{s.name}: the classes {listed(lost)} are left out, because none of their photos can be used")
-    if len(present) == 1: warnings.warn(f"{s.name} has one class only, {present[0]!r}; a classifier needs two at least")
+        warnings.warn(f"{s.name}: the classes {listed(lost)} are left out, "
+                      "because none of their photos can be used")
+    if len(present) == 1:
+        warnings.warn(f"{s.name} has one class only, {present[0]!r}; "
+                      "a classifier needs two at least")
     if present == s.classes: return s
     return replace(s, items=s.items.assign(label=label_codes(s.items['class'], present)), classes=present)
 
@@ -39,7 +42,8 @@ def _warn_of_copies(s):
             continue
         if same.split.nunique() > 1: text += f" (in {', '.join(same.split.unique())})"
         groups.append(text)
-    warnings.warn(f"{s.name} holds the same photo under several names: {listed(groups, 3)}; keep one of each")
+    warnings.warn(f"{s.name} holds the same photo under several names: {listed(groups, 3)}; "
+                  "keep one of each")
 
 # %% ../../nbs/data/17_own_sets.ipynb #5e977fd0
 def own_set(

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 import pandas as pd
-from ..core import local_path, one_of
+from ..core import check_between, local_path, one_of
 
 from ..synthetic.shoes import PairDrawer
 from .cards import DataError, SHOE_PAIRS
@@ -132,7 +132,8 @@ def _check_one_split(shoes):
     "Raise a `ValueError` if a person stands in two splits."
     n_splits = shoes.groupby('person').split.nunique()
     for person in n_splits.index[n_splits > 1]:
-        raise ValueError(f"{person!r} stands in more than one split; split by person before making pairs")
+        raise ValueError(f"{person!r} stands in more than one split; "
+                         "split by person before making pairs")
 
 # %% ../../nbs/data/27_pairs.ipynb #e59d6814
 def _no_partner(shoes, negatives):
@@ -148,7 +149,7 @@ def cut_boxes(
 )->tuple:       # boxes (left, top, right, bottom), shares of the photo: of the left (upper) and the right (lower) shoe
     "The two parts of a photo of two shoes."
     one_of(split, ('v', 'h'), 'direction of a cut')
-    if not 0 < cut < 1: raise ValueError(f"a cut lies inside of the photo, between 0 and 1, got {cut!r}")
+    check_between(cut, 'cut', inclusive='neither')
     if split == 'v': return (0., 0., cut, 1.), (cut, 0., 1., 1.)
     return (0., 0., 1., cut), (0., cut, 1., 1.)
 
@@ -263,8 +264,8 @@ def _read_pair_table(table):
     shoes = read_items(table, required=['person', 'image_left', 'image_right'], id_col='pair', label_col=None)
     if shoes.person.isna().any():
         nobody = shoes.pair[shoes.person.isna()].tolist()
-        raise DataError(f"{name} names no person for the pairs {listed(nobody)}; every pair needs one, because wrong "
-                        "pairs are made by person")
+        raise DataError(f"{name} names no person for the pairs {listed(nobody)}; every pair needs "
+                        "one, because wrong pairs are made by person")
     return with_splits(shoes, name, read=_pair_split, allowed=(*COURSE_SPLITS, 'test'))
 
 # %% ../../nbs/data/27_pairs.ipynb #4747383b
@@ -290,7 +291,9 @@ def _pair_table(table, root):
         left.append(files[0])
         right.append(files[1])
     problems = problem_table(bad)
-    if not keep: raise DataError(f"none of the pairs in the table can be used: {left_out(problems, len(shoes))}")
+    if not keep:
+        raise DataError("none of the pairs in the table can be used: "
+                        f"{left_out(problems, len(shoes))}")
     shoes = shoes.iloc[keep].reset_index(drop=True).assign(image_left=left, image_right=right)
     return shoes, problems
 

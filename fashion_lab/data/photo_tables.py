@@ -86,7 +86,8 @@ def _check_files_once(items, root, name):
         file = os.path.realpath(root/path)
         if first.setdefault(file, item) != item: twice.append(f"{first[file]!r} and {item!r}")
     if not twice: return
-    raise DataError(f"{name} lists the same file under two names: {listed(twice)}; an item must stand there once")
+    raise DataError(f"{name} lists the same file under two names: {listed(twice)}; "
+                    "an item must stand there once")
 
 # %% ../../nbs/data/20_photo_tables.ipynb #5c97ffb3
 def _names_contributors(table, name):
@@ -94,14 +95,25 @@ def _names_contributors(table, name):
     if 'sender_id' not in table: return False
     unknown = table.sender_id.isna()
     if unknown.any() and not unknown.all():
-        warnings.warn(f"{name} names no sender_id for {unknown.sum():,} of its {len(table):,} photos, so that splits "
-                      "and folds are random by photo; fill the column in, or leave these photos out")
+        warnings.warn(f"{name} names no sender_id for {unknown.sum():,} of its {len(table):,} "
+                      "photos, so that splits and folds are random by photo; fill the column in, "
+                      "or leave these photos out")
     if unknown.any(): return False
     people = table.sender_id.nunique()
     if people > 2: return True
-    warnings.warn(f"{name} names {people} contributor{'s'*(people > 1)} in sender_id, too few to split by: "
-                  "photos are split one by one")
+    warnings.warn(f"{name} names {people} contributor{'s'*(people > 1)} in sender_id, too few to "
+                  "split by: photos are split one by one")
     return False
+
+# %% ../../nbs/data/20_photo_tables.ipynb #3bac4ae3
+def _usable_photos(table, image, root, title, download, options):
+    "(The rows whose photos are there, a table of the others); `DataError` where none is left."
+    items, problems = _listed_photos(table, image, root, download, options)
+    if not len(items):
+        raise DataError(f"none of the {len(table):,} photos that {title} lists can be used: "
+                        f"{left_out(problems, len(table))}")
+    _check_files_once(items, root, title)
+    return items, problems
 
 # %% ../../nbs/data/20_photo_tables.ipynb #4c86ccc2
 def load_csv(
@@ -128,14 +140,9 @@ def load_csv(
     if group is None and _names_contributors(table, title): group = 'sender_id'
     table = with_splits(table, title)
     root = local_path(root or ('.' if is_frame else csv.parent))
-    items, problems = _listed_photos(table, image, root, download, kwargs)
-    if not len(items):
-        raise DataError(f"none of the {len(table):,} photos that {title} lists can be used: "
-                        f"{left_out(problems, len(table))}")
-
+    items, problems = _usable_photos(table, image, root, title, download, kwargs)
     others = [c for c in ('label', 'class') if c in items and c != label]
     items = items.drop(columns=others).rename(columns={label: 'class'})
-    _check_files_once(items, root, title)
     name = name or ('own' if is_frame else csv.stem)
     split = valid_frac, test_frac, seed
     return own_set(items, root, name, group, problems, split, size, fit, sorted(table[label].unique()))
@@ -143,5 +150,6 @@ def load_csv(
 # %% ../../nbs/data/20_photo_tables.ipynb #a8d4e7fc
 def _existing_table(csv):
     csv = local_path(csv)
-    if not os.path.isfile(csv): raise MissingData(f"there is no table {csv}; check its name and folder")
+    if not os.path.isfile(csv):
+        raise MissingData(f"there is no table {csv}; check its name and folder")
     return csv

@@ -135,8 +135,8 @@ def _no_photo(root, table, patterns):
         endings = Counter(p.suffix.lower() or 'no ending' for p in root.rglob('*') if p.is_file())
         files = ', '.join(f'{n:,} {ending}' for ending, n in endings.most_common(5))
         what = f"{files or 'no file'} found, sought {', '.join(patterns)}"
-    return DataError(f"{root.name} holds no usable image file ({what}); give another folder, or patterns= for other "
-                     "endings")
+    return DataError(f"{root.name} holds no usable image file ({what}); give another folder, or "
+                     "patterns= for other endings")
 
 # %% ../../nbs/data/02_scanning.ipynb #96b19862
 def scan(

@@ -44,7 +44,8 @@ def contributors(
         is_one = s.items.sender_id.nunique() == 1
         if not (alone and is_one): return s.items.sender_id.to_numpy()
     if alone: return np.arange(len(s))
-    raise DataError(f"the photos of {s.name} do not say who sent them: give a table with a column sender_id")
+    raise DataError(f"the photos of {s.name} do not say who sent them: "
+                    "give a table with a column sender_id")
 
 # %% ../../nbs/data/30_selection.ipynb #91fe88c0
 def photos(
@@ -75,7 +76,8 @@ def _limited(s, limit):
     "The photos of some contributors, with a note."
     rows = whole_contributors(contributors(s, alone=True), limit)
     if len(rows) < limit//2:
-        raise DataError(f"no choice of whole senders of {s.name} comes near {limit} photos; give a higher limit")
+        raise DataError(f"no choice of whole senders of {s.name} comes near {limit} photos; "
+                        "give a higher limit")
     note = (f"{len(rows):,} of {len(s):,} photos are used, of contributors drawn at random: "
             f"the profile takes at most {limit:,}; full takes all.")
     return replace(s.subset(rows), notes=(*s.notes, note))
@@ -87,8 +89,8 @@ def check_classes(
     "Raise a `DataError` where there is nothing to tell apart."
     present = [c for k, c in enumerate(s.classes) if (s.labels == k).any()]
     if len(present) >= 2: return
-    raise DataError(f"{s.name} has one class only, {', '.join(present)}: a classifier needs two classes at least; "
-                    "add photos of another one")
+    raise DataError(f"{s.name} has one class only, {', '.join(present)}: a classifier needs two "
+                    "classes at least; add photos of another one")
 
 # %% ../../nbs/data/30_selection.ipynb #c1e01e1f
 def check_contributors(
@@ -99,8 +101,9 @@ def check_contributors(
     "Raise a `DataError` where there are fewer contributors than folds."
     people = len(np.unique(who))
     if people >= n: return
-    raise DataError(f"{s.name} has photos of {people} contributor{'s'*(people > 1)}, and {n} folds by contributor "
-                    f"need {n} at least: add photos of other people, give fewer folds, or choose random folds")
+    raise DataError(f"{s.name} has photos of {people} contributor{'s'*(people > 1)}, and {n} folds "
+                    f"by contributor need {n} at least: add photos of other people, give fewer "
+                    "folds, or choose random folds")
 
 # %% ../../nbs/data/30_selection.ipynb #517286cc
 def grouped_folds(

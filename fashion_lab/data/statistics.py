@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core import local_path, one_of, progress
+from ..core import check_between, local_path, one_of, progress
 from .cards import DataError
 from .images import open_image
 from .tables import label_counts, listed
@@ -30,7 +30,8 @@ def balance(
     s,           # an `ImageTable` or a `PhotoSet`
 )->pd.DataFrame: # a row per class, largest first: counts per split, `share` in [0, 1]; for masks the share of pixels
     "How much of the set each class makes up."
-    if kind_of(s) == 'masks': return s.pixel_shares().to_frame().sort_values('share', ascending=False)
+    if kind_of(s) == 'masks':
+        return s.pixel_shares().to_frame().sort_values('share', ascending=False)
     share = label_counts(s.labels, range(len(s.classes))).share.to_numpy()
     return s.counts().assign(share=share).sort_values('share', ascending=False, kind='stable')
 
@@ -38,11 +39,12 @@ def balance(
 def _check_codes(labels, k):
     "A `ValueError` where labels are not codes from 0 to k - 1; `k` may be `None`."
     if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in 'iu':
-        raise ValueError(f"labels must be a non-empty list of integer codes, got {labels.dtype} of shape "
-                         f"{labels.shape}; label_codes makes codes of names")
+        raise ValueError(f"labels must be a non-empty list of integer codes, got {labels.dtype} of "
+                         f"shape {labels.shape}; label_codes makes codes of names")
     k = int(labels.max()) + 1 if k is None else k
     if labels.min() < 0 or labels.max() >= k:
-        raise ValueError(f"labels must lie between 0 and {k - 1}, got {labels.min()} to {labels.max()}")
+        raise ValueError(f"labels must lie between 0 and {k - 1}, "
+                         f"got {labels.min()} to {labels.max()}")
 
 # %% ../../nbs/data/12_statistics.ipynb #dcd0e766
 def _class_values(n, scheme, beta):
@@ -62,7 +64,7 @@ def class_weights(
     "Weights for the loss that make rare classes count more; a class without items weighs 1, with a warning."
     labels = np.asarray(labels)
     _check_codes(labels, n_classes)
-    if not 0 <= beta < 1: raise ValueError(f"beta must lie in [0, 1), got {beta!r}; 0.999 is usual")
+    check_between(beta, 'beta', inclusive='left', hint='; 0.999 is usual')
     k = int(labels.max()) + 1 if n_classes is None else n_classes
     n = np.bincount(labels, minlength=k).astype(float)
     empty = np.flatnonzero(n == 0)
@@ -106,7 +108,8 @@ def _positions(rows, n):
 def _level_counts(x):
     "How often each level occurs in each channel of a batch; (C, 256)."
     if x.dtype != np.uint8 or x.ndim not in (3, 4):
-        raise ValueError(f"images must be uint8 of shape (N, H, W) or (N, H, W, C), got {x.dtype} of shape {x.shape}")
+        raise ValueError("images must be uint8 of shape (N, H, W) or (N, H, W, C), "
+                         f"got {x.dtype} of shape {x.shape}")
     channels = np.moveaxis(x, 3, 0) if x.ndim == 4 else [x]
     return np.stack([np.bincount(c.ravel(), minlength=256) for c in channels])
 

@@ -23,10 +23,13 @@ def file_text(
 )->str:
     "A table's text, whatever byte order mark it begins with; `DataError` for what is no text."
     size = os.path.getsize(path)
-    if size > MAX_BYTES: raise DataError(f"{path.name} has {size/2**30:.1f} GiB, too much for a table; give a CSV file")
+    if size > MAX_BYTES:
+        raise DataError(f"{path.name} has {size/2**30:.1f} GiB, too much for a table; "
+                        "give a CSV file")
     data = path.read_bytes()
     if data[:4] == b'PK\3\4':
-        raise DataError(f"{path.name} is a spreadsheet or an archive, not text; save it as CSV (UTF-8)")
+        raise DataError(f"{path.name} is a spreadsheet or an archive, not text; "
+                        "save it as CSV (UTF-8)")
     encoding = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
     try: text = data.decode(encoding)
     except UnicodeDecodeError as e:
@@ -53,14 +56,16 @@ def text_rows(
 )->tuple:     # names of the columns; a list of (line, cells)
     "The header of a CSV text, and its rows; `DataError` where they do not fit each other."
     rows = _csv_rows(text, name)
-    if not rows: raise DataError(f"{name} is empty; it needs a line with the names of the columns, and a line per item")
+    if not rows:
+        raise DataError(f"{name} is empty; "
+                        "it needs a line with the names of the columns, and a line per item")
     header = rows[0][1]
     twice = [c for c, n in collections.Counter(filter(None, header)).items() if n > 1]
     if twice: raise DataError(f"{name} has more than one column {twice[0]!r}; rename one")
     for line, cells in rows[1:]:
         if len(cells) < len(header) or any(cells[len(header):]):
-            raise DataError(f"{name} has {len(cells)} cells in line {line}, and {len(header)} columns; put text that "
-                            "holds the separator in quotes")
+            raise DataError(f"{name} has {len(cells)} cells in line {line}, and {len(header)} "
+                            "columns; put text that holds the separator in quotes")
     return header, rows[1:]
 
 # %% ../../nbs/data/08_tables.ipynb #d706f60d
@@ -107,8 +112,8 @@ def _near(name, allowed):
 def _unknown_labels(counts, known, what):
     "The error for labels that are not allowed: `counts` of each, `known` ones."
     rows = [f"{s!r} in {n} row{'s' if n > 1 else ''}{_near(s, known)}" for s, n in counts.items()]
-    return DataError(f"{what}: unknown label{'s' if len(rows) > 1 else ''} {', '.join(rows)}; allowed: "
-                     f"{', '.join(map(str, known))}")
+    return DataError(f"{what}: unknown label{'s' if len(rows) > 1 else ''} {', '.join(rows)}; "
+                     f"allowed: {', '.join(map(str, known))}")
 
 # %% ../../nbs/data/08_tables.ipynb #53c0f62c
 def one_spelling(
@@ -146,7 +151,8 @@ def _check_columns(columns, wanted, name):
     lacking = [f'{c!r}{_near(c, columns)}' for c in wanted if c not in columns]
     if not lacking: return
     noun = 'columns' if len(lacking) > 1 else 'column'
-    raise DataError(f"{name} lacks the {noun} {', '.join(lacking)}; it has {', '.join(map(repr, columns))}")
+    raise DataError(f"{name} lacks the {noun} {', '.join(lacking)}; it has "
+                    f"{', '.join(map(repr, columns))}")
 
 # %% ../../nbs/data/08_tables.ipynb #c54fdff5
 def _check_ids(ids, where, name, column):
@@ -157,8 +163,8 @@ def _check_ids(ids, where, name, column):
     for w, v in zip(where, ids): places[v].append(w)
     twice = [f"{v!r} ({', '.join(w[:4])})" for v, w in places.items() if len(w) > 1]
     if twice:
-        raise DataError(f"{name} has duplicated ids in the column {column!r}: {listed(twice)}; an item must stand "
-                        "there once")
+        raise DataError(f"{name} has duplicated ids in the column {column!r}: {listed(twice)}; an "
+                        "item must stand there once")
 
 # %% ../../nbs/data/08_tables.ipynb #6a5e69ec
 def _file_table(path, text):
@@ -192,7 +198,9 @@ def _table(source, text):
 def _check_labels(labels, where, name, column):
     "A `DataError` where a label is empty; `where` says in words where each row stands."
     empty = [where[i] for i in np.flatnonzero(labels == '')]
-    if empty: raise DataError(f"{name} has no {column!r} in {listed(empty)}; label these items or leave them out")
+    if empty:
+        raise DataError(f"{name} has no {column!r} in {listed(empty)}; "
+                        "label these items or leave them out")
 
 # %% ../../nbs/data/08_tables.ipynb #1cac44a3
 def read_items(
@@ -220,7 +228,8 @@ def _check_known(labels, classes):
     known = set(classes)
     unknown = [repr(s) + _near(s, classes) for s in dict.fromkeys(labels) if s not in known]
     if unknown:
-        raise DataError(f"unknown labels {listed(unknown)}; the classes are {', '.join(map(str, classes))}")
+        raise DataError(f"unknown labels {listed(unknown)}; the classes are "
+                        f"{', '.join(map(str, classes))}")
 
 # %% ../../nbs/data/08_tables.ipynb #09a9d524
 def label_codes(
@@ -257,11 +266,12 @@ def column_of(
     name:str,           # what it stands for, for messages
 )->pd.Series:           # (N,), with the index of `items`
     "A column by its name, or values given one per item."
-    if isinstance(what, str): return items[one_of(what, list(items.columns), f'column for the {name}')]
+    if isinstance(what, str):
+        return items[one_of(what, list(items.columns), f'column for the {name}')]
     if not isinstance(what, pd.Series): what = pd.Series(what)
     if len(what) != len(items):
-        raise ValueError(f"the {name} must be a column's name or one value per item: there are {len(what):,} values "
-                         f"for {len(items):,} items")
+        raise ValueError(f"the {name} must be a column's name or one value per item: there are "
+                         f"{len(what):,} values for {len(items):,} items")
     return what.set_axis(items.index)
 
 # %% ../../nbs/data/08_tables.ipynb #99aff93f
@@ -275,8 +285,8 @@ def complete_column(
     missing = column.index[column.isna()].tolist()
     if missing:
         where = f' in the column {what!r}' if isinstance(what, str) else ''
-        raise DataError(f"{len(missing):,} of {len(items):,} items have no {name}{where} (rows {listed(missing)}); "
-                        "fill it in, or leave these items out")
+        raise DataError(f"{len(missing):,} of {len(items):,} items have no {name}{where} (rows "
+                        f"{listed(missing)}); fill it in, or leave these items out")
     codes, names = pd.factorize(column)
     return codes, names.tolist()
 
@@ -289,4 +299,5 @@ def unique_ids(
     ids = pd.Index(items[one_of(id_col, list(items.columns), 'column for the ids')])
     if ids.is_unique: return ids
     twice = ids[ids.duplicated()][0]
-    raise DataError(f"ids must be unique, but {twice!r} stands more than once in the column {id_col!r}")
+    raise DataError("ids must be unique, "
+                    f"but {twice!r} stands more than once in the column {id_col!r}")

@@ -11,7 +11,7 @@ __all__ = ['accuracy', 'per_class', 'class_means', 'averages', 'target_rank', 't
 import numpy as np
 import pandas as pd
 
-from ..core import one_of
+from ..core import check_between, one_of, whole_number
 from .predictions import Predictions
 from fashion_lab.evaluate.resampling import (
     check_bootstrap, check_level, count_cell, count_replicates, nan_mean, one_vs_rest, percentile_interval,
@@ -92,8 +92,7 @@ def top_k_accuracy(
     k:int=5,       # from 1 to the number of classes
 )->float:          # in [0, 1]
     "The share of examples whose true class is among the `k` most probable ones."
-    if not 1 <= k <= len(p.classes):
-        raise ValueError(f"k must be from 1 to the number of classes, {len(p.classes)}, got {k!r}")
+    whole_number(k, 'k', 1, ' classes', len(p.classes))
     return float((target_rank(p) < k).mean())
 
 # %% ../../nbs/evaluate/03_classification.ipynb #c7be4d6f
@@ -231,9 +230,8 @@ def right_when(
     n:int=50,         # examples to average over; all of them where there are fewer
 )->float:             # in [0, 1]
     "The share of right answers among the `n` examples whose confidence was nearest."
-    if not 0 <= confidence <= 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}; for a percentage divide by 100")
-    if n < 1: raise ValueError(f"n must be at least 1 example, got {n!r}")
+    check_between(confidence, 'confidence', hint='; for a percentage divide by 100')
+    whole_number(n, 'n', 1, ' examples')
     near = np.argsort(np.abs(p.confidence - confidence), kind='stable')[:n]
     return float(p.correct[near].mean())
 

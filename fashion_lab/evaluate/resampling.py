@@ -11,6 +11,8 @@ __all__ = ['nan_mean', 'count_cell', 'one_vs_rest', 'check_bootstrap', 'check_le
 import numpy as np
 import pandas as pd
 
+from ..core import check_between, whole_number
+
 # %% ../../nbs/evaluate/02_resampling.ipynb #903ef426
 def nan_mean(
     x,            # (..., K) numbers
@@ -41,8 +43,7 @@ def check_bootstrap(
     level, # of the interval
 ):
     "A `ValueError` for fewer than 100 replicates, or for a level outside (0, 1)."
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 100:
-        raise ValueError(f"n must be a whole number of at least 100 replicates, got {n!r}")
+    whole_number(n, 'n', 100, ' replicates')
     check_level(level)
 
 # %% ../../nbs/evaluate/02_resampling.ipynb #f04c77aa
@@ -50,7 +51,7 @@ def check_level(
     level, # of an interval
 ):
     "A `ValueError` for a level outside (0, 1)."
-    if not 0 < level < 1: raise ValueError(f"level must be between 0 and 1, for instance 0.95, got {level!r}")
+    check_between(level, 'level', inclusive='neither', hint='; 0.95 is usual')
 
 # %% ../../nbs/evaluate/02_resampling.ipynb #a786eb00
 def bootstrap_draws(

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ..core import one_of
+from ..core import check_between, one_of
 from .direction import low_is_better
 from .predictions import align, Predictions
 from .resampling import check_bootstrap, check_level, percentile_interval
@@ -243,8 +243,8 @@ def seeds_needed(
     from statsmodels.stats.power import TTestPower  # heavy: scipy, statsmodels
     if not difference or not sd > 0:
         raise ValueError(f"difference must not be 0 and sd must be above 0, got {difference!r} and {sd!r}")
-    if not (0 < power < 1 and 0 < level < 1):
-        raise ValueError(f"power and level must be between 0 and 1, got {power!r} and {level!r}")
+    check_between(power, 'power', inclusive='neither')
+    check_between(level, 'level', inclusive='neither')
     effect = abs(difference)/sd
     for n in range(2, 10_001):
         reached = TTestPower().power(effect, n, 1 - level)

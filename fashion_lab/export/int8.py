@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import atomic_path, one_of
+from ..core import atomic_path, one_of, whole_number
 from ..devices import cpu_name
 from .onnx import anonymised, OnnxNet, quietly
 
@@ -37,8 +37,8 @@ def quantise(
     net = OnnxNet(source)
     x = np.ascontiguousarray(pictures, net.dtype)
     _check_calibration(x, net, Path(source).name)
-    if floats < 0 or batch < 1:
-        raise ValueError(f"floats must be 0 or more and batch at least 1, got {floats} and {batch}")
+    whole_number(floats, 'floats', 0)
+    whole_number(batch, 'batch')
     calibrate = getattr(CalibrationMethod, _WAYS[one_of(method, _WAYS, 'method')])
     with tempfile.TemporaryDirectory() as d, quietly(), atomic_path(Path(path)) as tmp:
         ready = f'{d}/ready.onnx'

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..core import number_of_seeds, one_of, runs_dir, whole_number
+from ..core import check_between, number_of_seeds, one_of, runs_dir, whole_number
 from ..devices import pick_device, set_seed
 
 from ..report import figure_html, html_page, made_with, table_html, write_page
@@ -82,9 +82,8 @@ def slim(
     classes:int=10,  # logits
 )->nn.Sequential:
     "The network of the Fashion-MNIST lab with a share of its filters; at half the width or less without dropout."
-    if not 0 < width <= 1: raise ValueError(f"width must lie in (0, 1], got {width!r}")
-    if not 4 <= whole_number(side, 'side', 1, ' pixels') <= 28:
-        raise ValueError(f"side must lie between 4 and 28 pixels, got {side}")
+    check_between(width, 'width', inclusive='right')
+    whole_number(side, 'side', 4, ' pixels', 28)
     first, second, third, hidden = (max(1, round(width*n)) for n in (32, 64, 128, 256))
     layers = []
     if side < 28: layers.append(nn.Upsample(size=(side, side), mode='bilinear'))
@@ -106,10 +105,9 @@ PROFILES, PROTOCOLS, DATA = ('smoke', 'quick', 'full'), ('fast',), ('fashion_mni
 SOURCES = ('real', 'synthetic')
 
 def _check_shares(cfg):
-    for name in ('channels', 'sparsity'):
-        share = getattr(cfg, name)
-        if not 0 <= share < 1: raise ValueError(f"{name} must lie in [0, 1), got {share!r}")
-    if not 0 < cfg.rank <= 1: raise ValueError(f"rank must lie in (0, 1], got {cfg.rank!r}")
+    check_between(cfg.channels, 'channels', inclusive='left')
+    check_between(cfg.sparsity, 'sparsity', inclusive='left')
+    check_between(cfg.rank, 'rank', inclusive='right')
 
 # %% ../../nbs/labs/08_compression.ipynb #e0f79611
 def _check_combination(cfg):
@@ -125,8 +123,7 @@ def _check_config(cfg):
     one_of(cfg.data, DATA, 'data')
     one_of(cfg.source, SOURCES, 'source')
     _check_shares(cfg)
-    if cfg.bits is not None and not 1 <= whole_number(cfg.bits, 'bits') <= 8:
-        raise ValueError(f"bits must lie between 1 and 8, got {cfg.bits}")
+    if cfg.bits is not None: whole_number(cfg.bits, 'bits', most=8)
     whole_number(cfg.epochs, 'epochs', 0)
     whole_number(cfg.turns, 'turns')
     _check_combination(cfg)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from ..core import atomic_path, one_of, progress, whole_number
+from ..core import atomic_path, check_between, one_of, progress, whole_number
 from ..devices import pick_device
 
 from ..data.cards import DataError
@@ -80,7 +80,7 @@ class Config:
         whole_number(self.folds, 'folds', 2)
         if self.take is not None and whole_number(self.take, 'take') > self.folds:
             raise ValueError(f"take must be at most the number of folds, {self.folds}, got {self.take}")
-        if not 0 < self.share <= 1: raise ValueError(f"share must lie in (0, 1], got {self.share!r}")
+        check_between(self.share, 'share', inclusive='right')
         for name, _ in self.options: one_of(name, [f.name for f in fields(Recipe)], 'field of a recipe')
         self.recipe # a recipe checks its own fields
 

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..core import is_interactive, number_of_seeds, one_of
+from ..core import check_between, is_interactive, number_of_seeds, one_of
 from ..devices import pick_device, set_seed
 
 from ..report import answer_row, figure_html, html_page, made_with, no_answer, table_html, write_page
@@ -129,8 +129,7 @@ class Config:
 
     def __post_init__(self):
         for field, allowed in CHOICES.items(): one_of(getattr(self, field), allowed, field)
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing!r}")
+        check_between(self.label_smoothing, 'label_smoothing', inclusive='left')
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #51dc93aa
 REGULARISATION_VARIANTS = [

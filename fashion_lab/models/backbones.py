@@ -101,8 +101,8 @@ def _stages(net, size): # ({stage: module}, pool, number of features); one stage
         wanted = net(*x)
         if wanted.ndim != 2:
             shape = tuple(wanted.shape[1:])
-            raise ValueError(f"{type(net).__name__} gives {shape} numbers for an image, not one row of features; "
-                             "choose another backbone")
+            raise ValueError(f"{type(net).__name__} gives {shape} numbers for an image, not one "
+                             "row of features; choose another backbone")
         same = bool(pool) and _gives(sequence, x, wanted)
     if not same: return {'net': net}, nn.Identity(), wanted.shape[1]
     return dict(zip(groups, sequence)), sequence[-1], wanted.shape[1]
@@ -176,7 +176,8 @@ def check_size(
     "Check a size for the input of a backbone; a `ValueError` says which are allowed."
     whole_number(size, 'size', card.smallest, f' pixels for {card.name}')
     if card.fixed and size != card.size:
-        raise ValueError(f"{card.name} takes {card.size} pixels and no other size, got {size}; leave size out")
+        raise ValueError(f"{card.name} takes {card.size} pixels and no other size, got {size}; "
+                         "leave size out")
     return int(size)
 
 # %% ../../nbs/models/03_backbones.ipynb #b40d5d7e
@@ -284,8 +285,9 @@ def split(self:Backbone,
     "Cut the sequence before a stage; a `ValueError` where there is nothing before it."
     k = self.stage_index(stage)
     if len(self.stages) == 1:
-        raise ValueError(f"{self.name} cannot be cut: its parts do not stand in a row, so it is one stage; "
-                         f"freeze it as a whole, or choose one of {', '.join(BACKBONES)}")
+        raise ValueError(f"{self.name} cannot be cut: its parts do not stand in a row, so it is "
+                         "one stage; freeze it as a whole, "
+                         f"or choose one of {', '.join(BACKBONES)}")
     if k == 0:
         raise ValueError(f"cut after the first stage, {self.stage_names[0]!r}, or later: "
                          "before it there is nothing to keep")
@@ -370,8 +372,7 @@ def param_groups(self:Backbone,
 )->list:     # lists of parameters, from the input to the features, every trainable parameter in one of them
     "Consecutive stages in `n` groups, for discriminative learning rates (Howard and Ruder 2018)."
     most = len(self.stages)
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or not 1 <= n <= most:
-        raise ValueError(f"{self.name} has {most} stages, which makes 1 to {most} groups, got {n!r}")
+    n = whole_number(n, 'n', 1, f' ({self.name} has {most} stages)', most)
     groups = [[self.stages[i] for i in part] for part in np.array_split(np.arange(most), n)]
     groups[-1].append(self.pool)
     return [_trainable(modules) for modules in groups]

@@ -9,6 +9,8 @@ __all__ = ['BACKBONE_CARDS', 'BACKBONES', 'BackboneCard', 'digest_in_name', 'bac
 import difflib, re
 from dataclasses import dataclass
 
+from fastcore.basics import patch
+
 from ..core import one_of
 from ..data.download import host_of
 
@@ -30,22 +32,24 @@ class BackboneCard:
     licence:str = ''     # of the weights
     citation:str = ''    # whom to cite
 
-    def _repr_markdown_(self):
-        sources = []
-        if self.package: sources.append(f'`{self.package}` (packaged)')
-        if self.url or self.hub: sources.append(f'{host_of(self.url) or self.hub} (imagenet)')
-        rows = dict(
-            network=f'`{self.arch}` of timm' if self.arch else 'built in `models.layers`',
-            input=f'{self.size} x {self.size} pixels',
-            mean=self.mean,
-            std=self.std,
-            weights=', '.join(sources) or 'none: trained from scratch',
-            licence=self.licence,
-            citation=self.citation,
-        )
-        lines = [f'**{self.name}**', '', '| | |', '|---|---|']
-        lines += [f'| {k} | {v} |' for k, v in rows.items() if v]
-        return '\n'.join(lines)
+# %% ../../nbs/models/00_cards.ipynb #c6be8675
+@patch
+def _repr_markdown_(self:BackboneCard):
+    sources = []
+    if self.package: sources.append(f'`{self.package}` (packaged)')
+    if self.url or self.hub: sources.append(f'{host_of(self.url) or self.hub} (imagenet)')
+    rows = dict(
+        network=f'`{self.arch}` of timm' if self.arch else 'built in `models.layers`',
+        input=f'{self.size} x {self.size} pixels',
+        mean=self.mean,
+        std=self.std,
+        weights=', '.join(sources) or 'none: trained from scratch',
+        licence=self.licence,
+        citation=self.citation,
+    )
+    lines = [f'**{self.name}**', '', '| | |', '|---|---|']
+    lines += [f'| {k} | {v} |' for k, v in rows.items() if v]
+    return '\n'.join(lines)
 
 # %% ../../nbs/models/00_cards.ipynb #422f819a
 _IMAGENET = dict(mean=(.485, .456, .406), std=(.229, .224, .225))
@@ -121,7 +125,8 @@ def _card_from_timm(name): # the card of another of timm's networks
     except RuntimeError as e:
         tags = ', '.join(timm.list_pretrained(f'{arch}.*')) or 'none'
         raise ValueError(f"timm knows {arch!r}, but not with the tag {tag!r}; tags: {tags}") from e
-    if settings is None: raise ValueError(f"timm has no settings for {name!r}; choose one of {', '.join(BACKBONES)}")
+    if settings is None:
+        raise ValueError(f"timm has no settings for {name!r}; choose one of {', '.join(BACKBONES)}")
     url = settings.url if settings.url and digest_in_name(settings.url) else ''
     smallest = settings.min_input_size or (3, 32)
     return BackboneCard(

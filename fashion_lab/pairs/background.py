@@ -8,7 +8,7 @@ __all__ = ['middle', 'middles', 'mixed', 'mask_background', 'mask_object', 'swap
 # %% ../../nbs/pairs/03_background.ipynb #4cd631de
 import numpy as np
 
-from ..core import one_of
+from ..core import check_between, one_of
 
 # %% ../../nbs/pairs/03_background.ipynb #3a015f66
 def middle(
@@ -19,7 +19,7 @@ def middle(
 )->np.ndarray:        # float32 `(size, size, 1)`, 1 in the middle, 0 outside
     "An ellipse around the middle of a picture, as a mask."
     one_of(turn, ('', 'v', 'h'), 'direction of a cut')
-    if not 0 < reach <= 1: raise ValueError(f"reach must lie in (0, 1], got {reach!r}")
+    check_between(reach, 'reach', inclusive='right')
     t = (2*np.arange(size) + 1)/size - 1
     x, y = t[None], t[:, None]
     if turn == 'v': x = 2*x

@@ -11,7 +11,7 @@ __all__ = ['BINS', 'MIRRORS', 'pair_block', 'pair_layers', 'stacked', 'CNN', 'CN
 import functools
 from dataclasses import dataclass
 
-from ..core import one_of, whole_number
+from ..core import check_between, one_of, whole_number
 from ..data.pairs import ring_partners
 
 from ..data.augment import channel_stats, crop_resized, PhotoAugment, pixel_centres, relit
@@ -58,7 +58,7 @@ def pair_layers(
     whole_number(hidden, 'hidden')
     if whole_number(size, 'size')%2 == 0:
         raise ValueError(f"size must be odd, so that a filter has a middle, got {size}")
-    if not 0 <= dropout < 1: raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
+    check_between(dropout, 'dropout', inclusive='left')
     widths = [c_in, *(width*2**k for k in range(4))]
     layers = [pair_block(a, b, size, norm) for a, b in zip(widths, widths[1:])]
     layers += [nn.AdaptiveAvgPool2d(grid), nn.Flatten()]
@@ -108,7 +108,7 @@ class PairAugment:
     def __post_init__(self):
         # the same limits as for single photos
         PhotoAugment(self.scale, self.ratio, self.flip, self.rotate, self.light, self.colour)
-        if not 0 <= self.swap <= 1: raise ValueError(f"swap must lie in [0, 1], got {self.swap!r}")
+        check_between(self.swap, 'swap')
 
     def __call__(self,
         x:torch.Tensor,                       # uint8 pairs `(N, 6, H, W)`, the left image's channels first

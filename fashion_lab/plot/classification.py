@@ -14,7 +14,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from ..core import one_of
+from ..core import check_between, one_of
 
 from ..evaluate.predictions import Predictions
 
@@ -217,8 +217,7 @@ def plot_roc(
     _dress_curves(ax, handles, auc, 'Area under the curve', own, note, 'lower right', title=title,
                   xlabel='False positive rate', ylabel='True positive rate', source=source)
     if zoom is None: zoom = 0.1 if own and handles and 0.95 < areas.iloc[-1] < 0.9999 else 0
-    if not 0 <= zoom <= 0.5:
-        raise ValueError(f"zoom must be in [0, 0.5], got {zoom}: it is the largest false positive rate to show")
+    check_between(zoom, 'zoom', 0, 0.5, hint=': it is the largest false positive rate to show')
     if zoom and handles: _lens(ax, zoom, lambda a: draw_curves(a, curves, 'fpr', 'tpr', auc))
     return fig
 

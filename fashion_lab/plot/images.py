@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..core import whole_number
 from ..evaluate.predictions import Predictions
 from .theme import BLUE, canvas, dress, GREY, INK, PALE, short, SIGNED, style, VERMILLION
 
@@ -37,8 +38,7 @@ def _number_shown(
     available:int, # how many images there are
 )->int:          # at most `available`
     "The number of images to show. Raises `ValueError` unless it is a whole number of at least 1."
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise ValueError(f"n must be a whole number of at least 1, got {n!r}: it is the number of images to show")
+    whole_number(n, 'n', 1, ' image to show')
     return min(int(n), available)
 
 # %% ../../nbs/plot/02_images.ipynb #dbbf5701
@@ -287,9 +287,7 @@ def _convolution(model, layer): # name and weight of a convolution, counted from
         raise ValueError("no convolution weights found: give a model with 2-d convolutions, its state dict, "
                          "or a weight of shape (out, in, h, w)")
     n = len(weights)
-    if isinstance(layer, bool) or not isinstance(layer, (int, np.integer)) or not 0 <= layer < n:
-        raise ValueError(f"layer must be in [0, {n}) for a model with {n} convolutions, got {layer!r}")
-    return weights[layer]
+    return weights[whole_number(layer, 'layer', 0, f' (the model has {n} convolutions)', n - 1)]
 
 # %% ../../nbs/plot/02_images.ipynb #fcaef660
 def _arranged(w, most): # ((rows, cols, h, w) kernels, cols): a grid for one input channel, padded with NaN

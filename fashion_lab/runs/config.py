@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNHASHED', 'RunError', 'RunBusy', 'plain', 'unwrapped', 'config_entries', 'integers', 'canonical', 'config_digest',
-           'run_name', 'slug', 'is_lab_name', 'lab_folder', 'write_json', 'read_json', 'now_text', 'file_sha256']
+           'run_name', 'slug', 'is_lab_name', 'lab_folder', 'write_json', 'read_json', 'now_text']
 
 # %% ../../nbs/runs/01_config.ipynb #ebfeeb47
 import dataclasses, enum, hashlib, json, math, os, re
@@ -164,11 +164,3 @@ def read_json(
 def now_text()->str: # such as '2025-01-31T12:00:00+00:00'
     "The time in UTC, to the second."
     return datetime.now(timezone.utc).isoformat(timespec='seconds')
-
-def file_sha256(
-    path,  # the file
-)->str:    # 64 hexadecimal digits
-    "The SHA-256 of a file."
-    with open(path, 'rb') as f:
-        if hasattr(hashlib, 'file_digest'): return hashlib.file_digest(f, 'sha256').hexdigest()
-        return hashlib.sha256(f.read()).hexdigest()

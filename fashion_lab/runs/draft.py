@@ -15,12 +15,12 @@ import pandas as pd
 from fastcore.basics import patch
 
 from filelock import FileLock, Timeout
-from ..core import atomic_path, runs_dir
+from ..core import atomic_path, file_sha256, runs_dir
 
 from .provenance import environment
 
 from fashion_lab.runs.config import (
-    config_digest, config_entries, file_sha256, lab_folder, now_text, read_json, run_name, RunBusy, RunError,
+    config_digest, config_entries, lab_folder, now_text, read_json, run_name, RunBusy, RunError,
     slug, write_json,
 )
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import one_of, runs_dir
+from ..core import file_sha256, one_of, runs_dir
 from fashion_lab.runs.config import (
-    config_digest, config_entries, file_sha256, is_lab_name, lab_folder, plain, read_json, RunError,
+    config_digest, config_entries, is_lab_name, lab_folder, plain, read_json, RunError,
 )
 from ..evaluate.predictions import Predictions
 from .former_names import check_former_names, names, renamed, renamed_metrics

@@ -7,7 +7,7 @@ __all__ = ['NETS', 'conv_relu', 'PlainSegNet', 'encoder', 'Up', 'UNet', 'segment
 
 # %% ../../nbs/segment/00_models.ipynb #b64a9ae6
 import copy
-from ..core import whole_number
+from ..core import check_between, whole_number
 
 from ..cost.counts import hand_macs
 from ..models.cards import backbone_card
@@ -137,7 +137,7 @@ class UNet(nn.Module):
         if not 1 <= len(widths) <= len(skips):
             raise ValueError(f"widths must be 1 to {len(skips)} numbers for {backbone}, "
                              f"one for each step up, got {tuple(widths)!r}")
-        if not 0 <= dropout < 1: raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
+        check_between(dropout, 'dropout', inclusive='left')
         ins = [widths[0], *widths[:-1]]
         reduce = nn.Conv2d(last, widths[0], 1, bias=False)
         self.bridge = nn.Sequential(reduce, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True))

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ..core import atomic_path, one_of
+from ..core import atomic_path, check_between, one_of
 from ..synthetic.facades import FACADE_CLASSES, FACADE_COLOURS
 
 from ..data.masks import colour_wheel
@@ -53,7 +53,7 @@ def overlay_mask(
     if image.shape[:2] != mask.shape:
         raise ValueError(f"the photo has {image.shape[0]} x {image.shape[1]} pixels "
                          f"and the mask {mask.shape[0]} x {mask.shape[1]}")
-    if not 0 <= opacity <= 1: raise ValueError(f"opacity must lie in [0, 1], got {opacity!r}")
+    check_between(opacity, 'opacity')
     # integers: a of 256 parts from the class
     a = round(256*opacity)
     mixed = image.astype(np.uint16)*(256 - a) + colours[mask].astype(np.uint16)*a

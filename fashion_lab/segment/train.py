@@ -8,7 +8,7 @@ __all__ = ['LOSSES', 'MASK_AUGMENTS', 'MaskAugment', 'MaskLoader', 'SegmentLoss'
 
 # %% ../../nbs/segment/03_train.ipynb #bbbc7e9a
 from dataclasses import dataclass, replace
-from ..core import one_of, whole_number
+from ..core import check_between, one_of, whole_number
 
 from ..devices import keep_memory, pick_device, set_seed
 from ..data.augment import crop_resized, image_tensor, per_channel, PhotoAugment
@@ -231,7 +231,7 @@ class SegmentRecipe:
         whole_number(self.width, 'width', 1)
         for f in ('size', 'start_size'):
             if getattr(self, f) is not None: whole_number(getattr(self, f), f, 8, ' pixels')
-        if not 0 <= self.power <= 1: raise ValueError(f"power must lie in [0, 1], got {self.power!r}")
+        check_between(self.power, 'power')
         if self.start_size and not MASK_AUGMENTS[self.augment]:
             cutting = ', '.join(k for k, v in MASK_AUGMENTS.items() if v)
             raise ValueError(f"start_size needs an augmentation that cuts windows: choose one of {cutting}")

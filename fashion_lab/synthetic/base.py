@@ -7,12 +7,13 @@ __all__ = ['weighted_choice', 'smooth_noise', 'Drawn']
 
 # %% ../../nbs/synthetic/00_base.ipynb #94042df8
 import bisect, copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import numpy as np
 from PIL import Image
 
 from ..core import whole_number
+from ..arrays import LazyImages
 
 # %% ../../nbs/synthetic/00_base.ipynb #4f03d398
 def weighted_choice(
@@ -39,26 +40,24 @@ def smooth_noise(
     return np.asarray(coarse.resize((n, n), Image.BICUBIC))
 
 # %% ../../nbs/synthetic/00_base.ipynb #797d63ae
-class Drawn(ABC):
+class Drawn(LazyImages):
     """Behaves like an array of images, (N, size, size, 3) uint8, each drawn when it is asked for.
 
     Subclasses say how, in `__len__` and `draw(i)`.
     """
-    dtype = np.dtype(np.uint8)
     size = 128
     smallest = 16
 
     @abstractmethod
     def draw(self, i): "Image `i`, (size, size, 3) uint8."
 
-    @abstractmethod
-    def __len__(self): "How many images there are."
-
     @property
-    def shape(self): return len(self), self.size, self.size, 3
+    def item_shape(self): return self.size, self.size, 3
 
-    @property
-    def ndim(self): return len(self.shape)
+    def read(self, rows):
+        images = np.empty((len(rows), *self.item_shape), np.uint8)
+        for k, row in enumerate(rows): images[k] = self.draw(int(row))
+        return images
 
     def at(self,
         size:int, # height and width in pixels, `smallest` or more
@@ -67,14 +66,5 @@ class Drawn(ABC):
         other = copy.copy(self)
         other.size = whole_number(size, 'size', self.smallest, ' pixels')
         return other
-
-    def __getitem__(self, i):
-        rows = np.arange(len(self))[i] # integers, slices, masks and lists, with numpy's own checks
-        if rows.ndim == 0: return self.draw(int(rows))
-        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for k, row in enumerate(rows): images[k] = self.draw(int(row))
-        return images
-
-    def __array__(self, dtype=None, copy=None): return self[:] if dtype is None else self[:].astype(dtype)
 
     def __repr__(self): return f'{type(self).__name__}: {len(self):,} synthetic photos of {self.size} px'

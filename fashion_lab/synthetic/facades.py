@@ -819,7 +819,7 @@ class _Side(Drawn):
     def __len__(self): return len(self.drawer)
 
     @property
-    def shape(self): return (len(self), self.size, self.size, 3)[:4 - self.which]
+    def item_shape(self): return (self.size, self.size, 3)[:3 - self.which]
 
     def draw(self, i): return self.drawer.draw(i)[self.which]
 

@@ -391,7 +391,7 @@ def _soft_resize(a, height, width, resampling):
 # %% ../../nbs/synthetic/02_shoes.ipynb #4c341993
 def _blur(a, radius):
     "A soft copy of `a`: averaged twice over squares, or for a large radius averaged down and interpolated back."
-    from scipy import ndimage
+    from scipy import ndimage  # heavy: scipy
     k = round(radius)
     if k < 2:
         beside, below, diagonal = np.roll(a, 1, 1), np.roll(a, 1, 0), np.roll(a, (1, 1), (0, 1))

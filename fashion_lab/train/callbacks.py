@@ -17,7 +17,7 @@ from fastai.torch_core import rank_distrib
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..core import atomic_path, one_of, progress
+from ..core import atomic_path, check_between, one_of, progress
 from ..evaluate.direction import low_is_better
 from ..runs.draft import report_epoch
 
@@ -151,7 +151,7 @@ class AverageWeights(Callback):
     def __init__(self,
         decay:float=.998, # share of the old average that stays at every step, in (0, 1)
     ):
-        if not 0 < decay < 1: raise ValueError(f"the decay of the weight average must lie in (0, 1), got {decay!r}")
+        check_between(decay, 'the decay of the weight average', inclusive='neither')
         self.decay = decay
 
     def before_fit(self):

@@ -14,7 +14,7 @@ import copy, time
 from dataclasses import dataclass, replace
 
 from pathlib import Path
-from ..core import one_of, whole_number
+from ..core import check_between, one_of, whole_number
 
 from ..devices import pick_device, set_seed
 from ..data.statistics import class_weights
@@ -151,8 +151,7 @@ def check_recipe(
     for field, allowed in choices.items(): one_of(getattr(r, field), allowed, field)
     least = dict(size=8, views=1, batch_size=2, groups=2, head_epochs=0, epochs=1)
     for field, n in least.items(): whole_number(getattr(r, field), field, n)
-    if not 0 <= r.label_smoothing < 1:
-        raise ValueError(f"label_smoothing must lie in [0, 1), got {r.label_smoothing!r}")
+    check_between(r.label_smoothing, 'label_smoothing', inclusive='left')
     if not r.mixup >= 0: raise ValueError(f"mixup must be at least 0, got {r.mixup!r}")
     check_phases(r)
 
