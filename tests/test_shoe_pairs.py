@@ -18,7 +18,7 @@ from fashion_lab.pairs.metrics import (
     calibrated, equal_error_rate, match_shoes, pair_predictions, person_weights, retrieval, side_of,
     verification,
 )
-from fashion_lab.pairs.train import fit_network, fit_siamese, pair_data, PairJudge, within
+from fashion_lab.pairs.train import fit_network, fit_siamese, pair_data, PairPredictor, within_groups
 from fashion_lab.pairs.background import swap_backgrounds, mask_background, mask_object, middle
 from fashion_lab.labs import shoe_pairs as lab
 from shell import shell
@@ -186,7 +186,7 @@ def test_a_siamese_network_learns_from_its_training_persons_only(drawn):
     t = fit_siamese(SiamesePair(body), drawn, drawn.rows('train'), drawn.rows('valid'), 2, views=2, cache=None, show=False)
     other = drawn.left.copy(); other[drawn.rows(*drawn.tests)] = 0                     # test shoes are gone: nothing that was learned may change
     u = fit_siamese(SiamesePair(body), replace(drawn, left=other), drawn.rows('train'), drawn.rows('valid'), 2, views=2, cache=None, show=False)
-    a, b = t.judge.net.state_dict(), u.judge.net.state_dict()
+    a, b = t.predictor.net.state_dict(), u.predictor.net.state_dict()
     assert all(torch.allclose(a[k], b[k], atol=1e-4) for k in ('centre', 'slope', 'offset', 'change.weight'))
 
 
@@ -206,15 +206,17 @@ def test_a_network_learns_its_own_pairs(drawn):
     rows = drawn.rows('train')[:12]
     t = fit_network(CNNChannel(4, 3, dropout=0.), drawn, rows, None, 25, lr=5e-3, batch_size=8, augment=None, anew=False, show=False)
     dl = PairLoader(drawn.left[rows], drawn.right[rows], groups=drawn.pairing_group[rows])
-    assert t.history.train_loss.iloc[-1] < .3 and (((t.judge(drawn.left[rows], drawn.right[rows], dl.items[:, :2]) > 0) == dl.items[:, 2]).mean()) > .9
+    assert t.history.train_loss.iloc[-1] < .3 and (((t.predictor(drawn.left[rows], drawn.right[rows], dl.items[:, :2]) > 0) == dl.items[:, 2]).mean()) > .9
 
 
-def test_within_groups(): assert len(within([1, 1, 1, 2])) == 10
+def test_comparisons_within_groups(): assert len(within_groups([1, 1, 1, 2])) == 10
 
 
-def test_a_judge_takes_uneven_numbers_of_shoes(drawn):
-    judge = PairJudge(CNNChannel(2).eval()); z = judge(drawn.left[:1], drawn.right[:3])
-    assert z.shape == (1, 3) and np.allclose(z.T, [[judge(drawn.left[:1], drawn.right[k:k + 1])[0, 0]] for k in range(3)], atol=1e-3)
+def test_a_predictor_takes_uneven_numbers_of_shoes(drawn):
+    predict = PairPredictor(CNNChannel(2).eval())
+    z = predict(drawn.left[:1], drawn.right[:3])
+    one_by_one = [predict(drawn.left[:1], drawn.right[k:k + 1])[0] for k in range(3)]
+    assert z.shape == (1, 3) and np.allclose(z.T, one_by_one, atol=1e-3)
 
 
 # The lab

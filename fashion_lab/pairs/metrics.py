@@ -162,7 +162,7 @@ def _caption_lines(caption): # (text, colour) of every line
 def plot_pairs(
     left,               # (N, H, W, 3) uint8
     right,              # (N, H, W, 3) uint8
-    captions=None,      # N strings of one or more lines; a line that begins with ✗ is drawn in red, with ✓ in blue
+    captions=None,      # N strings of one or more lines; a line that begins with ✗ is orange, with ✓ blue
     title:str='Pairs',  # above the pictures
     note:str='',        # below the title
     source:str='real',  # `real` or `synthetic`

@@ -88,9 +88,9 @@ def _draw_pixels(ax, used, size): # the input's pixels as pale squares, those th
 
 # %% ../../nbs/plot/05_costs.ipynb #fabb90a4
 _GROWTH_PANELS = [ # name, values, the layer (kernel, stride, dilation) for value v at depth i
-    ('Kernel',              (3, 5, 7), lambda v, i: (v, 1, 1)),
-    ('Stride of a 3',       (1, 2, 3), lambda v, i: (3, v, 1)),
-    ('Dilation of a 3',     (1, 2, 4), lambda v, i: (3, 1, v)),
+    ('Kernel',              (3, 5, 7), lambda v, _: (v, 1, 1)),
+    ('Stride of a 3',       (1, 2, 3), lambda v, _: (3, v, 1)),
+    ('Dilation of a 3',     (1, 2, 4), lambda v, _: (3, 1, v)),
     ('Dilation that grows', (1, 2, 3), lambda v, i: (3, 1, v**i)),
 ]
 
@@ -125,7 +125,8 @@ def plot_effective(
     source:str='real', # `real` or `synthetic`
 ): # the figure
     "Gradient energy side by side, on one logarithmic scale of four decades, with the disc that holds a share of it."
-    fig, axs = canvas(size=(3.6*len(fields) + .9, 3.9), ncols=len(fields), squeeze=False)
+    # square panels and one colour bar: other layouts move them each time the figure is drawn
+    fig, axs = canvas(size=(3.6*len(fields) + .9, 3.9), ncols=len(fields), squeeze=False, layout='compressed')
     axs = axs[0]
     top = max(e.max() for e in fields.values())
     for ax, (name, e) in zip(axs, fields.items()):
@@ -138,6 +139,8 @@ def plot_effective(
         dress(ax, name, note, 'Column', 'Row' if first else '', source if first else 'real', grid='none', span=1)
         ax.set(xlim=(-.5, e.shape[1] - .5), ylim=(e.shape[0] - .5, -.5))
     fig.colorbar(image, ax=list(axs), shrink=.8, label='Share of the gradient energy')
+    # the first layout finds the place of the colour bar
+    fig.draw_without_rendering()
     return fig
 
 # %% ../../nbs/plot/05_costs.ipynb #87094a04
