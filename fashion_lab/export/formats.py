@@ -230,20 +230,19 @@ def write_export(
 )->list:                 # the files: network, facts, example
     "Export a network, pixels to probabilities, with an example that needs nothing of this package; all files or none."
     _check_options(format, calibration, prepare, fit)
-    short = min(input_shape[1:])
-    input_shape, out = _export_shapes(net, input_shape)
+    shape, out = _export_shapes(net, input_shape)
     is_mask = len(out) == 3
-    inside = _inside(input_shape[0], mean, std, mirror)
-    facts = _network_facts(format, input_shape, out)
-    facts['preparation'] = _photo_facts(format, input_shape[1:], short, is_mask, fit, prepare)
-    facts |= dict(inside=inside, **(about or {}))
-    code = checked_code(net, input_shape) if format == 'safetensors' else ''
+    inside = _inside(shape[0], mean, std, mirror)
+    facts = _network_facts(format, shape, out)
+    facts['preparation'] = _photo_facts(format, shape[1:], min(input_shape[1:]), is_mask, fit, prepare)
+    facts |= dict(inside=inside) | (about or {})
+    code = checked_code(net, shape) if format == 'safetensors' else ''
     program = _example(name, FORMATS[format], code, is_mask, prepare, needs)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.export-', dir=folder) as d:
         file = Path(d)/f'{name}.{FORMATS[format]}'
-        _write_network(net, input_shape, file, inside, is_mask)
+        _write_network(net, shape, file, inside, is_mask)
         if calibration is not None: facts |= in_integers(file, calibration, unseen)
         files = [file, Path(d)/f'{name}.json', Path(d)/f'{name}_example.py']
         files[1].write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
