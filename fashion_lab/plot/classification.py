@@ -255,7 +255,7 @@ def plot_pr(
     title:str='Precision and recall', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Precision-recall curves, each class against the rest, over lines of equal F1; classes without a curve are named."
+    "Precision-recall curves, each class against the rest, over lines of equal F1."
     curves = {c: t.groupby('recall', as_index=False)['precision'].max() for c, t in pr_curves(p).items()}
     ap, own = dict(zip(p.classes, average_precision(p))), ax is None
     fig, ax = canvas(ax, size=(7, 4.8))
@@ -281,7 +281,7 @@ def draw_reliability(
     ax,                # the axes to draw into
     r,                 # DataFrame as `reliability` returns it
 ):
-    "Accuracy per bin of confidence with Wilson intervals, and the gaps to the confidence: too sure, or too modest."
+    "Accuracy per bin of confidence with Wilson intervals, and the gaps to the confidence."
     r = r[r['count'] > 0]
     x, width = (r.bin_low + r.bin_high)/2, 0.94*(r.bin_high - r.bin_low)
     solid = np.minimum(r.accuracy, r.confidence)
@@ -291,7 +291,8 @@ def draw_reliability(
         look = dict(fc=mpl.colors.to_rgba(colour, 0.16), ec=colour, hatch='////', lw=0)
         if (gap > 0).any(): ax.bar(x, gap, width, solid, label=name, **look)
     whiskers = [(r.accuracy - r.low).clip(lower=0), (r.high - r.accuracy).clip(lower=0)]
-    ax.errorbar(x, r.accuracy, whiskers, fmt='o', ms=4, color=BLUE, lw=1.2, capsize=0, label='accuracy, 95% interval')
+    look = dict(fmt='o', ms=4, color=BLUE, lw=1.2, capsize=0)
+    ax.errorbar(x, r.accuracy, whiskers, label='accuracy, 95% interval', **look)
     ax.plot([0, 1], [0, 1], color=INK, lw=1, ls=(0, (4, 3)), zorder=3)
     ax.legend(loc='best')
     ax.set(xlim=(0, 1), ylim=(0, 1.03))
@@ -306,7 +307,7 @@ def plot_reliability(
     title:str='Reliability', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Accuracy against confidence with the calibration error (Guo et al. 2017), and below it how often each occurs."
+    "Accuracy against confidence with the calibration error (Guo et al. 2017), and how often each occurs."
     r, own = reliability(p, bins), ax is None
     panels = dict(nrows=2, sharex=True, height_ratios=(4, 1)) if own else {}
     fig, axs = canvas(ax, size=(5.6, 5.6), **panels)

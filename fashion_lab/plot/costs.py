@@ -47,7 +47,7 @@ def plot_cone(
     depth:int=4, # layers
     ax=None,     # draw into these axes; `None` makes a figure
 ): # the figure
-    "The positions that one output depends on, for a chain of equal layers in one dimension without padding."
+    "The positions that one output depends on, for equal layers in one dimension without padding."
     for name, v in dict(kernel=kernel, stride=stride, dilation=dilation, depth=depth).items(): whole_number(v, name)
     size = chain_field([(kernel, stride, dilation)]*depth)[0]
     if size > 2000:
@@ -124,7 +124,7 @@ def plot_effective(
     share:float=.95, # of the energy, held by the circle
     source:str='real', # `real` or `synthetic`
 ): # the figure
-    "Gradient energy side by side, on one logarithmic scale of four decades, with the disc that holds a share of it."
+    "Gradient energy on one logarithmic scale of four decades, with the disc that holds a share of it."
     # square panels and one colour bar: other layouts move them each time the figure is drawn
     fig, axs = canvas(size=(3.6*len(fields) + .9, 3.9), ncols=len(fields), squeeze=False, layout='compressed')
     axs = axs[0]
@@ -245,7 +245,7 @@ def plot_scaling(
     ax=None,          # draw into these axes; `None` makes a figure
     title:str='',     # above the axes, at the left; default: says what was changed
 ): # the figure
-    "Inputs per second: median, 10th and 90th percentile of the calls; dashed: in proportion to the first point."
+    "Inputs per second: median, 10th and 90th percentile; dashed: in proportion to the first point."
     if not tables or by not in ('batch', 'threads') or any(by not in t for t in tables.values()):
         raise ValueError("tables must hold at least one table of batch_scaling (by='batch') "
                          "or thread_scaling (by='threads')")
