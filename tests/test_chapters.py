@@ -1,4 +1,4 @@
-"""Chapters: how long their cells are, and that their exercises ask something. Their cells are run by test_repository."""
+"""Chapters: how long their cells are, and that their exercises ask something; test_repository runs them."""
 
 import json
 import re

@@ -16,6 +16,7 @@ from fashion_lab.evaluate.predictions import Predictions
 from fashion_lab.evaluate.classification import average_precision, roc_auc
 from fashion_lab.plot import results as plot_results
 from fashion_lab.plot import classification as plot_classification
+from fashion_lab.plot import costs as plot_costs
 from fashion_lab.plot import images as plot_images
 from fashion_lab.plot import theme as plot_theme
 
@@ -403,3 +404,14 @@ def test_no_file_outside_the_folder(name, tmp_path):
     with pytest.raises(ValueError, match='cannot be a file name'):
         plot_theme.save_figures({name: plot_classification.plot_roc(made_up(2))}, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_figure_with_a_shared_colour_bar_keeps_its_size(tmp_path):
+    "Constrained layout moves square panels a little every time that the figure is drawn."
+    energy = np.random.default_rng(0).random((31, 31))
+    for size in (None, (9, 9)):
+        fig = plot_costs.plot_effective({'before': energy, 'after': energy.T}, size)
+        first, second = (
+            plot_theme.save_figure(fig, tmp_path / f'{i}.png').read_bytes() for i in range(2)
+        )
+        assert first == second

@@ -227,7 +227,7 @@ def test_intervals_hold_the_value_and_narrow_with_more_images():
     assert width(many) < width(few)
 
 
-def test_images_of_different_sizes_are_judged_together(drawn):
+def test_images_of_different_sizes_are_evaluated_together(drawn):
     _, masks, table = drawn
     s = (
         SegmentScores(FACADE_CLASSES)
@@ -237,7 +237,7 @@ def test_images_of_different_sizes_are_judged_together(drawn):
     assert len(s) == 2 and s.total[0].sum() == 64 * 64 + 40 * 50
 
 
-def test_a_mask_of_one_class_is_judged(drawn):
+def test_a_mask_of_one_class_is_evaluated(drawn):
     _, masks, _ = drawn
     sky = np.zeros_like(masks[:1])
     m = measured(SegmentScores(FACADE_CLASSES).add(['sky'], guess(sky, 1.0), sky))
@@ -431,7 +431,7 @@ def test_a_twelve_megapixel_photo_needs_little_memory_beyond_its_answer():
 
     net = UNet(5, 'test_resnet', widths=(8, 8)).eval()
     out = segment_photo(net, np.zeros((3000, 4000, 3), np.uint8), short=128)
-    assert out.mask.shape == (3000, 4000) and out.seen == (128, 171)
+    assert out.mask.shape == (3000, 4000) and out.size == (128, 171)
     tracemalloc.start()
     segment_photo(net, np.zeros((3000, 4000, 3), np.uint8), short=128)
     peak = tracemalloc.get_traced_memory()[1]

@@ -35,7 +35,13 @@ from fashion_lab.pairs.metrics import (
     side_of,
     verification,
 )
-from fashion_lab.pairs.train import fit_network, fit_siamese, pair_data, PairJudge, within
+from fashion_lab.pairs.train import (
+    fit_network,
+    fit_siamese,
+    pair_data,
+    PairPredictor,
+    within_groups,
+)
 from fashion_lab.pairs.background import swap_backgrounds, mask_background, mask_object, middle
 from fashion_lab.labs import shoe_pairs as lab
 from shell import shell
@@ -304,7 +310,7 @@ def test_a_siamese_network_learns_from_its_training_persons_only(drawn):
         cache=None,
         show=False,
     )
-    a, b = t.judge.net.state_dict(), u.judge.net.state_dict()
+    a, b = t.predictor.net.state_dict(), u.predictor.net.state_dict()
     assert all(
         torch.allclose(a[k], b[k], atol=1e-4)
         for k in ('centre', 'slope', 'offset', 'change.weight')
@@ -345,22 +351,21 @@ def test_a_network_learns_its_own_pairs(drawn):
     assert t.history.train_loss.iloc[-1] < 0.3
     assert (
         (
-            (t.judge(drawn.left[rows], drawn.right[rows], dl.items[:, :2]) > 0) == dl.items[:, 2]
+            (t.predictor(drawn.left[rows], drawn.right[rows], dl.items[:, :2]) > 0)
+            == dl.items[:, 2]
         ).mean()
     ) > 0.9
 
 
-def test_within_groups():
-    assert len(within([1, 1, 1, 2])) == 10
+def test_comparisons_within_groups():
+    assert len(within_groups([1, 1, 1, 2])) == 10
 
 
-def test_a_judge_takes_uneven_numbers_of_shoes(drawn):
-    judge = PairJudge(CNNChannel(2).eval())
-    z = judge(drawn.left[:1], drawn.right[:3])
-    assert z.shape == (1, 3)
-    assert np.allclose(
-        z.T, [[judge(drawn.left[:1], drawn.right[k : k + 1])[0, 0]] for k in range(3)], atol=1e-3
-    )
+def test_a_predictor_takes_uneven_numbers_of_shoes(drawn):
+    predict = PairPredictor(CNNChannel(2).eval())
+    z = predict(drawn.left[:1], drawn.right[:3])
+    one_by_one = [predict(drawn.left[:1], drawn.right[k : k + 1])[0] for k in range(3)]
+    assert z.shape == (1, 3) and np.allclose(z.T, one_by_one, atol=1e-3)
 
 
 # The lab

@@ -22,7 +22,7 @@ def count_params(
     model:nn.Module,           # any model
     trainable:bool|None=None,  # only those that are trained (True) or frozen (False); `None` counts all
 )->int:                        # numbers in all parameters; a parameter that two layers share counts once
-    "The number of parameters. Buffers, such as the running means of batch norm, are not parameters."
+    "The number of parameters; buffers, such as the running means of batch norm, do not count."
     params = list(model.parameters())
     if any(torch.nn.parameter.is_lazy(p) for p in params):
         raise ValueError("the model has lazy layers without a shape yet; run one batch through it first")
@@ -548,7 +548,7 @@ def _bytes(tensors): return sum(t.numel()*t.element_size() for t in tensors)
 
 # %% ../../nbs/cost/00_counts.ipynb #42286ac3
 class _Ledger(TorchDispatchMode):
-    "Per layer a Counter of macs, multiplies, adds, others, activations and bytes, and what has no formula."
+    "Counts per layer: macs, multiplies, adds, others, activations and bytes; and operations without a formula."
     def __init__(self):
         super().__init__()
         self.macs = FlopCounterMode(display=False).flop_registry
@@ -562,10 +562,10 @@ class _Ledger(TorchDispatchMode):
         y = func(*args, **kwargs)
         name = func._schema.name.split('::')[-1]
         if name in _READS: self.reads.add(self.inside[-1])
-        elif not func.is_view: self.book(func, name, args, kwargs, y)
+        elif not func.is_view: self.add_call(func, name, args, kwargs, y)
         return y
 
-    def book(self, func, name, args, kwargs, result):
+    def add_call(self, func, name, args, kwargs, result): # what it moves and, unless it only copies, computes
         y = next(_tensors(result), None)
         if y is None or name in _MOVES - _COPIES: return
         row = self.layers.setdefault(self.inside[-1], Counter())
@@ -573,15 +573,18 @@ class _Ledger(TorchDispatchMode):
         if name in _COPIES: return
         row['activations'] += y.numel()
         row['activation_bytes'] += _bytes([y])
+        counts = self.operations(func, name, args, kwargs, result)
+        if counts: row.update(counts)
+        else: self.uncounted.setdefault(self.inside[-1], Counter())[name] += 1
 
+    def operations(self, func, name, args, kwargs, result): # of a call; `None` where nothing has a formula for it
         formula = OPERATIONS.get(name) or OPERATIONS.get(name.removesuffix('_'))
         count_flops = self.macs.get(func.overloadpacket)
         macs = count_flops(*args, **kwargs, out_val=result)//2 if count_flops else 0
-        if formula is None and not macs:
-            self.uncounted.setdefault(self.inside[-1], Counter())[name] += 1
-            return
+        if formula is None and not macs: return None
+        y = next(_tensors(result))
         multiplies, adds, others = formula(y, *args, **kwargs) if formula else (0, 0, 0)
-        row.update(macs=macs, multiplies=macs + multiplies, adds=macs + adds, others=others)
+        return dict(macs=macs, multiplies=macs + multiplies, adds=macs + adds, others=others)
 
 # %% ../../nbs/cost/00_counts.ipynb #03c5b778
 def _shape_of(y): # shapes without the batch, of a tensor or of tuples, lists and dicts of them; else `None`
@@ -609,6 +612,9 @@ def record_layers(
     return ledger, shapes
 
 # %% ../../nbs/cost/00_counts.ipynb #080c53e4
+# changes of an input of values in [0, 1): (factor, offset)
+_OTHER_INPUTS = (-1, 0), (1, -.5), (100, 0), (-100, 0), (0, 0), (100, -50), (7, 3)
+
 def check_one_path(
     model:nn.Module, # any model
     input_shape,     # as for `make_input`
@@ -616,19 +622,24 @@ def check_one_path(
 ):
     "Raise a `ValueError` where the operations depend on the values of the input."
     ledger, _ = first
-    if not ledger.reads or any(isinstance(s, torch.Tensor) for s in _shapes(model, input_shape)): return
+    is_given = any(isinstance(s, torch.Tensor) for s in _shapes(model, input_shape))
+    if not ledger.reads or is_given: return
     expected = _path(*first)
-    for scale, shift in ((-1, 0), (1, -.5), (100, 0), (-100, 0), (0, 0), (100, -50), (7, 3)):
-        x = [t*scale + shift if t.is_floating_point() else t for t in make_input(model, input_shape, seed=1)]
+    inputs = make_input(model, input_shape, seed=1)
+    for scale, shift in _OTHER_INPUTS:
+        x = [t*scale + shift if t.is_floating_point() else t for t in inputs]
         try: path = _path(*record_layers(model, x))
         except Exception: path = {} # another path may even fail
-        if path == expected: continue
-        changed = [n for n in {**expected, **path} if n and expected.get(n) != path.get(n)]
-        place = changed[0] if changed else 'the model itself'
-        raise ValueError(f"{type(model).__name__} takes another way for another input "
-                         f"(data-dependent control flow), first seen at {place}: its cost is not one number; "
-                         "give that input itself, a tensor without the batch, in place of its shape")
+        if path != expected: raise ValueError(_other_path(model, expected, path))
+
+# %% ../../nbs/cost/00_counts.ipynb #92c63c56
+def _other_path(model, expected, path): # the message
+    changed = [n for n in {**expected, **path} if n and expected.get(n) != path.get(n)]
+    place = changed[0] if changed else 'the model itself'
+    return (f"{type(model).__name__} takes another way for another input (data-dependent control flow), "
+            f"first seen at {place}: its cost is not one number; "
+            "give that input itself, a tensor without the batch, in place of its shape")
 
 # %% ../../nbs/cost/00_counts.ipynb #86fe3473
-def _path(ledger, shapes): # what was called, and what it did
+def _path(ledger, shapes): # what was called, and which operations that took
     return {n: (v[1:], ledger.layers.get(n)) for n, v in shapes.items()}

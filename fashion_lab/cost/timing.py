@@ -33,18 +33,21 @@ def latency(
 )->dict:                # median_ms, p10_ms, p90_ms per call; per_second: inputs at the median; and the conditions
     "The time of one call in evaluation mode without gradients, with its conditions."
     _check_counts(batch, repeats, warmup)
-    device, dtype = pick_device(str(device)), float_type(dtype)
-    m = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
+    device = pick_device(str(device))
+    m = _measured_copy(model, device, dtype)
     x = make_input(m, input_shape, batch)
     ms = []
     with threads(n_threads) as n, torch.inference_mode():
         with one_pass(m, input_shape) as one: m(*one)
         for i in range(warmup + repeats):
             with Timer(device) as t: m(*x)
-            if i >= warmup: ms.append(t.seconds * 1e3)
+            if i >= warmup: ms.append(t.seconds*1e3)
     p10, median, p90 = (float(q) for q in np.percentile(ms, [10, 50, 90]))
-    times = dict(median_ms=median, p10_ms=p10, p90_ms=p90, per_second=batch / median * 1e3)
-    return dict(times, **_conditions(device, n, batch, repeats, warmup, x))
+    times = dict(median_ms=median, p10_ms=p10, p90_ms=p90, per_second=batch/median*1e3)
+    return times | _conditions(device, n, batch, repeats, warmup, x)
+
+def _measured_copy(model, device, dtype):
+    return copy.deepcopy(model).to(device=device, dtype=float_type(dtype)).eval()
 
 # %% ../../nbs/cost/01_timing.ipynb #99439457
 def _check_counts(batch, repeats, warmup): # of calls
@@ -76,8 +79,8 @@ def layer_latency(
 )->pd.DataFrame:      # index: layer; median_ms, p10_ms, p90_ms per run and time_share, in [0, 1]
     "The time that every layer spends outside of its inner layers; `attrs['conditions']` as from `latency`."
     _check_counts(batch, repeats, warmup)
-    device, dtype = pick_device(str(device)), float_type(dtype)
-    m = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
+    device = pick_device(str(device))
+    m = _measured_copy(model, device, dtype)
     clock = _Clock(device)
     runs = []
     with threads(n_threads) as n, torch.inference_mode():
@@ -88,12 +91,14 @@ def layer_latency(
                 clock.spent = Counter()
                 m(*x)
                 if i >= warmup: runs.append({name or '(model)': s*1e3 for name, s in clock.spent.items()})
-    ms = pd.DataFrame(runs).fillna(0.)
-    low, median, high = np.percentile(ms, [10, 50, 90], axis=0)
-    columns = dict(median_ms=median, p10_ms=low, p90_ms=high, time_share=median/median.sum())
-    df = pd.DataFrame(columns, index=pd.Index(ms.columns, name='layer'))
+    df = _layer_times(pd.DataFrame(runs).fillna(0.))
     df.attrs['conditions'] = _conditions(device, n, batch, repeats, warmup, x)
     return df
+
+def _layer_times(ms): # from a row per run and a column per layer
+    low, median, high = np.percentile(ms, [10, 50, 90], axis=0)
+    columns = dict(median_ms=median, p10_ms=low, p90_ms=high, time_share=median/median.sum())
+    return pd.DataFrame(columns, index=pd.Index(ms.columns, name='layer'))
 
 # %% ../../nbs/cost/01_timing.ipynb #119bd373
 class _Clock: # seconds per layer, without those of the layers inside it

@@ -8,32 +8,27 @@ __all__ = ['PLAIN', 'FORMATS', 'to_torch_export', 'as_code', 'checked_code', 'wr
 # %% ../../nbs/export/03_formats.ipynb #c87fee9a
 import ast, inspect, json, os, tempfile
 from pathlib import Path
-
 from string import Template
-import torch
 
+import torch
 from PIL import Image
 from torch import nn
 
 from ..core import atomic_path, one_of
-from ..data.decoding import FITS
-
 from ..cost.counts import make_input
+from ..data.decoding import FITS
 from ..runs.draft import save_weights
-
 from ..segment.tiles import STEP, tile_starts, tile_weights
 
 # %% ../../nbs/export/03_formats.ipynb #9a038445
-from fashion_lab.export.onnx import (
-    anonymised, check_answers, check_exportable, explaining_export_errors, OnnxNet, OVERLAP, plain_copy,
-    quietly, TILE, with_pixels, write_onnx,
-)
-
-from .int8 import in_integers
-
 from fashion_lab.export.answering import (
     eight_bits, exif_orientation, likeliest_class, photo_pixels, tiled_answer, TURNS, upright_rgb, used_part,
     whole_photo,
+)
+from .int8 import in_integers
+from fashion_lab.export.onnx import (
+    anonymised, check_answers, check_exportable, explaining_export_errors, OnnxNet, OVERLAP, plain_copy,
+    quietly, TILE, with_pixels, write_onnx,
 )
 
 # %% ../../nbs/export/03_formats.ipynb #dda94eef
@@ -66,19 +61,29 @@ PLAIN = (
 # %% ../../nbs/export/03_formats.ipynb #90f1db4b
 def as_code(
     model:nn.Module, # `nn.Sequential`s of ordinary layers
-    indent:int=0,
+    indent:int=0,    # spaces before it
 )->str:              # an expression in which `nn` is torch.nn
     "The Python code that builds a plain network; a `ValueError` names what is not plain."
     name = type(model).__name__
     if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
-        if list(model._modules) != [str(i) for i in range(len(model))]:
-            raise ValueError(f"the layers of {name} have names ({', '.join(model._modules)}), which has no short code; "
-                             "use nn.Sequential(layer, layer, ...), or the formats onnx and torch-export")
-        inner = [as_code(m, indent + 4) for m in model]
-        return 'nn.Sequential(\n' + ''.join(f"{' '*(indent + 4)}{c},\n" for c in inner) + ' '*indent + ')'
-    if name in PLAIN and type(model) is getattr(nn, name): return f"nn.{name}({', '.join(_arguments(model))})"
-    raise ValueError(f"{name} is no ordinary layer of torch.nn and has no short code; allowed: nn.Sequential of "
-                     f"{', '.join(PLAIN)}; the formats onnx and torch-export take any network")
+        return _sequence_code(model, indent)
+    if name in PLAIN and type(model) is getattr(nn, name):
+        return f"nn.{name}({', '.join(_arguments(model))})"
+    raise ValueError(
+        f"{name} is no ordinary layer of torch.nn and has no short code; allowed: nn.Sequential of "
+        f"{', '.join(PLAIN)}; the formats onnx and torch-export take any network"
+    )
+
+# %% ../../nbs/export/03_formats.ipynb #db58f3d2
+def _sequence_code(model, indent): # of a `nn.Sequential`, a layer per line
+    if list(model._modules) != [str(i) for i in range(len(model))]:
+        raise ValueError(
+            f"the layers of {type(model).__name__} have names ({', '.join(model._modules)}), which has no short code; "
+            "use nn.Sequential(layer, layer, ...), or the formats onnx and torch-export"
+        )
+    inner = ' '*(indent + 4)
+    layers = ''.join(f'{inner}{as_code(m, indent + 4)},\n' for m in model)
+    return f"nn.Sequential(\n{layers}{' '*indent})"
 
 # %% ../../nbs/export/03_formats.ipynb #bb68657e
 def _arguments(layer): # those that differ from the defaults, as code
@@ -88,7 +93,8 @@ def _arguments(layer): # those that differ from the defaults, as code
         value = getattr(layer, p.name)
         if p.name == 'bias': value = value is not None
         if p.default is not p.empty and value == p.default: continue
-        ast.literal_eval(repr(value))                                         # numbers, words and tuples only
+        # raises for anything but numbers, words and tuples
+        ast.literal_eval(repr(value))
         out.append(f'{p.name}={value!r}')
     return out
 
@@ -98,15 +104,17 @@ def checked_code(
     input_shape,   # of one input: (channels, height, width)
 )->str:            # as from `as_code`
     "The code of a plain network, after a network built by it has given the same answers; else a `ValueError`."
-    code, net = as_code(net), plain_copy(net)
+    code = as_code(net)
+    net = plain_copy(net)
     try:
-        again = eval(code, dict(nn=nn))
-        again.load_state_dict(net.state_dict())
+        rebuilt = eval(code, dict(nn=nn))
+        rebuilt.load_state_dict(net.state_dict())
     except Exception as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0]
         name = type(net).__name__
         raise ValueError(f"{name} has no short code ({reason}); use the formats onnx and torch-export") from e
-    check_answers(again.eval(), net, make_input(net, input_shape, 3, seed=1)[0], 1e-6)
+    x, = make_input(net, input_shape, 3, seed=1)
+    check_answers(rebuilt.eval(), net, x, 1e-6)
     return code
 
 # %% ../../nbs/export/03_formats.ipynb #69ce2653
@@ -221,66 +229,92 @@ def write_export(
     needs:str='',        # what those need beyond numpy and pillow
 )->list:                 # the files: network, facts, example
     "Export a network, pixels to probabilities, with an example that needs nothing of this package; all files or none."
-    end = FORMATS[one_of(format, FORMATS, 'format')]
-    if calibration is not None and format != 'onnx':
-        raise ValueError(f"8-bit integers are for the format onnx, got {format}: leave one of the two out")
-    if not prepare: one_of(fit, FITS, 'fit')
-    out = check_exportable(net, input_shape)
-    if len(out) not in (1, 3):
-        raise ValueError(f"{type(net).__name__} gives {out} for a picture; an example is written for logits (classes,) "
-                         "or (classes, height, width): use to_onnx")
-    short = min(input_shape[1:])
-    if len(out) == 3: # tiles begin and end at multiples of 32 pixels
-        side = -(-short//STEP)*STEP
-        input_shape = input_shape[0], side, side
-        out = out[0], side, side
-    code = checked_code(net, input_shape) if end == 'safetensors' else ''
-    mean = [0.]*input_shape[0] if mean is None else [float(v) for v in mean]
-    std = [1.]*input_shape[0] if std is None else [float(v) for v in std]
-    whole = with_pixels(plain_copy(net).float(), mean, std, mirror)
-    facts = _facts(format, input_shape, short, out, mean, std, mirror, fit, prepare) | (about or {})
+    _check_options(format, calibration, prepare, fit)
+    shape, out = _export_shapes(net, input_shape)
+    is_mask = len(out) == 3
+    inside = _inside(shape[0], mean, std, mirror)
+    facts = _network_facts(format, shape, out)
+    facts['preparation'] = _photo_facts(format, shape[1:], min(input_shape[1:]), is_mask, fit, prepare)
+    facts |= dict(inside=inside) | (about or {})
+    code = checked_code(net, shape) if format == 'safetensors' else ''
+    program = _example(name, FORMATS[format], code, is_mask, prepare, needs)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.export-', dir=folder) as d:
-        file, json_file, example = Path(d)/f'{name}.{end}', Path(d)/f'{name}.json', Path(d)/f'{name}_example.py'
-        if end == 'safetensors': save_weights(net.state_dict(), file)
-        else: _write_whole(whole, input_shape, file, len(out) == 3)
+        file = Path(d)/f'{name}.{FORMATS[format]}'
+        _write_network(net, shape, file, inside, is_mask)
         if calibration is not None: facts |= in_integers(file, calibration, unseen)
-        json_file.write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
-        example.write_text(_example(name, end, code, len(out) == 3, prepare, needs), encoding='utf-8')
-        for f in (file, json_file, example): os.replace(f, folder/f.name)
-    return [folder/f.name for f in (file, json_file, example)]
+        files = [file, Path(d)/f'{name}.json', Path(d)/f'{name}_example.py']
+        files[1].write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
+        files[2].write_text(program, encoding='utf-8')
+        for f in files: os.replace(f, folder/f.name)
+    return [folder/f.name for f in files]
 
-# the contract: what goes in, what happens, what comes out
+# %% ../../nbs/export/03_formats.ipynb #40b373ca
+def _check_options(format, calibration, prepare, fit):
+    one_of(format, FORMATS, 'format')
+    if not prepare: one_of(fit, FITS, 'fit')
+    if calibration is not None and format != 'onnx':
+        raise ValueError(f"8-bit integers are for the format onnx, got {format}: leave one of the two out")
+
+# %% ../../nbs/export/03_formats.ipynb #c7075b27
+def _export_shapes(net, input_shape): # of an input and of an output; sides of masks at multiples of `STEP`
+    out = check_exportable(net, input_shape)
+    if len(out) == 1: return input_shape, out
+    if len(out) == 3:
+        side = -(-min(input_shape[1:])//STEP)*STEP
+        return (input_shape[0], side, side), (out[0], side, side)
+    raise ValueError(
+        f"{type(net).__name__} gives {out} for a picture; an example is written for logits (classes,) "
+        "or (classes, height, width): use to_onnx"
+    )
+
+# %% ../../nbs/export/03_formats.ipynb #3def44f5
+def _inside(n_channels, mean, std, mirror): # what the file does besides the network, as the JSON file says it
+    mean = [0.]*n_channels if mean is None else [float(v) for v in mean]
+    std = [1.]*n_channels if std is None else [float(v) for v in std]
+    return dict(mean=mean, std=std, mirror=mirror, softmax=True)
 
 # %% ../../nbs/export/03_formats.ipynb #b4dad72e
-def _facts(format, input_shape, short, out, mean, std, mirror, fit, prepare):
-    channels, height, width = input_shape
-    colours = 'RGB' if channels == 3 else 'grey'
-    pixels = dict(name='pixels', dtype='uint8', layout='NHWC', shape=['N', height, width, channels], colours=colours)
+def _network_facts(format, input_shape, out): # what goes in and what comes out
+    channels, *size = input_shape
+    if len(out) == 3 and format == 'onnx':
+        # photos of any size
+        size = [f'a multiple of {STEP}']*2
+        out = out[0], 'rows', 'columns'
+    pixels = dict(
+        name='pixels',
+        dtype='uint8',
+        layout='NHWC',
+        shape=['N', *size, channels],
+        colours='RGB' if channels == 3 else 'grey',
+    )
     result = dict(name='probabilities', dtype='float32', shape=['N', *out], meaning='sum to 1 over axis 1')
-    photo = dict(
+    return dict(format=format, input=pixels, output=result)
+
+# %% ../../nbs/export/03_formats.ipynb #e2b0420b
+def _photo_facts(format, size, short, is_mask, fit, prepare): # what happens to a photo before
+    facts = dict(
         orientation='EXIF orientation undone',
         transparency='laid on white',
         depth='16 and 32 bits per channel scaled to 8',
     )
+    if prepare and not is_mask: return facts | dict(steps=f'{prepare[0].__name__} in the example')
     resampling = 'bilinear, antialiased (Pillow)'
-    if len(out) == 3:
-        any_size = format == 'onnx'
-        if any_size:
-            pixels['shape'] = ['N', 'a multiple of 32', 'a multiple of 32', channels]
-            result['shape'] = ['N', out[0], 'rows', 'columns']
-        photo |= dict(short_side=short, resampling=resampling, tile=TILE if any_size else height)
-        photo['overlap'] = OVERLAP if any_size else min(height//4, height - STEP)
-    elif prepare: photo['steps'] = f'{prepare[0].__name__} in the example'
-    else:
-        photo |= dict(fit=fit, size=[height, width], border='white', resampling=resampling)
-        photo['large_jpeg'] = 'decoded at 1/2, 1/4 or 1/8 where at least twice the size is left'
-    inside = dict(mean=mean, std=std, mirror=mirror, softmax=True)
-    return dict(format=format, input=pixels, output=result, preparation=photo, inside=inside)
+    if not is_mask:
+        return facts | dict(
+            fit=fit, size=list(size), border='white', resampling=resampling,
+            large_jpeg='decoded at 1/2, 1/4 or 1/8 where at least twice the size is left',
+        )
+    tile, overlap = size[0], min(size[0]//4, size[0] - STEP)
+    if format == 'onnx': tile, overlap = TILE, OVERLAP
+    return facts | dict(short_side=short, resampling=resampling, tile=tile, overlap=overlap)
 
 # %% ../../nbs/export/03_formats.ipynb #da618c3d
-def _write_whole(whole, input_shape, file, any_size): # uint8 pictures to probabilities
+def _write_network(net, input_shape, file, inside, any_size):
+    "The network's weights as safetensors; else a file from uint8 pictures to probabilities."
+    if file.suffix == '.safetensors': return save_weights(net.state_dict(), file)
+    whole = with_pixels(plain_copy(net).float(), inside['mean'], inside['std'], inside['mirror'])
     channels, height, width = input_shape
     random = torch.Generator().manual_seed(0)
     shape = (height, width, channels)
@@ -304,21 +338,30 @@ def _write_onnx_of_any_size(whole, x, unseen, file):
 # %% ../../nbs/export/03_formats.ipynb #e2672c9b
 def _example(name, end, code, is_mask, prepare, needs): # the text of the program
     requirement, imports, load = _LOAD[end]
+    pixels = 'photo_pixels(path, about["preparation"]["size"], about["preparation"]["fit"], about["input"]["colours"])'
+    if prepare: pixels = f'{prepare[0].__name__}(path)'
+    files = dict(file=f'{name}.{end}', about=f'{name}.json', example=f'{name}_example.py')
+    return Template(_HEAD + (_MASKS if is_mask else _CLASSES)).substitute(
+        files,
+        needs=' and '.join(filter(None, [requirement, needs])),
+        imports=imports,
+        functions=_sources(is_mask, prepare),
+        load=Template(load).substitute(files, code=code),
+        pixels=pixels,
+    )
+
+# %% ../../nbs/export/03_formats.ipynb #8da4c976
+def _sources(is_mask, prepare): # what the program needs of this package, as text
+    parts = [f'TURNS = {TURNS} # EXIF orientation -> what undoes it']
+    if is_mask: parts.insert(0, f'STEP = {STEP} # tiles begin and end at multiples of it')
     functions = [upright_rgb, exif_orientation, eight_bits]
     if is_mask: functions += [whole_photo, tiled_answer, likeliest_class, tile_starts, tile_weights]
     elif prepare: functions += [_read_image, *prepare]
     else: functions += [used_part, photo_pixels]
-    sources = [inspect.getsource(f).strip().replace('def _read_image', 'def read_image') for f in functions]
-    sources.insert(0, f'TURNS = {TURNS} # EXIF orientation -> what undoes it')
-    if is_mask: sources.insert(0, f'STEP = {STEP} # tiles begin and end at multiples of it')
-    pixels = 'photo_pixels(path, about["preparation"]["size"], about["preparation"]["fit"], about["input"]["colours"])'
-    if prepare: pixels = f'{prepare[0].__name__}(path)'
-    text = Template(_HEAD + (_MASKS if is_mask else _CLASSES))
-    files = dict(file=f'{name}.{end}', about=f'{name}.json', example=f'{name}_example.py')
-    load = Template(load).substitute(files, code=code)
-    needed = ' and '.join(filter(None, [requirement, needs]))
-    functions = '\n\n'.join(sources)
-    return text.substitute(files, needs=needed, imports=imports, functions=functions, load=load, pixels=pixels)
+    for f in functions:
+        source = inspect.getsource(f).strip()
+        parts.append(source.replace('def _read_image', 'def read_image'))
+    return '\n\n'.join(parts)
 
 # %% ../../nbs/export/03_formats.ipynb #530329f7
 def _read_image(path): # what `data.images.read_image` gives: the photo, and what was done to it

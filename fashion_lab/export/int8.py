@@ -14,10 +14,10 @@ import torch
 
 from ..core import atomic_path, one_of, whole_number
 from ..devices import cpu_name
-from .onnx import anonymised, OnnxNet, quietly
+from .onnx import anonymised, onnx_session, OnnxNet, quietly
 
 # %% ../../nbs/export/01_int8.ipynb #413b61c6
-_WAYS = dict(minmax='MinMax', entropy='Entropy', percentile='Percentile')
+_METHODS = dict(minmax='MinMax', entropy='Entropy', percentile='Percentile')
 # Weights lie between -64 and 64: two products with 255 fit into 16 bits, so processors without VNNI answer alike.
 LEVELS = 64
 
@@ -29,29 +29,40 @@ def quantise(
     method:str='minmax', # range of an activation: minmax, or (of 128 pictures) entropy or percentile (99.999 %)
     batch:int=64,        # pictures at a time
     floats:int=0,        # convolutions and linear layers at the beginning that stay in 32 bits
-    correct:bool=True,   # bias correction (Nagel et al. 2019): biases take back what rounded weights change on average
+    correct:bool=True,   # bias correction (Nagel et al. 2019): biases take back what rounding changes on average
 )->Path:                 # the file
     "Write an ONNX file in 8-bit integers: signed weights of 7 bits, a scale per output channel, unsigned activations."
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # heavy: onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process  # heavy: onnx, onnxruntime
     net = OnnxNet(source)
     x = np.ascontiguousarray(pictures, net.dtype)
     _check_calibration(x, net, Path(source).name)
+    one_of(method, _METHODS, 'method')
     whole_number(floats, 'floats', 0)
     whole_number(batch, 'batch')
-    calibrate = getattr(CalibrationMethod, _WAYS[one_of(method, _WAYS, 'method')])
     with tempfile.TemporaryDirectory() as d, quietly(), atomic_path(Path(path)) as tmp:
-        ready = f'{d}/ready.onnx'
-        quant_pre_process(str(source), ready, skip_symbolic_shape=True)
-        layers = _layers(ready)
-        if correct: _correct_biases(ready, layers[floats:], x, net.input, batch)
-        reader = _reader(net.input, x if method == 'minmax' else x[:128], batch)
-        quantize_static(ready, str(tmp), reader, quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
-                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=calibrate,
-                        nodes_to_exclude=layers[:floats] + _around(ready, layers),
-                        extra_options=dict(CalibStridedMinMax=1))
-        _tidy(tmp)
+        prepared = f'{d}/prepared.onnx'
+        quant_pre_process(str(source), prepared, skip_symbolic_shape=True)
+        layers = _layers(prepared)
+        if correct: _correct_biases(prepared, layers[floats:], x, net.input, batch)
+        calibration = _reader(net.input, x if method == 'minmax' else x[:128], batch)
+        _write_integers(prepared, tmp, calibration, method, layers[:floats] + _around(prepared, layers))
     return Path(path)
+
+# %% ../../nbs/export/01_int8.ipynb #7ea2b0f0
+def _write_integers(source, path, calibration, method, excluded): # `excluded`: names of operations left in 32 bits
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # heavy: onnx
+    quantize_static(
+        source, str(path), calibration,
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=getattr(CalibrationMethod, _METHODS[method]),
+        nodes_to_exclude=excluded,
+        extra_options=dict(CalibStridedMinMax=1),
+    )
+    _tidy(path)
 
 # %% ../../nbs/export/01_int8.ipynb #03c89c20
 def _check_calibration(x, net, name):
@@ -86,28 +97,32 @@ def _around(path, layers): # names of the operations before the first layer and 
 # %% ../../nbs/export/01_int8.ipynb #08c27c9f
 def _correct_biases(path, layers, x, name, batch): # in place
     import onnx  # heavy: onnx
-    from onnx import numpy_helper  # heavy: onnx
     model = onnx.load(path)
     graph = model.graph
-    values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    values = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
     nodes = [n for n in graph.node if n.name in layers and n.input[1] in values]
     means = _channel_means(model, {n.input[0] for n in nodes}, x, name, batch)
     for n in nodes:
-        options = {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute}
-        weights = values[n.input[1]]
-        if n.op_type == 'Gemm' and not options.get('transB'): weights = weights.T
-        groups = options.get('group', 1)
-        # (output channels, input channels of their group)
-        inputs = means[n.input[0]].reshape(groups, -1).repeat(len(weights)//groups, 0)
-        bias = values[n.input[2]] if len(n.input) > 2 else 0
-        corrected = bias + (_rounding_error(weights)*inputs).sum(1)
-        graph.initializer.append(numpy_helper.from_array(corrected.astype(np.float32), f'{n.name}_corrected'))
-        if len(n.input) > 2: n.input[2] = f'{n.name}_corrected'
-        else: n.input.append(f'{n.name}_corrected')
+        corrected = onnx.numpy_helper.from_array(_corrected_bias(n, values, means), f'{n.name}_corrected')
+        graph.initializer.append(corrected)
+        if len(n.input) > 2: n.input[2] = corrected.name
+        else: n.input.append(corrected.name)
     used = {i for n in graph.node for i in n.input}
     unused = [i for i in graph.initializer if i.name not in used]
     for i in unused: graph.initializer.remove(i)
     onnx.save(model, path)
+
+# %% ../../nbs/export/01_int8.ipynb #44e8f87b
+def _corrected_bias(node, values, means): # float32 (output channels,)
+    import onnx  # heavy: onnx
+    options = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    weights = values[node.input[1]]
+    if node.op_type == 'Gemm' and not options.get('transB'): weights = weights.T
+    groups = options.get('group', 1)
+    # (output channels, input channels of their group)
+    inputs = means[node.input[0]].reshape(groups, -1).repeat(len(weights)//groups, 0)
+    bias = values[node.input[2]] if len(node.input) > 2 else 0
+    return (bias + (_rounding_error(weights)*inputs).sum(1)).astype(np.float32)
 
 # %% ../../nbs/export/01_int8.ipynb #fc7e972c
 def _rounding_error(weights): # (output channels, input channels): what rounding takes off, summed over the filter
@@ -118,14 +133,11 @@ def _rounding_error(weights): # (output channels, input channels): what rounding
 
 # %% ../../nbs/export/01_int8.ipynb #f97d5eb4
 def _channel_means(model, names, x, name, batch): # a value's name -> (channels,), mean over pictures and places
-    import onnx, onnxruntime as ort  # heavy: onnx, onnxruntime
+    import onnx  # heavy: onnx
     model = copy.deepcopy(model)
     inner = sorted(names - {name})
     model.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in inner)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
+    session = onnx_session(model.SerializeToString())
     totals = dict.fromkeys(names, 0)
     for start in range(0, len(x), batch):
         pictures = x[start:start + batch]
@@ -174,25 +186,35 @@ def quantise_checked(
     remedies=REMEDIES,   # settings in this order, unless they leave over a quarter of the layers in 32 bits
 )->dict:                 # the settings of the file, with its agreement
     "Quantise with as few remedies as it takes to give the same answers; where none suffices, the best is kept."
-    layers = len(_layers(source))
-    allowed = [r for r in remedies if r.get('floats', 0) <= layers//4]
-    if not allowed:
-        raise ValueError(f"there is no remedy that leaves at most a quarter of the {layers} layers in 32 bits, "
-                         f"got {list(remedies)}")
+    allowed = _allowed(remedies, len(_layers(source)))
+    if unseen is None: allowed = allowed[-1:]
     exact = OnnxNet(source)
-    best = dict(agreement=-1.)
     compared = np.ascontiguousarray(pictures if unseen is None else unseen, exact.dtype)
+    batches = torch.from_numpy(compared).split(64)
+    best = dict(agreement=-1.)
     with tempfile.TemporaryDirectory() as d, atomic_path(Path(path)) as tmp:
-        for how in allowed[-1:] if unseen is None else allowed:
-            file = quantise(source, pictures, Path(d)/'try.onnx', **how)
-            same = agreement(exact, OnnxNet(file), torch.from_numpy(compared).split(64))
+        for settings in allowed:
+            file = quantise(source, pictures, Path(d)/'try.onnx', **settings)
+            same = agreement(exact, OnnxNet(file), batches)
             if same > best['agreement']:
-                best = dict(how, agreement=same)
+                best = dict(settings, agreement=same)
                 Path(tmp).write_bytes(file.read_bytes())
             if same >= at_least: break
     return best
 
+# %% ../../nbs/export/01_int8.ipynb #97688ee3
+def _allowed(remedies, n_layers): # those that leave at most a quarter of the layers in 32 bits
+    allowed = [r for r in remedies if r.get('floats', 0) <= n_layers//4]
+    if allowed: return allowed
+    raise ValueError(
+        f"there is no remedy that leaves at most a quarter of the {n_layers} layers in 32 bits, "
+        f"got {list(remedies)}"
+    )
+
 # %% ../../nbs/export/01_int8.ipynb #2739a526
+_SCHEME = (f'activations unsigned of 8 bits, weights signed of 7 bits (-{LEVELS} to {LEVELS}) with a scale per '
+           'output channel: the same answers with and without VNNI instructions')
+
 def in_integers(
     file,     # an ONNX file, replaced by its quantised version
     pictures, # as for `quantise_checked`
@@ -204,14 +226,13 @@ def in_integers(
         exact.write_bytes(file.read_bytes())
         done = quantise_checked(exact, pictures, file, unseen)
     same = done['agreement']
-    compared = pictures if unseen is None else unseen
     if same < .99:
-        other = f"{1 - same:.1%} of {len(compared)} pictures"
-        warnings.warn(f"in 8-bit integers the network gives another answer for {other}", stacklevel=3)
+        n = len(pictures if unseen is None else unseen)
+        text = f"in 8-bit integers the network gives another answer for {1 - same:.1%} of {n} pictures"
+        warnings.warn(text, stacklevel=3)
     return dict(
         dtype='int8',
-        scheme=f'activations unsigned of 8 bits, weights signed of 7 bits (-{LEVELS} to {LEVELS}) with a scale per '
-               'output channel: the same answers with and without VNNI instructions',
+        scheme=_SCHEME,
         calibrated_on=len(pictures),
         float_layers=done.get('floats', 0),
         agreement=same,

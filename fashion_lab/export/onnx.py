@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TILE', 'OVERLAP', 'check_exportable', 'Pixels', 'Probabilities', 'with_pixels', 'quietly', 'plain_copy', 'anonymised',
-           'explaining_export_errors', 'to_onnx', 'write_onnx', 'check_answers', 'OnnxNet']
+           'explaining_export_errors', 'to_onnx', 'write_onnx', 'check_answers', 'OnnxNet', 'onnx_session']
 
 # %% ../../nbs/export/00_onnx.ipynb #3cdd1b4f
 import copy, inspect, io, logging, numbers, warnings
@@ -56,21 +56,33 @@ def check_exportable(
     if not isinstance(model, nn.Module): raise ValueError(f"model must be a torch.nn.Module, got {name}")
     training = [n or name for n, m in model.named_modules() if m.training]
     if training:
-        raise ValueError(f"{name} is in training mode (first: {training[0]}), where dropout and batch "
-                         "normalisation do other things than in use: call model.eval() first")
+        raise ValueError(
+            f"{name} is in training mode (first: {training[0]}), where dropout and batch "
+            "normalisation do other things than in use: call model.eval() first"
+        )
     _check_input(model, input_shape)
-    with one_pass(model, input_shape) as one: out = model(*one)
-    if not isinstance(out, torch.Tensor):
-        n = len(out) if hasattr(out, '__len__') else 1
-        raise ValueError(f"{name} gives a {type(out).__name__} of {n}, not one tensor; "
-                         "wrap it in a module that returns the one output that is wanted")
-    with torch.no_grad(): two = model(*make_input(model, input_shape, 2))
-    if out.ndim < 2 or two.shape != (2, *out.shape[1:]):
-        raise ValueError(f"{name} gives {tuple(out.shape)} for one input and {tuple(two.shape)} for two: "
-                         "the first axis must be the batch")
+    shape = _output_shape(model, input_shape)
     # raises where the operations depend on the values
     layer_table(model, input_shape)
-    return tuple(out.shape[1:])
+    return shape
+
+# %% ../../nbs/export/00_onnx.ipynb #03b2fa31
+def _output_shape(model, input_shape): # of one output; a `ValueError` where it is no tensor with a batch
+    name = type(model).__name__
+    with one_pass(model, input_shape) as x: one = model(*x)
+    if not isinstance(one, torch.Tensor):
+        n = len(one) if hasattr(one, '__len__') else 1
+        raise ValueError(
+            f"{name} gives a {type(one).__name__} of {n}, not one tensor; "
+            "wrap it in a module that returns the one output that is wanted"
+        )
+    with torch.no_grad(): two = model(*make_input(model, input_shape, 2))
+    if one.ndim < 2 or two.shape != (2, *one.shape[1:]):
+        raise ValueError(
+            f"{name} gives {tuple(one.shape)} for one input and {tuple(two.shape)} for two: "
+            "the first axis must be the batch"
+        )
+    return tuple(one.shape[1:])
 
 # %% ../../nbs/export/00_onnx.ipynb #5fde5666
 class Pixels(nn.Module):
@@ -218,20 +230,15 @@ class OnnxNet(nn.Module):
         n_threads:int|None=None, # default: as many as torch uses
         optimise:bool=True,      # let the runtime merge operations; `False`: one by one, as the file has them
     ):
-        import onnxruntime as ort  # heavy: onnxruntime
         super().__init__()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = whole_number(n_threads or torch.get_num_threads(), 'n_threads')
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        if not optimise: options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if not Path(path).is_file(): raise FileNotFoundError(f"no ONNX file at {path}; `to_onnx` writes one")
         self.bytes = Path(path).stat().st_size
-        self.session = ort.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+        self.session = onnx_session(str(path), n_threads, optimise)
         first = self.session.get_inputs()[0]
         self.input = first.name
         self.shape = tuple(first.shape[1:])
         self.dtype = np.dtype(np.uint8 if first.type == 'tensor(uint8)' else np.float32)
+
     def compute(self,
         x:np.ndarray, # (N, ...) of `dtype`
     )->np.ndarray:    # (N, ...)
@@ -240,6 +247,21 @@ class OnnxNet(nn.Module):
     def forward(self, x): # (N, ...) -> (N, ...)
         return torch.from_numpy(self.compute(x.detach().cpu().contiguous().numpy()))
     def extra_repr(self): return f"{self.bytes:,} bytes, input {self.shape}"
+
+# %% ../../nbs/export/00_onnx.ipynb #ee27e639
+def onnx_session(
+    model,                   # a file's name, or an ONNX model as bytes
+    n_threads:int|None=None, # default: as many as torch uses
+    optimise:bool=True,      # let the runtime merge operations
+):                           # an `onnxruntime.InferenceSession`
+    "Open a network in ONNX Runtime on the CPU."
+    import onnxruntime as ort  # heavy: onnxruntime
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = whole_number(n_threads or torch.get_num_threads(), 'n_threads')
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not optimise: options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(model, options, providers=['CPUExecutionProvider'])
 
 # %% ../../nbs/export/00_onnx.ipynb #b7e551dd
 TILE, OVERLAP = 512, 128 # pixels, as `segment.tiles.segment_photo` has them

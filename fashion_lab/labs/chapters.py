@@ -39,7 +39,8 @@ class Exercise:
     )->Verdict:
         if answer is ...: return Verdict(False, "Not answered yet: put your answer in place of the dots.")
         try: right = bool(self.check(answer))
-        except Exception as e: return Verdict(False, f"Not an answer of the kind asked for ({type(e).__name__}: {e}). {self.hint}")
+        except Exception as e:
+            return Verdict(False, f"Not an answer of the kind asked for ({type(e).__name__}: {e}). {self.hint}")
         return Verdict(True, "Right.") if right else Verdict(False, f"Not yet. {self.hint}")
 
     def prove(self,
@@ -96,7 +97,10 @@ def recorded_scores(
     if protocol is not None: t = t[t.protocol == protocol]
     if data is not None: t = t[t.data == data]
     by_variant = t.groupby('variant')
-    scores = by_variant.agg(score=('value', 'mean'), sd=('value', 'std'), low=('ci_low', 'min'), high=('ci_high', 'max'),
-                            runs=('value', 'size'))
+    scores = by_variant.agg(
+        score=('value', 'mean'), sd=('value', 'std'),
+        low=('ci_low', 'min'), high=('ci_high', 'max'),
+        runs=('value', 'size'),
+    )
     if variants is None: return scores.sort_values('score', ascending=False)
     return scores.loc[[v for v in variants if v in scores.index]]

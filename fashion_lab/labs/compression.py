@@ -869,7 +869,7 @@ def _front_note(c, batch, threads):
     seeds = f'{least} to {most}' if most > least else f'{least}'
     thread_s, seed_s = 'threads' if threads > 1 else 'thread', 'seeds' if most > 1 else 'seed'
     return (f'batch {batch}, {threads} {thread_s}; {seeds} {seed_s}; '
-            'bars: sd, area: bytes of the file, red: nothing faster is better')
+            'bars: sd, area: bytes of the file, orange: nothing faster is better')
 
 # %% ../../nbs/labs/08_compression.ipynb #69e1d610
 def plot_front(
@@ -878,7 +878,7 @@ def plot_front(
     batch:int=1,               # 1 or 32
     leave=('sparse-95', 'side-14'), # variants that are not shown
 ):                             # a matplotlib figure
-    "Accuracy against latency at one batch size, each variant a bubble as large as its file; the Pareto front in red."
+    "Accuracy against latency at one batch size, bubbles as large as the files; the Pareto front in orange."
     one_of(batch, BATCHES, 'batch')
     c = comparison(runs)
     one_of(data, sorted(set(c.data)), 'data set among these runs')

@@ -619,7 +619,7 @@ def predict(
         out = segment_photo(net, pixels, short or cfg.size, mirror=cfg.recipe.mirror, device=device, bf16=False)
         mask, overlay = files = free_paths(folder, path.stem, 'mask', 'overlay')
         _write_answer(pixels, out.mask, files, colours, opacity)
-        notes = [*notes, f'seen at {out.seen[1]} x {out.seen[0]} of {wide} x {high} pixels',
+        notes = [*notes, f'seen at {out.size[1]} x {out.size[0]} of {wide} x {high} pixels',
                  f'written: {mask.name} and {overlay.name} in {printable(folder.name)}']
         confidence = float(out.confidence.mean()/255)
         where = dict(mask=printable(mask), overlay=printable(overlay))

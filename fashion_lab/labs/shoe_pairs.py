@@ -58,7 +58,7 @@ from fashion_lab.pairs.metrics import (
 )
 
 from fashion_lab.pairs.train import (
-    fit_head_pair, fit_network, fit_siamese, FittedPairs, pair_data, PairData, PairJudge,
+    fit_head_pair, fit_network, fit_siamese, FittedPairs, pair_data, PairData, PairPredictor,
 )
 
 from ..pairs.background import swap_backgrounds, floor_colours, mask_background, mask_object
@@ -74,7 +74,7 @@ from ..models.features import images_digest
 from ..plot.classification import plot_reliability, plot_roc
 
 from ..plot.results import plot_comparison, plot_history
-from ..plot.theme import BLUE, canvas, dress, INK, percent_axis, save_figures
+from ..plot.theme import BLUE, canvas, dress, INK, MARKERS, percent_axis, save_figures
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #bcb43715
 LAB = 'shoe_pairs'
@@ -432,7 +432,7 @@ def train(
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #b36a7726
 def predictions(
-    judge:PairJudge,  # trained
+    judge:PairPredictor,  # trained
     d:PairData,       # the pairs
     items,            # rows of `d.items`
 ):                    # `evaluate.predictions.Predictions`
@@ -464,7 +464,7 @@ def easy_items(
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6a8ede3f
 def altered(
-    judge:PairJudge, # trained
+    judge:PairPredictor, # trained
     d:PairData,      # the pairs
     items,           # rows of `d.items`
     seed:int=0,      # whose floors
@@ -505,7 +505,7 @@ def _parts(d): # name -> the splits that it consists of
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #7a6dc910
 def evaluated(
-    judge:PairJudge,  # trained
+    judge:PairPredictor,  # trained
     d:PairData,       # the pairs
     cfg:Config,       # says whether altered pictures are looked at
 )->tuple:             # (split -> metrics, split -> `Predictions`)
@@ -549,8 +549,8 @@ def _extra(fitted, s, d): # what else is stored of a run, as plain values
         problems=len(s.problems),
         senders=_codes(test.person).tolist(),
         persons=test.person.tolist(),
-        mean=list(fitted.judge.mean),
-        std=list(fitted.judge.std),
+        mean=list(fitted.predictor.mean),
+        std=list(fitted.predictor.std),
         batch_size=fitted.batch_size,
         stopped_early=fitted.stopped_early,
         pairs={k: int((d.shoes.split == k).sum()) for k in splits},
@@ -567,10 +567,10 @@ def run(
     with start_run(LAB, cfg, root) as draft:
         s, d = shoes_of(cfg)
         fitted = train(cfg, d, draft.checkpoint, show)
-        numbers, predicted = evaluated(fitted.judge, d, cfg)
-        numbers |= inference_cost(fitted.judge.net, cfg)
+        numbers, predicted = evaluated(fitted.predictor, d, cfg)
+        numbers |= inference_cost(fitted.predictor.net, cfg)
         numbers |= dict(train_s=fitted.seconds, n={k: len(p) for k, p in predicted.items()})
-        state = {k: v.detach().cpu().contiguous() for k, v in fitted.judge.net.state_dict().items()}
+        state = {k: v.detach().cpu().contiguous() for k, v in fitted.predictor.net.state_dict().items()}
         machine = environment(pick_device(cfg.device))
         return draft.finish(numbers, fitted.history, predicted, state, machine, extra=_extra(fitted, s, d))
 
@@ -590,13 +590,13 @@ def config_of(
 def judge_of(
     run:Run,      # a finished run
     device='cpu', # where to compute
-)->PairJudge:     # answers with the log-odds of pairs
+)->PairPredictor:     # answers with the log-odds of pairs
     "The trained network of a run, ready to be asked."
     cfg = config_of(run)
     net = build(cfg, trained=False)
     net.load_state_dict(run.weights())
     mirror = cfg.mirror == 'right' and not cfg.siamese # siamese networks mirror by themselves
-    return PairJudge(net.eval(), run.extra['mean'], run.extra['std'], mirror, device)
+    return PairPredictor(net.eval(), run.extra['mean'], run.extra['std'], mirror, device)
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #da560014
 def _means(g, variant): # a row of `comparison`, of the table rows of one variant
@@ -696,7 +696,8 @@ def plot_checks(
     colours = mpl.colormaps['viridis'](np.linspace(0, .92, len(means)))
     for k, (variant, values) in enumerate(means.iterrows()):
         shift = .3*((k + .5)/len(means) - .5)
-        ax.scatter(values, rows + shift, s=42, color=colours[k], label=variant, zorder=3)
+        look = dict(color=colours[k], marker=MARKERS[k % len(MARKERS)])
+        ax.scatter(values, rows + shift, s=42, label=variant, zorder=3, **look)
     ax.set_yticks(rows, [CHECKS[c] for c in means])
     ax.invert_yaxis()
     percent_axis(ax.xaxis)
@@ -751,7 +752,7 @@ def mistakes(
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #abeb83bc
 def seen(
-    judge:PairJudge, # trained
+    judge:PairPredictor, # trained
     left,            # uint8 `(N, H, H, 3)`
     right,           # uint8, same shape
     patch:float=.25, # side of the square that is covered, as a share of a picture's side

@@ -162,7 +162,7 @@ def _caption_lines(caption): # (text, colour) of every line
 def plot_pairs(
     left,               # (N, H, W, 3) uint8
     right,              # (N, H, W, 3) uint8
-    captions=None,      # N strings of one or more lines; a line that begins with ✗ is drawn in red, with ✓ in blue
+    captions=None,      # N strings of one or more lines; a line that begins with ✗ is orange, with ✓ blue
     title:str='Pairs',  # above the pictures
     note:str='',        # below the title
     source:str='real',  # `real` or `synthetic`
@@ -170,11 +170,7 @@ def plot_pairs(
 ):                      # the figure
     "Left and right shoes side by side."
     left, right = np.asarray(left), np.asarray(right)
-    if left.shape != right.shape or left.ndim != 4 or not len(left):
-        raise ValueError(f"left and right must be uint8 of one shape (N, H, W, 3) with at least one pair, "
-                         f"got {left.shape} and {right.shape}")
-    if captions is not None and len(captions) != len(left):
-        raise ValueError(f"{len(left)} pairs need {len(left)} captions, got {len(captions)}")
+    _check_pairs(left, right, captions)
     n, h, w = left.shape[:3]
     gap = np.full((n, h, max(2, w//40), 3), 255, np.uint8)
     x = np.concatenate([left, gap, right], 2)
@@ -190,28 +186,32 @@ def plot_pairs(
     dress(ax, title, note, source=source, grid='none')
     return fig
 
+# %% ../../nbs/pairs/01_metrics.ipynb #749c17ba
+def _check_pairs(left, right, captions):
+    if left.shape != right.shape or left.ndim != 4 or not len(left):
+        raise ValueError(f"left and right must be uint8 of one shape (N, H, W, 3) with at least one pair, "
+                         f"got {left.shape} and {right.shape}")
+    if captions is not None and len(captions) != len(left):
+        raise ValueError(f"{len(left)} pairs need {len(left)} captions, got {len(captions)}")
+
 # %% ../../nbs/pairs/01_metrics.ipynb #6b75b6f9
 def plot_matches(
-    images,              # (N, H, W, 3) uint8: the heap
+    images,              # (N, H, W, 3) uint8: all shoes
     matches:pd.DataFrame,# as from `match_shoes`: first, second (positions in `images`), probability
     names=None,          # N strings; default: numbers
     source:str='real',   # `real` or `synthetic`
 ):                       # the figure
-    "The pairs that were found in a heap, the most certain first, then single shoes, each beside an empty place."
+    "The pairs that were matched, the most certain first, then single shoes, each beside an empty place."
     images = np.asarray(images)
     names = [str(i) for i in range(len(images))] if names is None else list(names)
     if len(names) != len(images): raise ValueError(f"{len(images)} images need {len(images)} names, got {len(names)}")
     names = [short(n, 30) for n in names]
-    empty = np.full(images.shape[1:], 255, np.uint8)
-    left, right, captions = [], [], []
-    for i, j, p in zip(matches['first'], matches['second'], matches['probability']):
-        left.append(images[i])
-        right.append(images[j])
-        captions.append(f"{names[i]}\n+ {names[j]}\n✓ {p:.0%}")
-    alone = sorted(set(range(len(images))) - set(matches['first']) - set(matches['second']))
-    for k in alone:
-        left.append(images[k])
-        right.append(empty)
-        captions.append(f'{names[k]}\n✗ no partner')
+    first, second = matches['first'].to_numpy(), matches['second'].to_numpy()
+    alone = np.setdiff1d(np.arange(len(images)), [first, second])
+    empty = np.full((len(alone), *images.shape[1:]), 255, np.uint8)
+    captions = [f"{names[i]}\n+ {names[j]}\n✓ {p:.0%}" for i, j, p in zip(first, second, matches['probability'])]
+    captions += [f'{names[k]}\n✗ no partner' for k in alone]
+    left = images[np.concatenate([first, alone]).astype(int)]
+    right = np.concatenate([images[second.astype(int)], empty])
     note = f"{len(matches)} pairs, {len(alone)} single shoes of {len(images)}"
-    return plot_pairs(np.stack(left), np.stack(right), captions, 'Who belongs with whom', note, source)
+    return plot_pairs(left, right, captions, 'Who belongs with whom', note, source)

@@ -5,31 +5,24 @@
 # %% auto #0
 __all__ = ['BINS', 'MIRRORS', 'pair_block', 'pair_layers', 'stacked', 'CNN', 'CNNChannel', 'PairAugment', 'side_by_side',
            'PairLoader', 'lab_colours', 'colour_histogram', 'with_colours', 'SiamesePair', 'HeadPair',
-           'PairFeatureLoader', 'PairContrast', 'contrastive_loss', 'found']
+           'PairFeatureLoader', 'PairContrast', 'contrastive_loss', 'batch_top1']
 
 # %% ../../nbs/pairs/00_models.ipynb #3f997936
-import functools
+import functools, math
 from dataclasses import dataclass
-
-from ..core import check_between, one_of, whole_number
-from ..data.pairs import ring_partners
-
-from ..data.augment import channel_stats, crop_resized, PhotoAugment, pixel_centres, relit
-from ..data.loaders import BatchLoader, gathered
-
-from ..models.backbones import Backbone
-import math
 
 import numpy as np
 import pandas as pd
-
 import torch
 import torch.nn.functional as F
-
 from fastcore.basics import patch
-
-# %% ../../nbs/pairs/00_models.ipynb #8e15cf6a
 from torch import nn
+
+from ..core import check_between, one_of, whole_number
+from ..data.augment import channel_stats, crop_resized, per_channel, PhotoAugment, pixel_centres
+from ..data.loaders import BatchLoader, gathered
+from ..data.pairs import ring_partners
+from ..models.backbones import Backbone
 
 # %% ../../nbs/pairs/00_models.ipynb #ef761960
 def pair_block(
@@ -100,43 +93,55 @@ class PairAugment:
     flip:float = .5         # probability that both are mirrored, in [0, 1]
     swap:float = .5         # probability that each mirrored shoe takes the other one's place, in [0, 1]
     scale:tuple = (.7, 1.)  # least and largest share of the area that is kept, in (0, 1]
-    ratio:float = 1.1       # the window is at most so many times as wide as high, or as high as wide; 1 or more
+    ratio:float = 1.1       # largest proportion of a window's sides, at least 1
     rotate:float = 10.      # largest turn to either side, degrees in [0, 180]
-    light:float = .2        # brightness and contrast change by factors from 1 - light to 1 + light, in [0, 1)
-    colour:float = .2       # and saturation from 1 - colour to 1 + colour, in [0, 1]
+    light:float = .2        # brightness and contrast change by factors from 1 - light to 1 + light
+    colour:float = .2       # and saturation from 1 - colour to 1 + colour
 
     def __post_init__(self):
-        # the same limits as for single photos
-        PhotoAugment(self.scale, self.ratio, self.flip, self.rotate, self.light, self.colour)
+        # raises `ValueError` for the limits that single photos have, too
+        self.single
         check_between(self.swap, 'swap')
 
-    def __call__(self,
-        x:torch.Tensor,                       # uint8 pairs `(N, 6, H, W)`, the left image's channels first
-        generator:torch.Generator|None=None,  # source of the random numbers, on the same device
-        turn=None,                            # not used
-    )->torch.Tensor:                          # float32 in [0, 1], same shape
-        "Augment a batch; the same generator state gives the same result."
-        def draw(*shape): return torch.rand(*shape, generator=generator, device=x.device)
-        def symmetric(*shape): return 2*draw(*shape) - 1 # in [-1, 1)
-        n = len(x)
-        low, high = self.scale
-        flip = draw(n) < self.flip
-        swap = draw(n) < self.swap
-        exchanged = torch.cat([x[:, 3:], x[:, :3]], 1)
-        x = torch.where(swap[:, None, None, None], exchanged, x)
-        # from here on every shoe is a row: left, right, left, right, ...
-        x = x.reshape(2*n, 3, *x.shape[2:])
-        area = low + (high - low)*draw(2*n)
-        aspect = (symmetric(2*n)*math.log(self.ratio)).exp()
-        window = torch.stack([(area*aspect).sqrt(), (area/aspect).sqrt()], 1).clamp(max=1)
-        centre = symmetric(2*n, 2)*(1 - window)
-        angle = symmetric(2*n)*math.radians(self.rotate)
-        mirrored = (flip ^ swap).repeat_interleave(2)
-        out = crop_resized(x.float().div_(255), window, centre, mirrored, angle, x.shape[2])
-        if self.light or self.colour:
-            light = 1 + self.light*symmetric(2*n, 2)
-            out = relit(out, light, 1 + self.colour*symmetric(2*n))
-        return out.reshape(n, 6, *out.shape[2:])
+    @property
+    def single(self)->PhotoAugment:
+        "The changes of one shoe."
+        return PhotoAugment(self.scale, self.ratio, self.flip, self.rotate, self.light, self.colour)
+
+# %% ../../nbs/pairs/00_models.ipynb #d508f038
+@patch
+def __call__(self:PairAugment,
+    x:torch.Tensor,                       # uint8 pairs `(N, 6, H, W)`, the left image's channels first
+    generator:torch.Generator|None=None,  # source of the random numbers, on the same device
+)->torch.Tensor:                          # float32 in [0, 1], same shape
+    "Augment a batch; the same generator state gives the same result."
+    def draw(*shape): return torch.rand(*shape, generator=generator, device=x.device)
+    n = len(x)
+    flip = draw(n) < self.flip
+    swap = draw(n) < self.swap
+    swapped = torch.cat([x[:, 3:], x[:, :3]], 1)
+    x = torch.where(swap[:, None, None, None], swapped, x)
+    # from here on every shoe is a row: left, right, left, right, ...
+    x = x.reshape(2*n, 3, *x.shape[2:])
+    mirrored = (flip ^ swap).repeat_interleave(2)
+    window, centre, angle = self.place(2*n, draw)
+    x = crop_resized(x.float().div_(255), window, centre, mirrored, angle, x.shape[2])
+    return self.single.look(x, draw).reshape(n, 6, *x.shape[2:])
+
+# %% ../../nbs/pairs/00_models.ipynb #aaa892d5
+@patch
+def place(self:PairAugment,
+    n:int,  # shoes
+    draw,   # `draw(*shape)` gives uniform numbers
+)->tuple:   # window, centre and angle, as for `crop_resized`
+    "What part of each shoe's photo is kept, and how it is turned."
+    low, high = self.scale
+    area = low + (high - low)*draw(n)
+    aspect = ((2*draw(n) - 1)*math.log(self.ratio)).exp()
+    window = torch.stack([(area*aspect).sqrt(), (area/aspect).sqrt()], 1).clamp(max=1)
+    centre = (2*draw(n, 2) - 1)*(1 - window)
+    angle = (2*draw(n) - 1)*math.radians(self.rotate)
+    return window, centre, angle
 
 # %% ../../nbs/pairs/00_models.ipynb #5073588d
 def side_by_side(
@@ -147,8 +152,10 @@ def side_by_side(
     "Pairs as one picture each, for figures."
     left, right = np.asarray(left), np.asarray(right)
     if left.shape != right.shape or left.ndim != 4 or left.dtype != np.uint8:
-        raise ValueError(f"left and right must be uint8 of one shape (N, H, W, 3), "
-                         f"got {left.dtype} {left.shape} and {right.dtype} {right.shape}")
+        raise ValueError(
+            f"left and right must be uint8 of one shape (N, H, W, 3), "
+            f"got {left.dtype} {left.shape} and {right.dtype} {right.shape}"
+        )
     white = np.full((*left.shape[:2], gap, 3), 255, np.uint8)
     return np.concatenate([left, white, right], 2)
 
@@ -160,8 +167,8 @@ class PairLoader(BatchLoader):
     def __init__(self,
         left,                 # uint8 images `(P, H, W, 3)`: the left shoe of every pair
         right,                # uint8, the right ones
-        items=None,           # `(M, 3)` left, right, label (1: same); default: every pair, and wrong ones of `groups`
-        groups=None,          # `(P,)` labels: with `shuffle`, wrong pairs are drawn anew within a group in every epoch
+        items=None,           # `(M, 3)` left, right, label (1: same); default: right pairs, and wrong ones of `groups`
+        groups=None,          # `(P,)` labels within which wrong pairs are made; anew in every epoch with `shuffle`
         bs:int=32,            # items per batch
         shuffle:bool=False,   # a new order every epoch
         augment=None,         # a `PairAugment`; `None` for none
@@ -169,39 +176,50 @@ class PairLoader(BatchLoader):
         seed:int=0,           # of order, augmentation and wrong pairs
         device='cpu',         # where batches go
         mirror:bool=False,    # mirror the right shoes, so that they look like left ones
-        **unused,             # what fastai may ask a loader for
     ):
-        left, right = np.asarray(left), np.asarray(right)
-        if left.shape != right.shape:
-            raise ValueError(f"there must be as many left shoes as right ones, of one size; "
-                             f"got {left.shape} and {right.shape}")
-        self.groups = None if groups is None else pd.Series(np.asarray(groups)).astype(str).to_numpy()
-        if items is None and self.groups is None: raise ValueError("give items, or groups to make wrong pairs in")
-        self.items = self.epoch_pairs(0, seed) if items is None else np.asarray(items, np.int64).reshape(-1, 3)
-        shoes = np.concatenate([left, right])
-        if mean is None or std is None: mean, std = channel_stats(shoes)
+        images = _both_sides(left, right)
         self.pairs = len(left)
         self.mirror = mirror
-        no_labels = np.zeros(len(shoes), np.int64)
-        super().__init__(shoes, no_labels, bs, shuffle, augment, list(mean)*2, list(std)*2, seed, device,
-                         ['different', 'same'])
-        self._use_items(self.items)
-
-    def _use_items(self, items): # (M, 3), those of an epoch
-        if not len(items): raise ValueError("there are no pairs to make batches of")
-        shoes = items[:, :2]
-        if shoes.min() < 0 or shoes.max() >= self.pairs:
-            raise ValueError(f"items name shoes from 0 to {self.pairs - 1}, got {shoes.min()} to {shoes.max()}")
-        self.at = torch.as_tensor(shoes, device=self.x.device)
-        self.y = torch.as_tensor(items[:, 2], device=self.x.device)
-        self.coin = torch.zeros(len(items), dtype=torch.bool, device=self.x.device)
-        # fastai looks at the length of a loader's dataset
-        self.dataset = range(len(items))
-        self.n = len(items)
+        self.groups = None if groups is None else pd.Series(np.asarray(groups)).astype(str).to_numpy()
+        if items is None: items = self.epoch_pairs(0, seed)
+        self.items = np.asarray(items, np.int64).reshape(-1, 3)
+        if mean is None or std is None: mean, std = channel_stats(images)
+        # labels are those of the items, which `use_items` sets
+        no_labels = np.zeros(len(images), np.int64)
+        names = ['different', 'same']
+        super().__init__(images, no_labels, bs, shuffle, augment, list(mean)*2, list(std)*2, seed, device, names)
+        self.use_items(self.items)
 
     def __iter__(self):
-        if self.groups is not None and self.shuffle: self._use_items(self.epoch_pairs(self.epoch, self.seed))
+        if self.groups is not None and self.shuffle: self.use_items(self.epoch_pairs(self.epoch, self.seed))
         return super().__iter__()
+
+# %% ../../nbs/pairs/00_models.ipynb #93e143f1
+def _both_sides(left, right): # the images of all left shoes, then of all right ones
+    left, right = np.asarray(left), np.asarray(right)
+    if left.shape != right.shape:
+        raise ValueError(
+            "there must be as many left shoes as right ones, of one size; "
+            f"got {left.shape} and {right.shape}"
+        )
+    return np.concatenate([left, right])
+
+# %% ../../nbs/pairs/00_models.ipynb #1ade7106
+@patch
+def use_items(self:PairLoader,
+    items:np.ndarray, # `(M, 3)` left, right, label
+):
+    "Make batches of these items from now on."
+    if not len(items): raise ValueError("there are no pairs to make batches of")
+    shoes = items[:, :2]
+    low, high = shoes.min(), shoes.max()
+    if low < 0 or high >= self.pairs:
+        raise ValueError(f"items name shoes from 0 to {self.pairs - 1}, got {low} to {high}")
+    self.at = torch.as_tensor(shoes, device=self.x.device)
+    self.y = torch.as_tensor(items[:, 2], device=self.x.device)
+    # fastai looks at the length of a loader's dataset
+    self.dataset = range(len(items))
+    self.n = len(items)
 
 # %% ../../nbs/pairs/00_models.ipynb #b9868e16
 @patch
@@ -210,6 +228,7 @@ def epoch_pairs(self:PairLoader,
     seed:int,  # of the loader
 )->np.ndarray: # `(M, 3)`: left, right, label; half of them wrong
     "Every pair once as it is, and its left shoe once with another right shoe of its group."
+    if self.groups is None: raise ValueError("give items, or groups to make wrong pairs in")
     rng = np.random.default_rng([int(seed), int(epoch)])
     partner = ring_partners(pd.DataFrame(dict(group=self.groups)), ['group'], rng, '')
     own = np.flatnonzero(partner >= 0)
@@ -231,8 +250,17 @@ def batch(self:PairLoader,
     if self.mirror: right = right.flip(3)
     x = torch.cat([left, right], 1)
     x = self.augment(x, generator) if self.augment else x.float().div_(255)
-    mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+    mean, std = (per_channel(tuple(v), x.device) for v in (self.mean, self.std))
     return ((x - mean)/std).contiguous(memory_format=self.layout), self.y[index]
+
+# %% ../../nbs/pairs/00_models.ipynb #af088e23
+@patch
+def to(self:PairLoader,
+    device, # a `torch.device` or its name
+)->PairLoader: # itself
+    "Move images and items to another device, in place."
+    self.at = self.at.to(device)
+    return BatchLoader.to(self, device)
 
 # %% ../../nbs/pairs/00_models.ipynb #133030a3
 BINS = 6, 8, 8 # of lightness, green to red, blue to yellow
@@ -300,7 +328,8 @@ class _AndColours(nn.Module): # a body's features, and behind them the colours o
         self.body = body
         self.colours = math.prod(BINS)
     def forward(self, x):
-        mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.body.mean, self.body.std))
+        values = self.body.mean, self.body.std
+        mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in values)
         pixels = (x.float()*std + mean).clamp(0, 1)
         return torch.cat([self.body(x).float(), colour_histogram(pixels)], 1)
 
@@ -335,39 +364,55 @@ class SiamesePair(nn.Module):
         self.register_buffer('slope', torch.tensor([10., 0.] if self.colours else [10.]))
         self.register_buffer('offset', torch.tensor(0.))
 
-    def _parts(self, f): return f.split([len(self.centre), self.colours], -1) # features, and colours
-    def project(self,
-        f:torch.Tensor, # features `(N, d + colours)`
-    )->torch.Tensor:    # same shape: a vector of length 1 of the features, then one of the colours
-        "Centre and project features: the embedding of a shoe."
-        f, c = self._parts(f)
-        f = F.normalize(f - self.centre, dim=-1)
-        return torch.cat([F.normalize(f + self.change(f), dim=-1), F.normalize(c, dim=-1)], -1)
-    def alike(self,
-        left:torch.Tensor,  # embeddings `(..., d + colours)`
-        right:torch.Tensor, # the same; the two broadcast
-    )->torch.Tensor:        # `(..., 1 or 2)`: cosine of the features, cosine of the colours
-        "How similar two embeddings are."
-        products = self._parts(left*right)[:len(self.slope)]
-        return torch.stack([x.sum(-1) for x in products], -1)
-    def features(self,
-        x:torch.Tensor,    # normalised images `(N, 3, H, W)`
-        right:bool=False,  # whether they are right shoes
-    )->torch.Tensor:       # `(N, d + colours)`
-        "The body's output for single shoes."
-        if self.mirror == 'both': return (self.body(x) + self.body(x.flip(3)))/2
-        return self.body(x.flip(3) if right and self.mirror == 'right' else x)
-    def embed(self, x, right=False): # as `features` -> as `project`
-        "Embeddings of images of single shoes."
-        return self.project(self.features(x, right))
-    def compare(self, left, right): # embeddings, which broadcast -> log-odds (...)
-        "Log-odds that two shoes belong together."
-        return (self.alike(left, right)*self.slope).sum(-1) - self.offset
     def forward(self, x): # pairs (N, 6, H, W), normalised, the left image's channels first -> logits (N, 2)
         if x.ndim != 4 or x.shape[1] != 6:
             raise ValueError(f"pairs must have the shape (N, 6, H, W), got {tuple(x.shape)}")
-        z = self.compare(self.embed(x[:, :3]), self.embed(x[:, 3:], True))/2
+        left, right = self.embed(x[:, :3]), self.embed(x[:, 3:], True)
+        z = self.compare(left, right)/2
         return torch.stack([-z, z], -1)
+
+    def compare(self, left, right): # embeddings, which broadcast -> log-odds (...)
+        "Log-odds that two shoes belong together."
+        return (self.similarities(left, right)*self.slope).sum(-1) - self.offset
+
+# %% ../../nbs/pairs/00_models.ipynb #9f917a3f
+@patch
+def features(self:SiamesePair,
+    x:torch.Tensor,    # normalised images `(N, 3, H, W)`
+    right:bool=False,  # whether they are right shoes
+)->torch.Tensor:       # `(N, d + colours)`
+    "The body's output for single shoes."
+    if self.mirror == 'both': return (self.body(x) + self.body(x.flip(3)))/2
+    if self.mirror == 'right' and right: x = x.flip(3)
+    return self.body(x)
+
+@patch
+def embed(self:SiamesePair, x, right=False): # as `features` -> as `project`
+    "Embeddings of images of single shoes."
+    return self.project(self.features(x, right))
+
+# %% ../../nbs/pairs/00_models.ipynb #a7dc2335
+@patch
+def project(self:SiamesePair,
+    f:torch.Tensor, # features `(N, d + colours)`
+)->torch.Tensor:    # same shape: a vector of length 1 of the features, then one of the colours
+    "Centre and project features: the embedding of a shoe."
+    f, c = self._parts(f)
+    f = F.normalize(f - self.centre, dim=-1)
+    return torch.cat([F.normalize(f + self.change(f), dim=-1), F.normalize(c, dim=-1)], -1)
+
+@patch
+def _parts(self:SiamesePair, f): return f.split([len(self.centre), self.colours], -1) # features, and colours
+
+# %% ../../nbs/pairs/00_models.ipynb #fbe9e9b1
+@patch
+def similarities(self:SiamesePair,
+    left:torch.Tensor,  # embeddings `(..., d + colours)`
+    right:torch.Tensor, # the same; the two broadcast
+)->torch.Tensor:        # `(..., 1 or 2)`
+    "The cosine of the features and, where there are any, the cosine of the colours."
+    products = self._parts(left*right)[:len(self.slope)]
+    return torch.stack([x.sum(-1) for x in products], -1)
 
 # %% ../../nbs/pairs/00_models.ipynb #899686bd
 class HeadPair(SiamesePair):
@@ -379,10 +424,12 @@ class HeadPair(SiamesePair):
         super().__init__(body, mirror)
         if self.colours: raise ValueError("a head compares features only: give a body without colours")
         self.head = nn.Linear(2*body.n_features, 1)
+    def inputs(self, left, right): # embeddings (..., d), which broadcast -> (..., 2d)
+        "What the head gets: |a - b| and a*b."
+        return torch.cat([(left - right).abs(), left*right], -1)
     def compare(self, left, right): # embeddings, which broadcast -> log-odds (...)
         "Log-odds that two shoes belong together, from the head."
-        both = torch.cat([(left - right).abs(), left*right], -1)
-        return self.head(both).squeeze(-1)
+        return self.head(self.inputs(left, right)).squeeze(-1)
 
 # %% ../../nbs/pairs/00_models.ipynb #edf457af
 class PairFeatureLoader(BatchLoader):
@@ -393,16 +440,17 @@ class PairFeatureLoader(BatchLoader):
         left,                # float `(P, views, ...)`: features of the left shoes
         right,               # float, same shape: of the right ones
         rows=None,           # positions of the pairs that take part; default: all
-        groups=None,         # `(P,)` labels of what stays together
+        groups=None,         # `(P,)` labels of what stays together; default: every pair by itself
         bs:int=128,          # pairs per batch, at least 2
         shuffle:bool=False,  # a new order every epoch, and random views
         seed:int=0,          # of order and views
         device='cpu',        # where batches go
-        **unused,            # what fastai may ask a loader for
     ):
         if left.shape != right.shape or len(left.shape) < 3:
-            raise ValueError(f"left and right features must have one shape (P, views, ...), "
-                             f"got {left.shape} and {right.shape}")
+            raise ValueError(
+                "left and right features must have one shape (P, views, ...), "
+                f"got {left.shape} and {right.shape}"
+            )
         n = len(left)
         bs = whole_number(bs, 'bs', 2)
         # the parent holds images and labels: here there are none
@@ -412,31 +460,37 @@ class PairFeatureLoader(BatchLoader):
         self.left, self.right = left, right
         if groups is None: groups = np.arange(n)
         codes = pd.factorize(np.asarray(groups))[0]
-        self.codes = torch.as_tensor(codes, device=self.x.device)[self.rows]
-
-    def __iter__(self):
-        gen = torch.Generator().manual_seed(self.seed*1_000_003 + self.epoch)
-        order = torch.arange(len(self.y))
-        if self.shuffle:
-            # groups in random order, pairs in random order within
-            place = torch.randperm(int(self.codes.max()) + 1, generator=gen)[self.codes.cpu()]
-            order = torch.argsort(place*len(order) + torch.randperm(len(order), generator=gen))
-        # parts of nearly one size: a small last batch would have few negatives
-        for part in torch.tensor_split(order, len(self)): yield self.batch(part.to(self.x.device), gen)
-        self.epoch += 1
+        self.codes = torch.as_tensor(codes)[self.rows.cpu()]
 
     def __len__(self)->int: return max(1, round(len(self.y)/self.bs)) # batches per epoch
 
-    def batch(self,
-        index:torch.Tensor,                  # positions of the pairs, `(B,)`
-        generator:torch.Generator|None=None, # for the views
-    )->tuple:                                # float32 features `(B, 2, ...)`; labels `(B,)`, not used
-        "The features of the pairs at `index`, each shoe in a random view while training."
-        rows = self.rows[index].cpu().numpy()
-        n_views = self.left.shape[1] if self.shuffle else 1
-        views = torch.randint(n_views, (2, len(rows)), generator=generator).numpy()
-        x = np.stack([self.left[rows, views[0]], self.right[rows, views[1]]], 1).astype(np.float32)
-        return torch.from_numpy(x).to(self.x.device), self.y[index]
+# %% ../../nbs/pairs/00_models.ipynb #4907a0fa
+@patch
+def __iter__(self:PairFeatureLoader):
+    "One epoch, in parts of nearly one size: a small last batch would have few negatives."
+    gen = torch.Generator().manual_seed(self.seed*1_000_003 + self.epoch)
+    order = self._shuffled(gen) if self.shuffle else torch.arange(len(self.y))
+    for part in torch.tensor_split(order, len(self)): yield self.batch(part.to(self.x.device), gen)
+    self.epoch += 1
+
+@patch
+def _shuffled(self:PairFeatureLoader, gen): # groups in random order, pairs in random order within
+    place = torch.randperm(int(self.codes.max()) + 1, generator=gen)[self.codes]
+    n = len(self.y)
+    return torch.argsort(place*n + torch.randperm(n, generator=gen))
+
+# %% ../../nbs/pairs/00_models.ipynb #edf1fafa
+@patch
+def batch(self:PairFeatureLoader, # noqa: F811
+    index:torch.Tensor,                  # positions of the pairs, `(B,)`
+    generator:torch.Generator|None=None, # for the views
+)->tuple:                                # float32 features `(B, 2, ...)`; labels `(B,)`, not used
+    "The features of the pairs at `index`, each shoe in a random view while training."
+    rows = self.rows[index].cpu().numpy()
+    n_views = self.left.shape[1] if self.shuffle else 1
+    views = torch.randint(n_views, (2, len(rows)), generator=generator).numpy()
+    x = np.stack([self.left[rows, views[0]], self.right[rows, views[1]]], 1)
+    return torch.from_numpy(x.astype(np.float32)).to(self.x.device), self.y[index]
 
 # %% ../../nbs/pairs/00_models.ipynb #0dfe5ea4
 class PairContrast(nn.Module):
@@ -464,7 +518,7 @@ class PairContrast(nn.Module):
 # %% ../../nbs/pairs/00_models.ipynb #6923d2b0
 def contrastive_loss(
     logits:torch.Tensor, # `(B, B)`, as `PairContrast` gives them
-    targets=None,        # not used: the right partner stands on the diagonal
+    targets=None,        # ignored, for the right partner stands on the diagonal; `fit` gives it
     smoothing:float=.05, # share of the target spread over all shoes of the batch, in [0, 1)
 )->torch.Tensor:         # one number
     """Cross-entropy of finding the right shoe for each left one, and the left shoe for each right one.
@@ -476,10 +530,10 @@ def contrastive_loss(
     return (rows + columns)/2
 
 # %% ../../nbs/pairs/00_models.ipynb #76d0e9a3
-def found(
-    logits:torch.Tensor, # `(B, B)`
-    targets=None,        # not used
+def batch_top1(
+    logits:torch.Tensor, # `(B, B)`, as `PairContrast` gives them
+    targets=None,        # ignored, as in `contrastive_loss`
 )->float:                # in [0, 1]
-    "Share of left shoes whose own right shoe fits best, of those in the batch."
+    "Share of left shoes whose own right shoe has the highest logit, of those in the batch."
     own = torch.arange(len(logits), device=logits.device)
     return (logits.argmax(1) == own).float().mean().item()

@@ -54,29 +54,31 @@ def _heat(
     "One layer of the confusion matrix, drawn by seaborn."
     import seaborn as sns  # heavy: IPython, ipywidgets
     if mask.all(): return None
-    sns.heatmap(m, mask=mask, cmap=cmap, norm=PowerNorm(power, 0, max(top, 1e-9)), square=True, cbar=False, ax=ax,
+    norm = PowerNorm(power, 0, max(top, 1e-9))
+    sns.heatmap(m, mask=mask, cmap=cmap, norm=norm, square=True, cbar=False, ax=ax,
                 xticklabels=False, yticklabels=False, fmt='', **kwargs)
     return ax.collections[-1]
 
 # %% ../../nbs/plot/01_classification.ipynb #a50cb5df
+_UNITS = {'true': '% of each true class', 'pred': '% of each predicted class', None: 'counts'}
+
 @style()
 def plot_confusion(
     p:Predictions,         # what a model predicted
-    normalize='true',      # `true`: shares of each true class, `pred`: of each predicted class, `None`: counts
+    normalize='true',      # shares of each `true` class, or of each `pred`icted class; `None`: counts
     annotate=None,         # write the numbers into the cells; default: up to 20 classes
     ax=None,               # draw into these axes; `None` makes a figure
     title:str='Confusion matrix', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "The confusion matrix: right answers blue, mistakes vermillion on a scale of their own, absent classes grey."
+    "The confusion matrix: right answers blue, mistakes orange on a scale of their own, absent classes grey."
     m = confusion(p, normalize).to_numpy(float)
     k = len(m)
     if annotate is None: annotate = k <= 20
     side = np.clip(0.52*k + 1.6, 4.4, 8.6)
     fig, ax = canvas(ax, size=(side if annotate else side + 0.6, side))
     right, wrong = _draw_layers(ax, m, normalize, annotate)
-    unit = {'true': '% of each true class', 'pred': '% of each predicted class', None: 'counts'}[normalize]
-    note = f'{unit}; blue: right, orange: mistaken'
+    note = f'{_UNITS[normalize]}; blue: right, orange: mistaken'
     dress(ax, title, note, 'Predicted class', 'True class', source, grid='none')
     ax.set_facecolor('#d5d9de')
     ax.spines[:].set_visible(False)
@@ -147,24 +149,29 @@ def draw_curves(
 )->list:               # the lines for the legend, best class first, the macro average last
     "One line per class; beyond `most` classes grey lines, and the three worst in colour."
     ranked = sorted((c for c in curves if np.isfinite(scores[c])), key=lambda c: -scores[c])
-    if len(ranked) <= most: coloured = {c: i for i, c in enumerate(c for c in curves if c in ranked)}
-    else: coloured = {c: i for i, c in enumerate(ranked[:-4:-1], 1)}
+    coloured = _coloured_classes(ranked, curves, most)
     drawstyle = 'steps-pre' if steps else 'default'
     handles = []
     for c in ranked:
-        label = f'{short(c)}  {scores[c]:.3f}'
-        line, = ax.plot(curves[c][x], curves[c][y], label=label, drawstyle=drawstyle, **_curve_look(coloured.get(c)))
+        look = dict(_curve_look(coloured.get(c)), drawstyle=drawstyle, label=f'{short(c)}  {scores[c]:.3f}')
+        line, = ax.plot(curves[c][x], curves[c][y], **look)
         if c in coloured: handles.append(line)
     if len(ranked) > 1:
-        at, mean = np.linspace(0, 1, 1001), np.mean([scores[c] for c in ranked])
+        at = np.linspace(0, 1, 1001)
         heights = np.mean([read_curve(curves[c], x, y, at, steps) for c in ranked], 0)
-        handles += ax.plot(at, heights, color=INK, lw=2.4, zorder=4, label=f'macro average  {mean:.3f}')
+        label = f'macro average  {np.mean([scores[c] for c in ranked]):.3f}'
+        handles += ax.plot(at, heights, color=INK, lw=2.4, zorder=4, label=label)
     return handles
+
+def _coloured_classes(ranked, curves, most): # class -> number of its colour: all of few classes, else the three worst
+    if len(ranked) > most: return {c: i for i, c in enumerate(ranked[:-4:-1], 1)}
+    return {c: i for i, c in enumerate(c for c in curves if c in ranked)}
 
 # %% ../../nbs/plot/01_classification.ipynb #357bd9c1
 def _curve_look(i): # of the curve with the i-th colour, or of a grey one
     if i is None: return dict(color='#9aa5b1', lw=0.8, alpha=0.45)
-    return dict(color=COLOURS[i % len(COLOURS)], ls=DASHES[i//len(COLOURS) % len(DASHES)], lw=1.6, zorder=3)
+    dashes = DASHES[i//len(COLOURS) % len(DASHES)]
+    return dict(color=COLOURS[i % len(COLOURS)], ls=dashes, lw=1.6, zorder=3)
 
 # %% ../../nbs/plot/01_classification.ipynb #ff973e77
 def _dress_curves(
@@ -172,7 +179,7 @@ def _dress_curves(
     handles,           # as `draw_curves` returned them
     scores:dict,       # class -> area, NaN where there is no curve
     area:str,          # what the area is called, the legend's title
-    own:bool,          # whether the figure was made here: then the legend stands beside the axes, not inside
+    own:bool,          # whether the figure was made here: the legend stands beside the axes
     note:str,          # the line under the title
     inside:str,        # the legend's place inside the axes
     **labels           # for `dress`
@@ -181,13 +188,14 @@ def _dress_curves(
     missing = [short(c) for c, v in scores.items() if not np.isfinite(v)]
     if handles:
         if missing: note += _undefined(missing)
-        beside = dict(loc='upper left', bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
-        only_worst = len(handles) == 4 and len(scores) - len(missing) > 4
-        ax.legend(handles=handles, title=f'{area}, worst classes' if only_worst else area, alignment='left',
-                  title_fontproperties=dict(weight='bold', size=8.5),
-                  **beside if own else dict(loc=inside, fontsize=7.5))
+        if len(handles) == 4 and len(scores) - len(missing) > 4: area += ', worst classes'
+        place = dict(loc=inside, fontsize=7.5)
+        if own: place = dict(loc='upper left', bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
+        bold = dict(weight='bold', size=8.5)
+        ax.legend(handles=handles, title=area, alignment='left', title_fontproperties=bold, **place)
     else:
-        ax.text(0.5, 0.5, 'undefined: a curve needs\npositives and negatives', ha='center', va='center', color=GREY,
+        text = 'undefined: a curve needs\npositives and negatives'
+        ax.text(0.5, 0.5, text, ha='center', va='center', color=GREY,
                 transform=ax.transAxes, bbox=dict(fc=WHITE, ec='none'))
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect='equal')
     dress(ax, note=note, **labels)
@@ -202,7 +210,7 @@ def _undefined(names): # up to three of them, for the note
 @style()
 def plot_roc(
     p:Predictions,         # what a model predicted
-    zoom=None,             # enlarge false positive rates up to this, at most 0.5; default: 0.1 for an AUC above 0.95
+    zoom=None,             # enlarge false positive rates up to this, at most 0.5; default: 0.1 above an AUC of 0.95
     ax=None,               # draw into these axes; `None` makes a figure
     title:str='ROC curves', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
@@ -212,13 +220,14 @@ def plot_roc(
     auc = dict(zip(p.classes, areas))
     fig, ax = canvas(ax, size=(7, 4.8))
     ax.plot([0, 1], [0, 1], color='#9aa5b1', lw=1, ls=(0, (4, 3)), zorder=1)
-    handles = draw_curves(ax, curves, 'fpr', 'tpr', auc)
+    def draw(a): return draw_curves(a, curves, 'fpr', 'tpr', auc)
+    handles = draw(ax)
     note = 'each class against the rest; dashed: guessing'
     _dress_curves(ax, handles, auc, 'Area under the curve', own, note, 'lower right', title=title,
                   xlabel='False positive rate', ylabel='True positive rate', source=source)
     if zoom is None: zoom = 0.1 if own and handles and 0.95 < areas.iloc[-1] < 0.9999 else 0
     check_between(zoom, 'zoom', 0, 0.5, hint=': it is the largest false positive rate to show')
-    if zoom and handles: _lens(ax, zoom, lambda a: draw_curves(a, curves, 'fpr', 'tpr', auc))
+    if zoom and handles: _lens(ax, zoom, draw)
     return fig
 
 # %% ../../nbs/plot/01_classification.ipynb #0a497c01
@@ -245,7 +254,7 @@ def plot_pr(
     title:str='Precision and recall', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Precision-recall curves, each class against the rest, over lines of equal F1; classes without a curve are named."
+    "Precision-recall curves, each class against the rest, over lines of equal F1."
     curves = {c: t.groupby('recall', as_index=False)['precision'].max() for c, t in pr_curves(p).items()}
     ap, own = dict(zip(p.classes, average_precision(p))), ax is None
     fig, ax = canvas(ax, size=(7, 4.8))
@@ -271,7 +280,7 @@ def draw_reliability(
     ax,                # the axes to draw into
     r,                 # DataFrame as `reliability` returns it
 ):
-    "Accuracy per bin of confidence with Wilson intervals, and the gaps to the confidence: too sure, or too modest."
+    "Accuracy per bin of confidence with Wilson intervals, and the gaps to the confidence."
     r = r[r['count'] > 0]
     x, width = (r.bin_low + r.bin_high)/2, 0.94*(r.bin_high - r.bin_low)
     solid = np.minimum(r.accuracy, r.confidence)
@@ -281,7 +290,8 @@ def draw_reliability(
         look = dict(fc=mpl.colors.to_rgba(colour, 0.16), ec=colour, hatch='////', lw=0)
         if (gap > 0).any(): ax.bar(x, gap, width, solid, label=name, **look)
     whiskers = [(r.accuracy - r.low).clip(lower=0), (r.high - r.accuracy).clip(lower=0)]
-    ax.errorbar(x, r.accuracy, whiskers, fmt='o', ms=4, color=BLUE, lw=1.2, capsize=0, label='accuracy, 95% interval')
+    look = dict(fmt='o', ms=4, color=BLUE, lw=1.2, capsize=0)
+    ax.errorbar(x, r.accuracy, whiskers, label='accuracy, 95% interval', **look)
     ax.plot([0, 1], [0, 1], color=INK, lw=1, ls=(0, (4, 3)), zorder=3)
     ax.legend(loc='best')
     ax.set(xlim=(0, 1), ylim=(0, 1.03))
@@ -296,7 +306,7 @@ def plot_reliability(
     title:str='Reliability', # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Accuracy against confidence with the calibration error (Guo et al. 2017), and below it how often each occurs."
+    "Accuracy against confidence with the calibration error (Guo et al. 2017), and how often each occurs."
     r, own = reliability(p, bins), ax is None
     panels = dict(nrows=2, sharex=True, height_ratios=(4, 1)) if own else {}
     fig, axs = canvas(ax, size=(5.6, 5.6), **panels)
@@ -343,10 +353,12 @@ def plot_per_class(
     title=None,            # default: the metric's name
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "One bar per class, sorted, the worst one in vermillion, with the mean over the classes."
+    "One bar per class, sorted, the worst one in orange, with the mean over the classes."
     one_of(metric, ['precision', 'recall', 'f1', 'support'], 'metric per class')
     t = per_class(p, ci=ci).sort_values(metric, ascending=False, na_position='last', kind='stable')
-    v, k, percent = t[metric].to_numpy(float), len(t), metric != 'support'
+    v = t[metric].to_numpy(float)
+    k = len(t)
+    percent = metric != 'support'
     whiskers = t[[f'{metric}_low', f'{metric}_high']].to_numpy() if ci and percent else None
     fig, ax = canvas(ax, size=(6.4, np.clip(0.27*k + 1.3, 2.1, 9)))
     _draw_class_bars(ax, v, whiskers, percent)
@@ -354,16 +366,19 @@ def plot_per_class(
     if percent:
         percent_axis(ax.xaxis)
         ax.set_xticks(np.linspace(0, 1, 6))
-
-    note = 'dashed: mean over classes'
-    if percent and np.isfinite(v).any(): note += f' {np.nanmean(v):.1%}'
-    if whiskers is not None: note += ', whiskers: 95% intervals'
-    dress(ax, title or f'{pretty(metric)} per class', note, pretty(metric) if percent else 'Images', 'Class',
-          source, grid='x')
+    xlabel = pretty(metric) if percent else 'Images'
+    note = _bars_note(v, percent, whiskers is not None)
+    dress(ax, title or f'{pretty(metric)} per class', note, xlabel, 'Class', source, grid='x')
     ax.spines['left'].set_visible(False)
     ax.tick_params(axis='y', length=0)
     name_ticks(ax.yaxis, list(t['class']), last=True)
     return fig
+
+def _bars_note(v, percent, with_intervals): # how to read the figure
+    note = 'dashed: mean over classes'
+    if percent and np.isfinite(v).any(): note += f' {np.nanmean(v):.1%}'
+    if with_intervals: note += ', whiskers: 95% intervals'
+    return note
 
 # %% ../../nbs/plot/01_classification.ipynb #1a289b5c
 def _is_worst(v): # (K,) bool: the smallest value, unless all are equal

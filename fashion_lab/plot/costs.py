@@ -47,7 +47,7 @@ def plot_cone(
     depth:int=4, # layers
     ax=None,     # draw into these axes; `None` makes a figure
 ): # the figure
-    "The positions that one output depends on, for a chain of equal layers in one dimension without padding."
+    "The positions that one output depends on, for equal layers in one dimension without padding."
     for name, v in dict(kernel=kernel, stride=stride, dilation=dilation, depth=depth).items(): whole_number(v, name)
     size = chain_field([(kernel, stride, dilation)]*depth)[0]
     if size > 2000:
@@ -88,9 +88,9 @@ def _draw_pixels(ax, used, size): # the input's pixels as pale squares, those th
 
 # %% ../../nbs/plot/05_costs.ipynb #fabb90a4
 _GROWTH_PANELS = [ # name, values, the layer (kernel, stride, dilation) for value v at depth i
-    ('Kernel',              (3, 5, 7), lambda v, i: (v, 1, 1)),
-    ('Stride of a 3',       (1, 2, 3), lambda v, i: (3, v, 1)),
-    ('Dilation of a 3',     (1, 2, 4), lambda v, i: (3, 1, v)),
+    ('Kernel',              (3, 5, 7), lambda v, _: (v, 1, 1)),
+    ('Stride of a 3',       (1, 2, 3), lambda v, _: (3, v, 1)),
+    ('Dilation of a 3',     (1, 2, 4), lambda v, _: (3, 1, v)),
     ('Dilation that grows', (1, 2, 3), lambda v, i: (3, 1, v**i)),
 ]
 
@@ -124,8 +124,9 @@ def plot_effective(
     share:float=.95, # of the energy, held by the circle
     source:str='real', # `real` or `synthetic`
 ): # the figure
-    "Gradient energy side by side, on one logarithmic scale of four decades, with the disc that holds a share of it."
-    fig, axs = canvas(size=(3.6*len(fields) + .9, 3.9), ncols=len(fields), squeeze=False)
+    "Gradient energy on one logarithmic scale of four decades, with the disc that holds a share of it."
+    # square panels and one colour bar: other layouts move them each time the figure is drawn
+    fig, axs = canvas(size=(3.6*len(fields) + .9, 3.9), ncols=len(fields), squeeze=False, layout='compressed')
     axs = axs[0]
     top = max(e.max() for e in fields.values())
     for ax, (name, e) in zip(axs, fields.items()):
@@ -138,6 +139,8 @@ def plot_effective(
         dress(ax, name, note, 'Column', 'Row' if first else '', source if first else 'real', grid='none', span=1)
         ax.set(xlim=(-.5, e.shape[1] - .5), ylim=(e.shape[0] - .5, -.5))
     fig.colorbar(image, ax=list(axs), shrink=.8, label='Share of the gradient energy')
+    # the first layout finds the place of the colour bar
+    fig.draw_without_rendering()
     return fig
 
 # %% ../../nbs/plot/05_costs.ipynb #87094a04
@@ -242,7 +245,7 @@ def plot_scaling(
     ax=None,          # draw into these axes; `None` makes a figure
     title:str='',     # above the axes, at the left; default: says what was changed
 ): # the figure
-    "Inputs per second: median, 10th and 90th percentile of the calls; dashed: in proportion to the first point."
+    "Inputs per second: median, 10th and 90th percentile; dashed: in proportion to the first point."
     if not tables or by not in ('batch', 'threads') or any(by not in t for t in tables.values()):
         raise ValueError("tables must hold at least one table of batch_scaling (by='batch') "
                          "or thread_scaling (by='threads')")

@@ -11,7 +11,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from .theme import BLUE, canvas, GREY, INK, PALE, WHITE
 
-# %% ../../nbs/plot/06_diagram.ipynb #d47e4557
+# %% ../../nbs/plot/06_diagram.ipynb #6ed01b43
 def plot_flow(
     steps:list,  # of (name, a line below it), from the input to the answer
     trained=(),  # names of the steps that are trained: filled boxes
@@ -20,7 +20,8 @@ def plot_flow(
     "Draw how data flows through named steps."
     names = [name for name, _ in steps]
     unknown = [name for name in trained if name not in names]
-    if unknown: raise ValueError(f"trained names {', '.join(unknown)}, which is no step; the steps are {', '.join(names)}")
+    if unknown:
+        raise ValueError(f"trained names {', '.join(unknown)}, which is no step; the steps are {', '.join(names)}")
     fig, ax = canvas(size=(1.75*len(steps) + .2, 1.55))
     for place, (name, line) in enumerate(steps): _draw_step(ax, place, name, line, name in trained)
     for place in range(len(steps) - 1): _draw_arrow(ax, place + .76, place + .99)
@@ -29,10 +30,11 @@ def plot_flow(
     if title: ax.set_title(title, loc='left', fontsize=12, fontweight='bold', color=INK)
     return fig
 
-# %% ../../nbs/plot/06_diagram.ipynb #eec63a54
+# %% ../../nbs/plot/06_diagram.ipynb #f0154b10
 def _draw_step(ax, place, name, line, is_trained):
     face, ink = (BLUE, WHITE) if is_trained else (PALE, INK)
-    ax.add_patch(FancyBboxPatch((place, .36), .74, .5, boxstyle='round,pad=0,rounding_size=.06', fc=face, ec=INK, lw=.8))
+    rounded = 'round,pad=0,rounding_size=.06'
+    ax.add_patch(FancyBboxPatch((place, .36), .74, .5, boxstyle=rounded, fc=face, ec=INK, lw=.8))
     ax.text(place + .37, .61, name, ha='center', va='center', fontsize=9.5, color=ink)
     ax.text(place + .37, .26, line, ha='center', va='top', fontsize=8, color=GREY)
 

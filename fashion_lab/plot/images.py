@@ -57,9 +57,7 @@ def draw_tiles(
     places = np.arange(len(images)) if places is None else np.asarray(places)
     rows, h = places.max()//cols + 1, images.shape[1]/images.shape[2]
     below = 0 if bars is None else 0.13
-    if not inches:
-        wide, high = ax.get_position(original=True).size*ax.figure.figure.get_size_inches()
-        inches = min(wide/cols/(1 + gap), high/rows/(h + gap + below + 0.2*lines))
+    inches = inches or _image_inches(ax, cols*(1 + gap), rows*(h + gap + below + 0.2*lines))
     size = np.clip(7.5*inches, 3, 7.5)  # of the letters, in points
     line = 1.45*size/72/inches
     step = h + gap + below + line*lines
@@ -67,22 +65,30 @@ def draw_tiles(
     for i, image in enumerate(images):
         x, y = places[i] % cols*(1 + gap), places[i]//cols*step
         smooth = 'nearest' if image.shape[0] < 100 else 'antialiased'
-        ax.imshow(image, cmap='gray', vmin=0, vmax=255, extent=(x, x + 1, y + h, y), interpolation=smooth)
+        extent = x, x + 1, y + h, y
+        ax.imshow(image, cmap='gray', vmin=0, vmax=255, extent=extent, interpolation=smooth)
         if bars: _draw_bar(ax, x, y + h + 0.035, *bars[i])
         if captions: _draw_caption(ax, x + 0.5, y + h + below, captions[i], size, line, bool(bars))
-    ax.set(xlim=(-0.02, cols*(1 + gap) - gap + 0.02), ylim=(rows*step - gap + 0.02, -0.02), aspect='equal')
+    width, height = cols*(1 + gap) - gap, rows*step - gap
+    ax.set(xlim=(-0.02, width + 0.02), ylim=(height + 0.02, -0.02), aspect='equal')
     ax.set_axis_off()
     ax.set_anchor('NW')
 
+def _image_inches(ax, across, down): # of an image's width, where so many widths have to fit into the axes
+    wide, high = ax.get_position(original=True).size*ax.figure.figure.get_size_inches()
+    return min(wide/across, high/down)
+
 # %% ../../nbs/plot/02_images.ipynb #6bde71af
 def _draw_bar(ax, x, y, share, colour): # a pale bar, a share of it in colour
-    for width, fill in ((1, PALE), (share, colour)): ax.add_patch(Rectangle((x, y), width, 0.06, fc=fill, ec='none'))
+    for width, fill in ((1, PALE), (share, colour)):
+        ax.add_patch(Rectangle((x, y), width, 0.06, fc=fill, ec='none'))
 
 # %% ../../nbs/plot/02_images.ipynb #f71476c0
-def _draw_caption(ax, x, y, texts, size, line, bold): # lines of (text, colour) below y; `bold`: the first one
+def _draw_caption(ax, x, y, texts, size, line, bold): # lines of (text, colour) below y
+    look = dict(ha='center', va='baseline', fontsize=size)
     for j, (text, colour) in enumerate(texts):
         weight = 'bold' if bold and j == 0 else 'normal'
-        ax.text(x, y + line*(j + 0.8), text, ha='center', va='baseline', fontsize=size, color=colour, weight=weight)
+        ax.text(x, y + line*(j + 0.8), text, color=colour, weight=weight, **look)
 
 # %% ../../nbs/plot/02_images.ipynb #1a7fc714
 def _tile_size(
@@ -98,7 +104,7 @@ def _tile_size(
 def _columns(
     n:int, # images
 )->int:    # at least 1
-    "The number of columns that leaves the fewest places empty in a grid that is at least as wide as high."
+    "The columns of a grid, at least as wide as high, that leave the fewest places empty."
     candidates = range(math.ceil(math.sqrt(n)), math.ceil(math.sqrt(2.5*n)) + 1)
     return min(candidates, key=lambda c: (-n % c, c))
 
@@ -114,7 +120,7 @@ def plot_samples(
     title:str='Samples', # above the axes, at the left
     source:str='real', # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Random images of every class: one row per class for up to 12 classes, else a grid with the class under each."
+    "Random images of every class: a row per class for up to 12 classes, else a grid."
     labels = np.asarray(labels)
     images = _check_images(images, len(labels))
     _check_labels(labels, len(classes))
@@ -124,7 +130,8 @@ def plot_samples(
 
     order = np.random.default_rng(seed).permutation(len(labels))
     nth = _count_in_class(labels[order])
-    take = order[np.lexsort((labels[order], nth))[:n]]  # the first of every class, then the second, ...
+    # the first of every class, then the second, ...
+    take = order[np.lexsort((labels[order], nth))[:n]]
     draw = _sample_rows if in_rows else _sample_grid
     return draw(images[take], labels[take], classes, ax, title, source)
 
@@ -137,7 +144,7 @@ def _check_labels(labels, k):
         raise ValueError(f"labels must be in [0, {k}) for {k} classes, got {labels.min()} to {labels.max()}")
 
 # %% ../../nbs/plot/02_images.ipynb #756d98dd
-def _count_in_class(labels): # how many of the same class stand before each: 0 for the first of a class
+def _count_in_class(labels): # how many of the same class stand before each
     return pd.Series(labels).groupby(labels).cumcount().to_numpy()
 
 # %% ../../nbs/plot/02_images.ipynb #9d82cbe7
@@ -227,7 +234,8 @@ def plot_mistakes(
         return draw_predictions(images, p, take, ax, title, note, source)
     fig, ax = canvas(ax, size=(4.8, 1.6))
     ax.set_axis_off()
-    ax.text(0.5, 0.5, f'no mistakes among {len(p):,}', ha='center', va='center', color=GREY, transform=ax.transAxes)
+    middle = dict(ha='center', va='center', transform=ax.transAxes)
+    ax.text(0.5, 0.5, f'no mistakes among {len(p):,}', color=GREY, **middle)
     dress(ax, title, source=source, grid='none')
     return fig
 
@@ -260,14 +268,16 @@ def mosaic(
 # %% ../../nbs/plot/02_images.ipynb #7e12da91
 @style()
 def plot_filters(
-    model,             # a torch module, a dict of weights as `Run.weights()` returns it, or one weight (out, in, h, w)
+    model,             # a torch module, a dict of weights, or one weight (out, in, h, w)
     layer:int=0,       # which convolution, counted from 0
     most:int=64,       # at most so many filters, and so many channels
     ax=None,           # draw into these axes; `None` makes a figure
     title=None,        # default: the layer's name and shape
     source:str='real', # what the model was trained on: `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Kernels of a convolution. One input channel: a grid of filters; several: a column per filter, a row per channel."
+    """Kernels of a convolution.
+
+    A grid of filters where there is one input channel, else a column per filter and a row per channel."""
     name, w = _convolution(model, layer)
     grid = w.shape[1] == 1
     kernels, cols = _arranged(w, most)
@@ -302,7 +312,8 @@ def _draw_kernels(ax, kernels, grid, bar): # (rows, cols, h, w); bar: width of t
     top = np.nanmax(np.abs(kernels)) or 1
     rows, cols, h, w = kernels.shape
     extent = (0, cols*(w + 0.5) - 0.5, rows*(h + 0.5) - 0.5, 0)
-    drawn = ax.imshow(mosaic(kernels), cmap=SIGNED, vmin=-top, vmax=top, interpolation='nearest', extent=extent)
+    look = dict(cmap=SIGNED, vmin=-top, vmax=top, interpolation='nearest')
+    drawn = ax.imshow(mosaic(kernels), extent=extent, **look)
     _number_kernels(ax.xaxis, cols, w, most=16)
     _number_kernels(ax.yaxis, rows, h, most=12, count=cols if grid else 1)
     ax.tick_params(length=0)
@@ -313,6 +324,6 @@ def _draw_kernels(ax, kernels, grid, bar): # (rows, cols, h, w); bar: width of t
     colours.set_label('Weight')
 
 # %% ../../nbs/plot/02_images.ipynb #affce1ee
-def _number_kernels(axis, n, size, most, count=1): # ticks in the middle of n kernels, numbered in steps of `count`
+def _number_kernels(axis, n, size, most, count=1): # ticks in the middle of n kernels
     shown = range(0, n, math.ceil(n/most))
     axis.set_ticks([i*(size + 0.5) + size/2 for i in shown], [i*count for i in shown])

@@ -27,20 +27,26 @@ def draw_history(
     histories:dict, # name -> history
     kind:str,       # `loss`, or a column such as `accuracy` or `lr`
 ):
-    "One panel of `plot_history`: of one run grey for training; of several one colour each, training dotted."
+    "One panel of `plot_history`; training is grey where there is one run, else dotted."
     single = len(histories) == 1
     for i, (name, h) in enumerate(histories.items()):
-        colour, dash = COLOURS[i % len(COLOURS)], DASHES[i//len(COLOURS) % len(DASHES)]
-        look = dict(marker='o', ms=3) if len(h) <= 30 else {}
-        train_look = dict(color=GREY, ls='-', label='training') if single else dict(color=colour, ls=':')
-        if kind == 'loss' and 'train_loss' in h: ax.plot(h['epoch'], h['train_loss'], lw=1.3, **train_look, **look)
+        colour = COLOURS[i % len(COLOURS)]
+        dashes = DASHES[i//len(COLOURS) % len(DASHES)]
+        dots = dict(marker='o', ms=3) if len(h) <= 30 else {}
+        if kind == 'loss' and 'train_loss' in h:
+            look = dict(color=GREY, label='training') if single else dict(color=colour, ls=':')
+            ax.plot(h['epoch'], h['train_loss'], lw=1.3, **look, **dots)
         column = 'valid_loss' if kind == 'loss' else kind
         label = 'validation' if single else short(name, 28)
-        if column in h: ax.plot(h['epoch'], h[column], color=colour, ls=dash, label=label, **look)
+        if column in h: ax.plot(h['epoch'], h[column], color=colour, ls=dashes, label=label, **dots)
+    if single and kind == 'loss': ax.legend()
+    _history_axes(ax, histories, kind)
 
-    if kind == 'loss':
-        if single: ax.legend()
-    elif as_percent(np.concatenate([h[kind] for h in histories.values()]), kind): percent_axis(ax.yaxis)
+# %% ../../nbs/plot/04_results.ipynb #a7ec42ea
+def _history_axes(ax, histories, kind): # whole epochs below; percent or powers of ten at the left
+    if kind != 'loss':
+        values = np.concatenate([h[kind] for h in histories.values()])
+        if as_percent(values, kind): percent_axis(ax.yaxis)
     if kind == 'lr': ax.ticklabel_format(axis='y', style='sci', scilimits=(-2, 3), useMathText=True)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
 
@@ -64,29 +70,33 @@ def mark_best(
 # %% ../../nbs/plot/04_results.ipynb #08ceeca5
 @style()
 def plot_history(
-    history,               # DataFrame: `epoch`, any of `train_loss`, `valid_loss`, the metric, `lr`; or a dict of such
+    history,               # DataFrame with `epoch` and further columns, or a dict of such
     metric:str='accuracy', # the metric's column
-    panels=None,           # `loss`, columns, or a list of them; default: the loss, the metric and `lr`
-    ax=None,               # draw the first panel into these axes; `None` makes a figure with all of them
+    panels=None,           # `loss`, columns, or a list; default: the loss, the metric and `lr`
+    ax=None,               # draw the first panel into these axes; default: a figure with all panels
     title:str='Training',  # above the axes, at the left
     source:str='real',     # `real` or `synthetic`
 )->Figure: # the new figure, or the one that holds `ax`
-    "Losses, a metric and the learning rate per epoch. `ValueError` for an empty history or an unknown panel."
+    "Losses, a metric and the learning rate per epoch; `ValueError` for an empty history."
     histories = history if isinstance(history, dict) else {'run': history}
     panels = _panels_of(histories, metric, panels)
     single = len(histories) == 1
     fig, axs = canvas(ax, size=(3.3*len(panels) + 0.9, 3.3), ncols=1 if ax else len(panels))
-    for i, (a, kind) in enumerate(zip(np.ravel(axs), panels)):
+    axs = np.ravel(axs)
+    for a, kind in zip(axs, panels):
         draw_history(a, histories, kind)
         if single and kind == metric: mark_best(a, next(iter(histories.values())), metric)
-        first = i == 0
-        note = 'solid: validation, dotted: training' if first and kind == 'loss' and not single else ''
-        dress(a, title if first else ' ', note, 'Epoch', pretty(kind), source if first else 'real', span=len(panels))
-    if not single:
-        handles = np.ravel(axs)[0].get_legend_handles_labels()
-        if ax: np.ravel(axs)[0].legend(*handles, loc='best')
-        else: fig.legend(*handles, loc='outside right upper')
+        dress(a, ' ', '', 'Epoch', pretty(kind), span=len(panels))
+    note = '' if single or panels[0] != 'loss' else 'solid: validation, dotted: training'
+    dress(axs[0], title, note, 'Epoch', pretty(panels[0]), source, span=len(panels))
+    if not single: _name_runs(fig, axs[0], beside=ax is None)
     return fig
+
+# %% ../../nbs/plot/04_results.ipynb #357bb931
+def _name_runs(fig, ax, beside): # a legend beside the figure, or inside the axes
+    handles = ax.get_legend_handles_labels()
+    if beside: fig.legend(*handles, loc='outside right upper')
+    else: ax.legend(*handles, loc='best')
 
 # %% ../../nbs/plot/04_results.ipynb #5fde3cd7
 def _panels_of(histories, metric, panels): # the panels' names, checked
@@ -106,7 +116,7 @@ def _only_one(
     column:str,  # a column that must not be mixed
     choose=None, # the wanted value; `None` for the only one
 ):               # (the rows of one value, that value or None)
-    "The rows with one value of a column. `ValueError` where none of several is chosen, or the chosen one is missing."
+    "The rows with one value of a column; `ValueError` where it has several and none is chosen."
     if column not in table: return table, None
     values = sorted(map(str, table[column].dropna().unique()))
     if choose is not None: one_of(choose, values, column)
@@ -126,21 +136,22 @@ def _rows_of(table, metric): # the rows of one metric, its value in a column `va
 
 # %% ../../nbs/plot/04_results.ipynb #face402a
 def scores_of(
-    table,                 # `variant`; `metric` and `value`, or a column named as the metric; `split`, `train_s`, ...
+    table,                 # `variant`, and `metric` with `value` or a column named as the metric
     metric:str='accuracy', # which metric
     split=None,            # which split; needed where the table has several
-)->tuple: # (a row per run: name, value, low, high, train_s, and the metric in `attrs['metric']`; the data's source)
-    "The runs' values of one metric. `ValueError` for tables that mix splits, data sets or sources, or lack it."
+)->tuple: # (a row per run: name, value, low, high, train_s; the data's source)
+    """The runs' values of one metric, whose name goes into `attrs['metric']`.
+
+    `ValueError` for tables that mix splits, data sets or sources, or lack the metric."""
     if 'variant' not in table:
         raise ValueError(f"the table needs a column 'variant', it has {', '.join(map(str, table))}")
     t = _rows_of(table, metric)
     t, _ = _only_one(t, 'split', split)
     t, _ = _only_one(t, 'data')
     t, source = _only_one(t, 'source')
-    names = ['variant'] + [c for c in ('lab', 'protocol', 'profile') if c in t and t[c].nunique() > 1]
     def numbers(c): return pd.to_numeric(t[c], errors='coerce').astype(float) if c in t else np.nan
     out = pd.DataFrame(dict(
-        name=t[names].astype(str).agg(', '.join, axis=1),
+        name=_names_of(t),
         value=numbers('value'),
         low=numbers('ci_low'),
         high=numbers('ci_high'),
@@ -151,28 +162,39 @@ def scores_of(
     out.attrs['metric'] = metric
     return out, source or 'real'
 
+# %% ../../nbs/plot/04_results.ipynb #23652e27
+def _names_of(t): # the variant, and in what else rows differ
+    names = ['variant']
+    names += [c for c in ('lab', 'protocol', 'profile') if c in t and t[c].nunique() > 1]
+    return t[names].astype(str).agg(', '.join, axis=1)
+
 # %% ../../nbs/plot/04_results.ipynb #95ffa4a6
 def summary(
     scores,            # as from `scores_of`
-    low_first:bool|None=None, # whether low is better; None: `low_is_better` of `attrs['metric']`, without it False
+    low_first:bool|None=None, # whether low is better; default: as `low_is_better` has it of the metric
     level:float=0.95,  # of the interval
-)->pd.DataFrame:       # a row per name, best mean first: name, mean, low, high, runs, train_s, over (`runs`, `images`)
-    "Mean and interval of each variant: Student's over its runs; of a single run the interval over its images."
+)->pd.DataFrame:       # a row per name, best mean first: name, mean, low, high, runs, train_s, over
+    """Mean and interval of each variant: Student's over its runs; of a single run the interval over its images.
+
+    The column `over` says which: `runs` or `images`."""
     if low_first is None: low_first = low_is_better(scores.attrs.get('metric', ''))
     rows = [_summary_row(name, runs, level) for name, runs in scores.groupby('name', sort=False)]
-    return pd.DataFrame(rows).sort_values('mean', ascending=low_first, kind='stable').reset_index(drop=True)
+    return pd.DataFrame(rows).sort_values('mean', ascending=low_first, kind='stable', ignore_index=True)
 
 # %% ../../nbs/plot/04_results.ipynb #1672cf15
 def _summary_row(name, runs, level):
     from scipy.stats import t as student  # heavy: scipy
-    n, mean = len(runs), runs['value'].mean()
+    n = len(runs)
+    mean = runs['value'].mean()
     if n > 1:
         half = student.ppf((1 + level)/2, n - 1)*runs['value'].std()/np.sqrt(n)
-        low, high, over = mean - half, mean + half, 'runs'
+        low, high = mean - half, mean + half
+        over = 'runs'
     else:
         low, high = runs['low'].iloc[0], runs['high'].iloc[0]
         over = 'images' if np.isfinite(low) else ''
-    return dict(name=name, mean=mean, low=low, high=high, runs=n, train_s=runs['train_s'].mean(), over=over)
+    train_s = runs['train_s'].mean()
+    return dict(name=name, mean=mean, low=low, high=high, runs=n, train_s=train_s, over=over)
 
 # %% ../../nbs/plot/04_results.ipynb #cda98b9f
 @style()
@@ -185,9 +207,10 @@ def plot_comparison(
     title=None,            # default: the metric's name
     source=None,           # default: what the table's column `source` says, else `real`
 )->Figure: # the new figure, or the one that holds `ax`
-    "One row per variant, best first: a dot per run, the mean, its 95 % interval. Raises as `scores_of` does."
+    "One row per variant, best first: a dot per run, the mean, its 95 % interval."
     scores, table_source = scores_of(table, metric, split)
-    s, percent = summary(scores), as_percent(scores['value'], metric)
+    s = summary(scores)
+    percent = as_percent(scores['value'], metric)
     fig, ax = canvas(ax, size=(7, np.clip(0.42*len(s) + 1.3, 2.2, 12)))
     if baseline is not None:
         name = one_of(baseline, list(s.name), 'baseline')
@@ -196,8 +219,9 @@ def plot_comparison(
         _draw_variant(ax, i, row, scores.loc[scores.name == row['name'], 'value'], percent)
     if percent: percent_axis(ax.xaxis)
     ax.set(ylim=(len(s) - 0.4, -0.6))
-    dress(ax, title or f'{pretty(metric)} by variant', _comparison_note(s, baseline), pretty(metric), 'Variant',
-          source or table_source, grid='x')
+    title = title or f'{pretty(metric)} by variant'
+    note = _comparison_note(s, baseline)
+    dress(ax, title, note, pretty(metric), 'Variant', source or table_source, grid='x')
     ax.spines['left'].set_visible(False)
     ax.tick_params(axis='y', length=0)
     ax.margins(x=0.06)
@@ -213,17 +237,21 @@ def _comparison_note(s, baseline): # how to read the figure
     return note
 
 # %% ../../nbs/plot/04_results.ipynb #b329bb1c
-def _draw_variant(ax, i, row, values, percent): # one row of the comparison: runs, mean, interval, numbers at the right
+def _draw_variant(ax, i, row, values, percent): # one row of the comparison
     one = row.runs == 1
     ax.plot([row.low, row.high], [i, i], color=BLUE, lw=1.2 if one else 2.6, zorder=2)
-    if not one: ax.plot(values, [i + 0.24]*len(values), 'o', ms=4, color=SKY, alpha=0.85, mew=0, zorder=3)
+    dots = dict(ms=4, color=SKY, alpha=0.85, mew=0, zorder=3)
+    if not one: ax.plot(values, [i + 0.24]*len(values), 'o', **dots)
     look = dict(color=WHITE, mec=BLUE, mew=1.2) if one else dict(color=BLUE, mec=WHITE, mew=0.9)
     ax.plot(row['mean'], i, 'D', ms=6.5, zorder=4, **look)
+    ax.annotate(_mean_text(row, percent), (1, i), (8, 0), ('axes fraction', 'data'), 'offset points',
+                va='center', fontsize=8.5, color=INK)
+
+def _mean_text(row, percent): # the mean and, of several runs, half of its interval
     scale, digits, unit = (100, 2, ' %') if percent else (1, 4, '')
     text = f"{scale*row['mean']:.{digits}f}"
-    if not one: text += f" ± {scale*(row.high - row.low)/2:.{digits}f}"
-    ax.annotate(text + unit, (1, i), (8, 0), ('axes fraction', 'data'), 'offset points',
-                va='center', fontsize=8.5, color=INK)
+    if row.runs > 1: text += f" ± {scale*(row.high - row.low)/2:.{digits}f}"
+    return text + unit
 
 # %% ../../nbs/plot/04_results.ipynb #10836933
 def pareto_front(
@@ -247,32 +275,30 @@ def plot_accuracy_time(
     table,                 # as for `scores_of`, with a column `train_s`
     metric:str='accuracy', # which metric
     split=None,            # which split; needed where the table has several
-    histories=None,        # dict variant -> history with `seconds` (of each epoch) and the metric: the way there
+    histories=None,        # dict variant -> history with `seconds` (of each epoch) and the metric
     target=None,           # a value worth reaching: a dashed line
     log:bool=False,        # time on a logarithmic axis
     ax=None,               # draw into these axes; `None` makes a figure
     title=None,            # default: `Accuracy against training time`
     source=None,           # default: what the table's column `source` says, else `real`
 )->Figure: # the new figure, or the one that holds `ax`
-    "A score against training seconds: runs, means, the Pareto front. `ValueError` also where `train_s` is missing."
+    "A score against training seconds: runs, means, the Pareto front."
     scores, table_source = _timed_scores(table, metric, split)
-    s, percent = summary(scores), as_percent(scores['value'], metric)
+    s = summary(scores)
     histories = histories or {}
     for name in histories: one_of(name, list(s.name), 'variant with a history')
     legend = _timed_legend(len(s), ax is None)
     fig, ax = canvas(ax, size=(7.4, np.clip(0.2*len(s) + 0.9, 4.4, 9)))
     _draw_front(ax, s, low_is_better(metric))
     for i, row in s.iterrows():
-        _draw_timed(ax, i, row, scores[scores.name == row['name']], histories.get(row['name']), metric)
+        runs = scores[scores.name == row['name']]
+        _draw_timed(ax, i, row, runs, histories.get(row['name']), metric)
     if target is not None: ax.axhline(target, color=INK, lw=1.1, ls=(0, (4, 3)), zorder=1)
-    if log: _log_axis(ax)
-    else: ax.set_xlim(left=0)
+    percent = as_percent(scores['value'], metric)
     if percent: percent_axis(ax.yaxis)
-
     note = _timed_note(histories, target if percent else None)
-    xlabel = 'Training time in seconds (logarithmic)' if log else 'Training time in seconds'
     title = title or f'{pretty(metric)} against training time'
-    dress(ax, title, note, xlabel, pretty(metric), source or table_source)
+    dress(ax, title, note, _time_axis(ax, log), pretty(metric), source or table_source)
     ax.legend(**legend)
     return fig
 
@@ -301,17 +327,23 @@ def _draw_front(ax, s, low): # a grey staircase through the variants that are th
     ax.step(front['train_s'], front['mean'], where='post', color='#9aa5b1', lw=1.2, zorder=1)
 
 # %% ../../nbs/plot/04_results.ipynb #423d511d
-def _log_axis(ax): # a logarithmic time axis labelled 1, 2, 5, 10, ...
+def _time_axis(ax, log): # from 0 on, or logarithmic with ticks at 1, 2, 5, 10, ...; its label
+    if not log:
+        ax.set_xlim(left=0)
+        return 'Training time in seconds'
     ax.set_xscale('log')
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
     ax.xaxis.set_minor_formatter(NullFormatter())
+    return 'Training time in seconds (logarithmic)'
 
 # %% ../../nbs/plot/04_results.ipynb #fbd66b68
 def _draw_timed(ax, i, row, runs, history, metric): # one variant of `plot_accuracy_time`
     colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
     if history is not None:
-        ax.plot(history['seconds'].cumsum(), history[metric], color=colour, lw=1.2, alpha=0.7, zorder=2)
-    ax.plot(runs['train_s'], runs['value'], marker, ms=3.6, color=colour, alpha=0.5, mew=0, zorder=3)
-    ax.plot(row['train_s'], row['mean'], marker, ms=9, color=colour, mec=WHITE, mew=1, zorder=4,
-            label=short(row['name'], 30))
+        seconds = history['seconds'].cumsum()
+        ax.plot(seconds, history[metric], color=colour, lw=1.2, alpha=0.7, zorder=2)
+    small = dict(ms=3.6, color=colour, alpha=0.5, mew=0, zorder=3)
+    large = dict(ms=9, color=colour, mec=WHITE, mew=1, zorder=4, label=short(row['name'], 30))
+    ax.plot(runs['train_s'], runs['value'], marker, **small)
+    ax.plot(row['train_s'], row['mean'], marker, **large)

@@ -58,7 +58,7 @@ STYLE = {
 # %% ../../nbs/plot/00_theme.ipynb #e26f1bea
 @contextlib.contextmanager
 def style():
-    "The one style for every figure made inside the block; also a decorator. The global settings stay as they are."
+    "The one style for every figure made inside the block; also a decorator."
     with mpl.rc_context(STYLE): yield
 
 # %% ../../nbs/plot/00_theme.ipynb #248e1daa
@@ -67,7 +67,7 @@ def canvas(
     size=(6.4, 4.2), # width and height in inches of a figure that is made
     **kwargs         # for `plt.subplots`
 )->tuple:            # (the figure, its axes)
-    "The figure and axes to draw into; a figure made here is not registered with pyplot, so it cannot leak."
+    "The figure and axes to draw into; a figure made here is not registered with pyplot."
     if ax is None:
         with style(), plt.ioff(): fig, ax = plt.subplots(figsize=size, **kwargs)
         plt.close(fig)
@@ -82,7 +82,7 @@ def short(
     name,        # a class name, a variant, anything with a text form
     most:int=20, # characters, at least 2
 )->str:          # one line, safe to draw
-    "A name that fits on a figure: one line, cut with an ellipsis, no accidental formulas, never hidden from a legend."
+    "A name that fits on a figure: one line, cut with an ellipsis, without accidental formulas."
     text = ' '.join(str(name).split()) or '(no name)'
     if len(text) > most: text = text[:most-1].rstrip() + '…'
     if text.startswith('_'): text = ' ' + text
@@ -98,7 +98,7 @@ def name_ticks(
     last:bool=False, # begin the counting at the last name, so that it is always shown
     **kwargs     # of the tick labels: `rotation`, `fontsize`
 ):
-    "Name the places on a class axis; where there are too many, every second, third, ... one, and the label says so."
+    "Name the places on a class axis; where there are too many, every second or third one."
     step = math.ceil(len(names)/most)
     first = (len(names) - 1) % step if last else 0
     named = range(first, len(names), step)
@@ -116,7 +116,7 @@ def dress(
     grid:str='both',         # `both`, `x`, `y` or `none`
     span:int=1,              # how many axes side by side the title may stretch over before it is broken
 ):
-    "Give axes, new or the caller's, the common look, a title and labels. Raises `ValueError` for an unknown `source`."
+    "Give axes the common look, a title and labels; `ValueError` for an unknown `source`."
     synthetic = one_of(source, ('real', 'synthetic'), 'source') == 'synthetic'
     if synthetic and 'synthetic' not in title.lower(): title += ' (synthetic data)'
     points = 72*1.08*span*ax.get_position(original=True).width*ax.figure.figure.get_figwidth()
@@ -128,7 +128,8 @@ def dress(
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_axisbelow(True)
     ax.grid(False)
-    if one_of(grid, ('both', 'x', 'y', 'none'), 'grid') != 'none': ax.grid(True, axis=grid, color=PALE, lw=0.8)
+    one_of(grid, ('both', 'x', 'y', 'none'), 'grid')
+    if grid != 'none': ax.grid(True, axis=grid, color=PALE, lw=0.8)
 
 # %% ../../nbs/plot/00_theme.ipynb #dccd9273
 def _write_title(ax, title, note): # above the note, whose lines it leaves room for
@@ -161,7 +162,9 @@ def percent_axis(
     for axis in axes: axis.set_major_formatter(FuncFormatter(lambda v, _: f'{100*v:.6g}%'))
 
 # %% ../../nbs/plot/00_theme.ipynb #41f7d7e3
-_WORDS = dict(lr='learning rate', f1='F1', auc='AUC', roc='ROC', ap='AP', train_s='training time', infer_ms='latency')
+_WORDS = dict(
+    lr='learning rate', f1='F1', auc='AUC', roc='ROC', ap='AP', train_s='training time', infer_ms='latency',
+)
 
 def pretty(
     metric:str, # a column's or metric's name
@@ -188,8 +191,9 @@ def save_figures(
     dpi:int=160,       # dots per inch, at least 20
     source:str='real', # `real` or `synthetic`; the latter goes into the files' names
 )->list:               # the paths, in the order of `figures`
-    "Write figures as PNG files, each atomically. Raises `ValueError` for a name that is no plain file name."
-    end = '-synthetic.png' if one_of(source, ('real', 'synthetic'), 'source') == 'synthetic' else '.png'
+    "Write figures as PNG files, each atomically; `ValueError` for a name that is no plain file name."
+    one_of(source, ('real', 'synthetic'), 'source')
+    end = '-synthetic.png' if source == 'synthetic' else '.png'
     if not dpi >= 20: raise ValueError(f"dpi must be at least 20, got {dpi!r}")
     for name, fig in figures.items(): _check_figure(name, fig)
     return [save_figure(fig, Path(folder)/f'{name}{end}', dpi) for name, fig in figures.items()]

@@ -289,7 +289,7 @@ def replicates(
     names=None,      # as for `measured`
     n:int=1000,      # draws
     seed:int=0,      # of the draws
-    groups=None,     # (N,) what must be drawn together, such as crops of one house; default: every image by itself
+    groups=None,     # (N,) what must be drawn together, such as crops of one photo; default: every image by itself
 )->dict:             # name -> (n,)
     "Measures of sets drawn from these images, or groups of them, with replacement."
     if groups is not None and len(groups) != len(s):
@@ -342,7 +342,7 @@ def segment_difference(
     a, b = ([x] if isinstance(x, SegmentScores) else list(x) for x in (a, b))
     differ = any(x.ids != a[0].ids or x.classes != a[0].classes for x in (*a, *b))
     if len(a) != len(b) or differ:
-        raise ValueError("both networks must have judged the same images, in the same order, "
+        raise ValueError("both networks must have been evaluated on the same images, in the same order, "
                          "with the same classes, and as many seeds")
     one_of(name, measured(a[0]), 'measure')
     kind = [_measure_of(name)]

@@ -133,15 +133,11 @@ class UNet(nn.Module):
         self.encoder = encoder(backbone, weights)
         n_classes = whole_number(n_classes, 'n_classes', 2)
         *skips, last = self.encoder.channels
-        skips = skips[::-1]
-        if not 1 <= len(widths) <= len(skips):
-            raise ValueError(f"widths must be 1 to {len(skips)} numbers for {backbone}, "
-                             f"one for each step up, got {tuple(widths)!r}")
-        check_between(dropout, 'dropout', inclusive='left')
-        ins = [widths[0], *widths[:-1]]
+        _check_way_up(widths, dropout, len(skips), backbone)
         reduce = nn.Conv2d(last, widths[0], 1, bias=False)
         self.bridge = nn.Sequential(reduce, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True))
-        self.ups = nn.ModuleList(Up(i, s, o) for i, s, o in zip(ins, skips, widths))
+        ins = [widths[0], *widths[:-1]]
+        self.ups = nn.ModuleList(Up(i, s, o) for i, s, o in zip(ins, skips[::-1], widths))
         self.out = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(widths[-1], n_classes, 1))
         self.mean = self.encoder.card.mean
         self.std = self.encoder.card.std
@@ -151,6 +147,13 @@ class UNet(nn.Module):
         y = self.bridge(maps[-1])
         for up, skip in zip(self.ups, maps[-2::-1]): y = up(y, skip)
         return F.interpolate(self.out(y), x.shape[2:], mode='bilinear', align_corners=False)
+
+# %% ../../nbs/segment/00_models.ipynb #a08b0efe
+def _check_way_up(widths, dropout, most, backbone): # `most`: steps that the encoder's maps allow
+    if not 1 <= len(widths) <= most:
+        raise ValueError(f"widths must be 1 to {most} numbers for {backbone}, "
+                         f"one for each step up, got {tuple(widths)!r}")
+    check_between(dropout, 'dropout', inclusive='left')
 
 # %% ../../nbs/segment/00_models.ipynb #77860f49
 @patch

@@ -8,27 +8,23 @@ __all__ = ['WRONG_COLOUR', 'class_colours', 'overlay_mask', 'save_mask', 'legend
 
 # %% ../../nbs/segment/04_plots.ipynb #76f07cbe
 from pathlib import Path
-import numpy as np
 
+import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
 
 from ..core import atomic_path, check_between, one_of
-from ..synthetic.facades import FACADE_CLASSES, FACADE_COLOURS
-
 from ..data.masks import colour_wheel
-
+from ..plot.classification import draw_reliability
 from fashion_lab.plot.theme import (
     BLUE, canvas, COLOURS, DASHES, dress, GREY, INK, percent_axis, pretty, short, style, VERMILLION,
 )
 
-from ..plot.classification import draw_reliability
-
 # %% ../../nbs/segment/04_plots.ipynb #af5f8d00
 from .metrics import measured, pr_table, reliability_table, segment_metrics, SegmentScores
-from PIL import Image
-
-from matplotlib.colors import to_rgb
+from ..synthetic.facades import FACADE_CLASSES, FACADE_COLOURS
 
 # %% ../../nbs/segment/04_plots.ipynb #02613ef8
 def class_colours(
@@ -118,17 +114,11 @@ def plot_segments(
     title:str='Segmentations', source:str='real', # as in `plot.theme.dress`
 )->Figure:         # a row per photo
     "Each photo with its true classes, the network's, and where they differ."
+    if not len(images): raise ValueError("there is nothing to show: give at least one photo")
     c = class_colours(classes, colours)
-    n = len(images)
-    if not n: raise ValueError("there is nothing to show: give at least one photo")
-    answers = np.asarray(answers)
-    columns = dict(photo=images)
-    if truth is not None: columns['truth'] = c[np.asarray(truth)]
-    columns['answer'] = c[answers]
-    if truth is not None:
-        wrong = answers != np.asarray(truth)
-        columns['error'] = [error_picture(im, w) for im, w in zip(images, wrong)]
+    columns = _segment_columns(images, np.asarray(answers), truth, c)
     h, w = np.asarray(images[0]).shape[:2]
+    n = len(images)
     size = 1.75*len(columns) + .3, n*1.75*h/w + 1.1
     fig, axes = canvas(size=size, nrows=n, ncols=len(columns), squeeze=False)
     for j, (name, pictures) in enumerate(columns.items()):
@@ -136,8 +126,15 @@ def plot_segments(
         axes[-1, j].set_xlabel(name, fontsize=9, color=INK)
     for ax, name in zip(axes[:, 0], names): ax.set_ylabel(short(name, 34), fontsize=7.5, color=GREY)
     _figure_title(fig, title, source)
-    legend(fig, classes, c, [('wrong', WRONG_COLOUR)] if truth is not None else [])
+    legend(fig, classes, c, [] if truth is None else [('wrong', WRONG_COLOUR)])
     return fig
+
+# %% ../../nbs/segment/04_plots.ipynb #52b52f6d
+def _segment_columns(images, answers, truth, colours): # name -> a picture per photo
+    if truth is None: return dict(photo=images, answer=colours[answers])
+    truth = np.asarray(truth)
+    wrong = [error_picture(image, w) for image, w in zip(images, answers != truth)]
+    return dict(photo=images, truth=colours[truth], answer=colours[answers], error=wrong)
 
 # %% ../../nbs/segment/04_plots.ipynb #690d5c8f
 @style()
@@ -155,8 +152,7 @@ def plot_overlay(
     for ax, opacity in zip(axes[0], opacities):
         _show(ax, overlay_mask(image, mask, c, opacity))
         ax.set_xlabel(f'opacity {opacity:.0%}', fontsize=8.5)
-    if source == 'synthetic': title += ' (synthetic data)'
-    fig.suptitle(title, x=.01, ha='left', fontsize=12, fontweight='bold', color=INK)
+    _figure_title(fig, title, source)
     legend(fig, classes, c)
     return fig
 
@@ -204,6 +200,14 @@ def _draw_class(ax, row, value, colour): # a bar, its interval and its number
     end = max(value['high'], value['value'])
     ax.annotate(f"{value['value']:.3f}", (end, row), (4, 0), textcoords='offset points', va='center', fontsize=8.5)
 
+def _draw_published(ax, names, published): # a line across the bar of each class with a published figure
+    label = 'published'
+    for row, name in enumerate(names):
+        if name not in published: continue
+        ax.plot([published[name]]*2, [row - .38, row + .38], color=VERMILLION, lw=2, label=label)
+        label = None
+    if label is None: ax.legend(loc='lower right', bbox_to_anchor=(1, 1))
+
 # %% ../../nbs/segment/04_plots.ipynb #a48fa7e0
 @style()
 def plot_segment_classes(
@@ -217,18 +221,14 @@ def plot_segment_classes(
     "A measure of every class with its 95 % interval over images."
     fig, ax = canvas(ax, size=(5.6, .42*len(s.classes) + 1.5))
     f = segment_metrics(s, [measure], groups=groups)
-    published = published or {}
     names = [*s.classes, 'mean']
     for i, c in enumerate(names):
         value = f[f'mean_{measure}'] if c == 'mean' else f[f'{measure}_{c}']
-        if not np.isfinite(value['value']): continue
-        _draw_class(ax, i, value, GREY if c == 'mean' else BLUE)
-        if c in published:
-            label = 'published' if c == next(iter(published)) else None
-            ax.plot([published[c]]*2, [i - .38, i + .38], color=VERMILLION, lw=2, label=label)
+        if np.isfinite(value['value']): _draw_class(ax, i, value, GREY if c == 'mean' else BLUE)
     ax.set(yticks=range(len(names)), yticklabels=[short(c) for c in names], xlim=(0, 1.1))
     ax.invert_yaxis()
-    if published: ax.legend(loc='lower right', bbox_to_anchor=(1, 1))
-    drawn = 'images' if groups is None else f'{len(np.unique(groups)):,} houses'
-    dress(ax, title, f"{len(s):,} images; lines: 95 % intervals over {drawn}", pretty(measure), '', source, grid='x')
+    _draw_published(ax, names, published or {})
+    units = 'images' if groups is None else f'{len(np.unique(groups)):,} groups'
+    note = f"{len(s):,} images; lines: 95 % intervals over {units}"
+    dress(ax, title, note, pretty(measure), '', source, grid='x')
     return fig
