@@ -230,7 +230,7 @@ def cards(pages, here=''):
     return '<div class="cards">\n' + '\n'.join(map(card, pages)) + '\n</div>'
 
 
-SHARED = ('labs/cross_validation.html', 'labs/photo_base.html', 'labs/registry.html')  # what several labs share
+SHARED = ('labs/base.html', 'labs/cross_validation.html', 'labs/photo_base.html', 'labs/registry.html')  # what several labs share
 
 
 def shared(page): return page.url in SHARED
