@@ -31,7 +31,7 @@ def isolated(tmp_path_factory):
     with pytest.MonkeyPatch.context() as m:
         m.delenv('FASHION_LAB_DATA', raising=False); m.setenv('FASHION_LAB_CACHE', str(tmp_path_factory.mktemp('cache')))
         yield
-    lab.loaded.cache_clear()
+    lab.shoes_of.cache_clear()
 
 
 # Networks and batches

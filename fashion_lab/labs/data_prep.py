@@ -58,8 +58,8 @@ from ..plot.results import plot_comparison
 from ..plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis, pretty
 
 from fashion_lab.labs.base import (
-    compared, data_title, LabConfig, page_title, photo_figures, PhotoConfig, PROFILES, Report, usual_source,
-    warnings_of,
+    compared, data_title, LabConfig, page_title, per_config, photo_figures, PhotoConfig, PROFILES, Report,
+    usual_source, warnings_of,
 )
 
 # %% ../../nbs/labs/01_data_prep.ipynb #5f75ef6e
@@ -320,24 +320,18 @@ def _mean_colours(x, size): # (N, 768) float32 in [0, 1] of uint8 photos: 16 x 1
         blocks.append(pixels.mean((2, 4)))
     return (np.concatenate(blocks)/255).reshape(len(x), -1).astype(np.float32)
 
-# %% ../../nbs/labs/01_data_prep.ipynb #1ead10aa
-@functools.lru_cache(maxsize=8)
-def _features(data, source, limit, size, data_path, protocol, name, device, data_id): # `data_id`: photos have changed
-    x = photos(data, source, limit, size, data_path).images(size)
-    if protocol == 'pixels': return _mean_colours(x, size)
-    from fashion_lab.models.backbones import backbone  # heavy: torch
-    from fashion_lab.models.features import frozen_features  # heavy: torch
-    features = frozen_features(backbone(name, weights='packaged'), x, size=size, device=device)
-    return np.array(features[:, 0], np.float32)
-
 # %% ../../nbs/labs/01_data_prep.ipynb #a3413b74
+@per_config('data', 'source', 'limit', 'size', 'data_path', 'protocol', 'backbone', 'device', most=8)
 def features_of(
     cfg:Config, # what is wanted
 )->np.ndarray:  # (N, D) float32
     "The inputs of the logistic regression: 16 x 16 colours, or features of a frozen network (computed once and kept)."
-    data_id = cfg.identified().data_id
-    return _features(
-        cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, cfg.protocol, cfg.backbone, cfg.device, data_id)
+    x = photos_of(cfg).images(cfg.size)
+    if cfg.protocol == 'pixels': return _mean_colours(x, cfg.size)
+    from fashion_lab.models.backbones import backbone  # heavy: torch
+    from fashion_lab.models.features import frozen_features  # heavy: torch
+    body = backbone(cfg.backbone, weights='packaged')
+    return np.array(frozen_features(body, x, size=cfg.size, device=cfg.device)[:, 0], np.float32)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #3f11b0cf
 def prepare(

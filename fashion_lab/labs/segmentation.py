@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LAB', 'PROTOCOLS', 'HEADLINE', 'FLAGSHIP', 'CROPS', 'FULL', 'REDUCED', 'ABLATION', 'SMALL', 'QUICK', 'configs',
-           'PUBLISHED', 'PUBLISHED_MEAN_AP', 'chosen_run', 'config_of', 'CAPTIONS', 'Config', 'photos', 'is_facades',
-           'photos_of', 'pixels', 'likeness', 'house_groups', 'group_by_house', 'parts_of', 'prepare', 'run',
-           'evaluated_on', 'comparison', 'verdicts', 'best_run', 'network_of', 'shown', 'figures', 'report', 'predict']
+           'PUBLISHED', 'PUBLISHED_MEAN_AP', 'chosen_run', 'config_of', 'CAPTIONS', 'Config', 'photos_of', 'is_facades',
+           'pixels_of', 'likeness', 'house_groups', 'group_by_house', 'parts_of', 'prepare', 'run', 'evaluated_on',
+           'comparison', 'verdicts', 'best_run', 'network_of', 'shown', 'figures', 'report', 'predict']
 
 # %% ../../nbs/labs/06_segmentation.ipynb #9b2afa07
 import functools
@@ -51,8 +51,8 @@ from fashion_lab.segment.train import (
 
 # %% ../../nbs/labs/06_segmentation.ipynb #2ac631aa
 from fashion_lab.labs.base import (
-    answered, choose_run, compared, inference_cost, LabConfig, list_photos, page_title, PhotoConfig, Plan,
-    recipe_of, Report, usual_source,
+    answered, choose_run, compared, inference_cost, LabConfig, list_photos, page_title, per_config,
+    PhotoConfig, Plan, recipe_of, Report, usual_source,
 )
 import numpy as np
 
@@ -99,21 +99,19 @@ class Config(PhotoConfig):
         return recipe_of(SegmentRecipe, self.options)
 
 # %% ../../nbs/labs/06_segmentation.ipynb #b065d7ff
-@functools.lru_cache(maxsize=4)
-def photos(
-    data:str,           # as in `Config`, and all that follow
-    source:str,
-    limit:int|None,
-    size:int,
-    data_path:str|None,
-    data_id:str='',     # only a key of the cache: photos may have changed
+_OF_PHOTOS = ('data', 'source', 'limit', 'size', 'data_path') # fields of `Config`
+
+@per_config(*_OF_PHOTOS)
+def photos_of(
+    cfg:Config, # of a run
 )->PhotoSet:
-    "The photos and masks of a configuration."
-    if source == 'synthetic':
+    "The photos and masks of a configuration, loaded once per process."
+    size, limit = cfg.size, cfg.limit
+    if cfg.source == 'synthetic':
         number = dict(n=limit) if limit else {}
-        return noted(load_photos, 'facades', source=source, size=size, **number)
-    if data == 'own': s = noted(load_masked, data_path, size=size)
-    else: s = noted(load_photos, data, path=data_path, size=size)
+        return noted(load_photos, 'facades', source='synthetic', size=size, **number)
+    if cfg.data == 'own': s = noted(load_masked, cfg.data_path, size=size)
+    else: s = noted(load_photos, cfg.data, path=cfg.data_path, size=size)
     if limit is None or limit >= len(s): return s
     note = (f"{limit:,} of {len(s):,} photos are used, drawn at random from every part: "
             f"the profile takes at most {limit:,}; full takes all.")
@@ -128,27 +126,14 @@ def is_facades(
     p = Path(path).expanduser()
     return any((d/'test_dev').is_dir() for d in (p, p/'facades')) or any(p.rglob('cmp_*.png'))
 
-# %% ../../nbs/labs/06_segmentation.ipynb #42677b86
-def photos_of(
-    cfg:Config, # of a run
-)->PhotoSet:
-    "The photos and masks of a configuration, loaded once per process."
-    data_id = cfg.identified().data_id
-    return photos(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, data_id)
-
 # %% ../../nbs/labs/06_segmentation.ipynb #5e0dad42
-@functools.lru_cache(maxsize=4)
-def pixels(
-    data:str,           # as for `photos`, and all that follow
-    source:str,
-    limit:int|None,
-    size:int,
-    data_path:str|None,
-    data_id:str='',
-)->tuple:               # uint8 photos (N, size, size, 3), masks (N, size, size)
+@per_config(*_OF_PHOTOS)
+def pixels_of(
+    cfg:Config, # of a run
+)->tuple:       # uint8 photos (N, size, size, 3), masks (N, size, size)
     "Everything decoded, in memory as uint8."
-    s = photos(data, source, limit, size, data_path, data_id)
-    return np.asarray(s.images(size)), np.asarray(s.masks(size))
+    s = photos_of(cfg)
+    return np.asarray(s.images(cfg.size)), np.asarray(s.masks(cfg.size))
 
 # %% ../../nbs/labs/06_segmentation.ipynb #b4ed0462
 def _colour_histogram(image): # 512 counts: 8 x 8 x 8 bins
@@ -304,11 +289,8 @@ def _config(method, asked, changes):
 configs = Plan(ABLATION, _config, _usual_source, PROTOCOLS, _usual_variants).configs
 
 # %% ../../nbs/labs/06_segmentation.ipynb #05aed9be
-def _pixels_of(cfg):
-    return pixels(cfg.data, cfg.source, cfg.limit, cfg.size, cfg.data_path, cfg.identified().data_id)
-
 def _evaluate(net, cfg, s, rows): # `SegmentScores` of some photos
-    x, m = _pixels_of(cfg)
+    x, m = pixels_of(cfg)
     recipe = cfg.recipe
     return segment_scores(
         net, x[rows], m[rows], s.ids[rows].tolist(), s.classes,
@@ -325,7 +307,7 @@ def run(
     prepare(cfg)
     with start_run(LAB, cfg, root) as draft:
         s, parts = photos_of(cfg), parts_of(cfg)
-        x, m = _pixels_of(cfg)
+        x, m = pixels_of(cfg)
         fitted = fit_segmenter(
             x, m, s.classes, cfg.recipe, parts['train'], parts['valid'], cfg.seed, cfg.device, draft.checkpoint, show,
         )

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LAB', 'FLAGSHIP', 'MODELS', 'SIAMESE', 'PROTOCOLS', 'PLAIN', 'FROZEN_VARIANTS', 'LITE2', 'SIAMESE_VARIANTS',
            'SCRATCH', 'MILD', 'SCRATCH_VARIANTS', 'LAYER_VARIANTS', 'PIXEL_VARIANTS', 'ABLATION', 'QUICK', 'SMOKE',
-           'PUBLISHED', 'configs', 'NO_VALIDATION', 'config_of', 'CAPTIONS', 'CHECKS', 'chosen_run', 'Config', 'loaded',
+           'PUBLISHED', 'configs', 'NO_VALIDATION', 'config_of', 'CAPTIONS', 'CHECKS', 'chosen_run', 'Config',
            'shoes_of', 'prepare', 'build', 'train', 'predictions', 'easy_items', 'altered', 'evaluated', 'run',
            'judge_of', 'comparison', 'verdicts', 'by_person', 'best_run', 'plot_checks', 'plot_persons', 'mistakes',
            'seen', 'figures', 'report', 'predict']
@@ -64,8 +64,8 @@ from ..pairs.background import swap_backgrounds, floor_colours, mask_background,
 import matplotlib as mpl
 
 from fashion_lab.labs.base import (
-    choose_run, compared, inference_cost, LabConfig, page_title, PhotoConfig, Plan, Report, usual_source,
-    warnings_of, worst_mistakes,
+    choose_run, compared, inference_cost, LabConfig, page_title, per_config, PhotoConfig, Plan, Report,
+    usual_source, warnings_of, worst_mistakes,
 )
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #bb19b55d
@@ -324,36 +324,21 @@ NO_VALIDATION = ('There are no persons for validation: the last epoch is taken, 
                  'and thresholds come from the training pairs.')
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6a681ea1
-@functools.lru_cache(maxsize=3)
-def loaded(
-    source:str,       # real or synthetic
-    limit:int|None,   # synthetic: how many persons are drawn
-    size:int,         # pixels
-    valid_frac:float, # share of pairs for validation, in [0, 1)
-    test_frac:float,  # share of pairs for testing, in [0, 1)
-    seed:int,         # of validation persons and wrong pairs
-    data_path,        # as in `Config`
-    data_id:str='',   # not used; another one, after the photos changed, loads them anew
-)->tuple:             # (`data.dataset.PhotoSet`, `PairData`)
+@per_config('source', 'limit', 'size', 'valid_frac', 'test_frac', 'seed', 'data_path', most=3)
+def shoes_of(
+    cfg:Config, # which pairs
+)->tuple:       # (`data.dataset.PhotoSet`, `PairData`)
     "The pairs, loaded once per process; pairs that cannot be used are left out and named in the set's notes."
-    where = dict(n=limit or 60) if source == 'synthetic' else dict(path=data_path)
-    fractions = dict(valid_frac=valid_frac, test_frac=test_frac)
-    s = noted(load_shoe_pairs, source=source, seed=seed, size=size, **fractions, **where)
-    s, d = _without_same_photos(s, pair_data(s, size))
+    where = dict(n=cfg.limit or 60) if cfg.source == 'synthetic' else dict(path=cfg.data_path)
+    fractions = dict(valid_frac=cfg.valid_frac, test_frac=cfg.test_frac)
+    s = noted(load_shoe_pairs, source=cfg.source, seed=cfg.seed, size=cfg.size, **fractions, **where)
+    s, d = _without_same_photos(s, pair_data(s, cfg.size))
     if not len(d.rows('train')): raise DataError(f"{s.name} has no pairs to train on: {s!r}")
     if not d.tests:
         advice = 'with more persons, or a larger test_frac, there are some'
         raise DataError(f"{s.name} has no test persons: {s!r}; {advice}")
     if not len(d.rows('valid')): s = replace(s, notes=(*s.notes, NO_VALIDATION))
     return s, d
-
-# %% ../../nbs/labs/02_shoe_pairs.ipynb #1111e06e
-def shoes_of(
-    cfg:Config, # which pairs
-)->tuple:       # (`PhotoSet`, `PairData`)
-    "The pairs of a configuration."
-    data_id = cfg.identified().data_id
-    return loaded(cfg.source, cfg.limit, cfg.size, cfg.valid_frac, cfg.test_frac, cfg.seed, cfg.data_path, data_id)
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #e6bf673c
 def prepare(
