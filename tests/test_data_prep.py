@@ -148,7 +148,7 @@ def test_a_limit_keeps_whole_senders(sizes, limit):
 def test_report_has_a_page_with_tables_and_figures_that_say_synthetic(lab, done, tmp_path):
     page = lab.report(done[1].runs, tmp_path / 'report')
     text = page.read_text()
-    assert page.name == 'index.html' and 'synthetic stand-ins' in text
+    assert page.name == 'index.html' and '(synthetic)' in text
     files = list(page.parent.glob('*.png'))
     assert len(files) >= 8
     assert all(f.name.endswith('-synthetic.png') and f'src="{f.name}"' in text for f in files)

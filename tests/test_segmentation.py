@@ -703,7 +703,7 @@ def test_masks_that_cannot_be_learned_are_refused_before_training(tmp_path, draw
 
 
 def test_real_facades_keep_their_published_split(data_folder_of_facades):
-    s = segmentation.photos('facades', 'real', None, 256, None)
+    s = segmentation.photos_of(segmentation.Config(size=256))
     assert s.items.split.value_counts().to_dict() == dict(train=800, valid=106, test=114)
 
 

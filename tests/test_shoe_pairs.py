@@ -55,7 +55,7 @@ def isolated(tmp_path_factory):
         m.delenv('FASHION_LAB_DATA', raising=False)
         m.setenv('FASHION_LAB_CACHE', str(tmp_path_factory.mktemp('cache')))
         yield
-    lab.loaded.cache_clear()
+    lab.shoes_of.cache_clear()
 
 
 # Networks and batches

@@ -425,6 +425,7 @@ def cards(pages, here=''):
 
 # what several labs share
 SHARED = (
+    'labs/base.html',
     'labs/cross_validation.html',
     'labs/photo_base.html',
     'labs/registry.html',

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'MODELS', 'SHARES', 'DIFFERENCES', 'PUBLISHED', 'WIDTHS', 'HIDDEN', 'LAB', 'HEADLINE', 'FLAGSHIP',
-           'PROFILES', 'PROTOCOLS', 'SMALL', 'SCORES', 'Network', 'network', 'layers_with_fields', 'costs_of',
-           'plot_layer', 'costliest_layer', 'agreement', 'differences', 'Step', 'exact_macs', 'estimated_flops',
-           'resnet50_steps', 'estimates', 'search_custom_cnn', 'published_check', 'Config', 'configs', 'prepare',
-           'machine_at_hand', 'counts_of', 'run', 'layers_of', 'machine_of', 'comparison', 'plot_latency',
-           'dearest_layers', 'looks_of', 'accuracy_cost', 'plot_accuracy_cost', 'figures', 'report']
+           'PROTOCOLS', 'SMALL', 'SCORES', 'Network', 'network', 'layers_with_fields', 'costs_of', 'plot_layer',
+           'costliest_layer', 'agreement', 'differences', 'Step', 'exact_macs', 'estimated_flops', 'resnet50_steps',
+           'estimates', 'search_custom_cnn', 'published_check', 'Config', 'configs', 'prepare', 'machine_at_hand',
+           'counts_of', 'run', 'layers_of', 'machine_of', 'comparison', 'plot_latency', 'dearest_layers', 'looks_of',
+           'accuracy_cost', 'plot_accuracy_cost', 'figures', 'report']
 
 # %% ../../nbs/labs/07_compute.ipynb #2ebe4548
 import bisect, functools, itertools
@@ -24,7 +24,6 @@ from torch import nn
 from ..core import number_of_seeds, one_of, progress, whole_number
 
 from ..devices import pick_device, set_seed
-from ..report import figure_html, html_page, list_html, made_with, table_html, write_page
 
 from ..cost.counts import conv_macs, cross_check, linear_macs
 
@@ -46,10 +45,12 @@ from ..runs.provenance import environment
 from ..runs.run import Run
 
 from ..runs.draft import start_run
-from ..runs.results import as_runs, recorded, report_folder, table
+from ..runs.results import as_runs, recorded
 
 from ..segment.models import PlainSegNet, UNet
 from ..pairs.models import CNN, CNNChannel
+
+from .base import compared, LabConfig, PROFILES, Report
 
 from . import closures
 from . import clothing
@@ -61,7 +62,7 @@ from matplotlib.patches import Rectangle
 from ..plot.results import pareto_front
 
 from fashion_lab.plot.theme import (
-    BLUE, canvas, dress, GREY, INK, PALE, percent_axis, pretty, save_figures, short, SKY, style, VERMILLION,
+    BLUE, canvas, dress, GREY, INK, PALE, percent_axis, pretty, short, SKY, style, VERMILLION,
 )
 
 # %% ../../nbs/labs/07_compute.ipynb #f7c5b5f2
@@ -526,26 +527,20 @@ def published_check()->pd.DataFrame: # see the table below; mmacs and mflops are
 
 # %% ../../nbs/labs/07_compute.ipynb #f3310d83
 LAB, HEADLINE, FLAGSHIP = 'compute_costs', 'latency_ms', 'FashionCNN'
-PROFILES, PROTOCOLS = ('smoke', 'quick', 'full'), ('eager',)
+PROTOCOLS = ('eager',)
 
 # %% ../../nbs/labs/07_compute.ipynb #03981d7e
 @dataclass(frozen=True)
-class Config:
-    "One run of the lab: one network."
+class Config(LabConfig):
+    "One run of the lab: one network at its real size, with random weights, which change no count; no data are used."
     variant:str = 'FashionCNN'     # a name in `NETWORKS`
-    seed:int = 0                   # of the weights, which change no count
-    profile:str = 'quick'          # smoke, quick or full
     protocol:str = 'eager'         # eager torch, float32, evaluation mode
     data:str = 'none'              # no images are used
-    source:str = 'real'            # networks at their real size
     batches:tuple = ((1, 20), (32, 5)) # (inputs per call, measured calls) pairs
-    device:str = 'auto'            # as in `pick_device`
-    data_path:str|None = None      # not used
 
-    def __post_init__(self):
-        one_of(self.variant, NETWORKS, 'variant')
-        one_of(self.profile, PROFILES, 'profile')
-        one_of(self.protocol, PROTOCOLS, 'protocol')
+    choices = dict(variant=NETWORKS, profile=PROFILES, protocol=PROTOCOLS)
+
+    def check(self):
         if self.source != 'real':
             raise ValueError(f"costs do not depend on data: source must be real, got {self.source!r}; leave it out")
         if not self.batches or self.batches[0][0] != 1:
@@ -671,28 +666,24 @@ def machine_of(
     return Machine(**run.extra['machine'])
 
 # %% ../../nbs/labs/07_compute.ipynb #b00fac0c
-def _network_row(rows): # of `comparison`, from the results of one network
-    def mean(split, metric, column='value'):
-        return rows.loc[(rows.split == split) & (rows.metric == metric), column].mean()
-    first = rows.iloc[0]
-    batches = [int(s.removeprefix('batch_')) for s in set(rows.split) if s.startswith('batch_')]
+def _network_row(s): # of `comparison`, from the `Scores` of one network
+    batches = [int(split.removeprefix('batch_')) for split in set(s.rows.split) if split.startswith('batch_')]
     batch = max(batches, default=1)
-    card = NETWORKS.get(first.variant)
+    card = NETWORKS.get(s.first.variant)
     return dict(
-        variant=first.variant,
         input=_crossed(card.shape) if card else '',
-        params=mean('counts', 'params'),
-        mmacs=mean('counts', 'macs')/1e6,
-        mflops=mean('counts', 'flops')/1e6,
-        moperations=mean('counts', 'operations')/1e6,
-        **{k: mean('counts', k) for k in ('activations', 'weight_mb', 'moved_mb', 'intensity', 'field_px')},
-        ms=mean('batch_1', 'latency_ms'),
-        p10=mean('batch_1', 'latency_ms', 'ci_low'),
-        p90=mean('batch_1', 'latency_ms', 'ci_high'),
+        params=s.mean('counts', 'params'),
+        mmacs=s.mean('counts', 'macs')/1e6,
+        mflops=s.mean('counts', 'flops')/1e6,
+        moperations=s.mean('counts', 'operations')/1e6,
+        **{k: s.mean('counts', k) for k in ('activations', 'weight_mb', 'moved_mb', 'intensity', 'field_px')},
+        ms=s.mean('batch_1', 'latency_ms'),
+        p10=s.mean('batch_1', 'latency_ms', 'ci_low'),
+        p90=s.mean('batch_1', 'latency_ms', 'ci_high'),
         batch=batch,
-        ms_per_input=mean(f'batch_{batch}', 'latency_ms')/batch,
-        threads=first.threads,
-        device=first.device,
+        ms_per_input=s.mean(f'batch_{batch}', 'latency_ms')/batch,
+        threads=s.first.threads,
+        device=s.first.device,
     )
 
 # %% ../../nbs/labs/07_compute.ipynb #6c2986d1
@@ -700,8 +691,7 @@ def comparison(
     runs,        # a list of `Run`, or a table of them
 )->pd.DataFrame: # counts, latency per call with its percentiles, milliseconds per input in the largest batch
     "The networks beside each other, a row per network, cheapest first."
-    rows = [_network_row(t) for _, t in table(runs).groupby('variant', sort=False)]
-    return pd.DataFrame(rows).sort_values('mmacs', ignore_index=True)
+    return compared(runs, ['variant'], _network_row).sort_values('mmacs', ignore_index=True)
 
 # %% ../../nbs/labs/07_compute.ipynb #696e1d40
 def _draw_speeds(ax, low, high, top): # dashed lines of equal speed, their names below `top`
@@ -898,33 +888,6 @@ def _conditions(run): # a line
     calls = ', '.join('batch {batch}, {repeats} calls after {warmup}'.format(**t) for t in times)
     return f"{run.variant}: {calls}, {times[0]['dtype']}"
 
-# %% ../../nbs/labs/07_compute.ipynb #efa1ae3f
-def _page(runs, tables, files): # HTML
-    last, note = runs[-1], 'counts are exact; times are those of this machine and of what else it did'
-    body = [
-        made_with(last.environment, note),
-        '## Networks', table_html(tables['comparison']), figure_html(files['latency'], 'Counted and timed'),
-        '## Dear by operations, dear by the clock', table_html(tables['dearest']),
-    ]
-    for name, file in files.items():
-        if name.startswith(('layers_', 'roofline_', 'largest_')): body.append(figure_html(file, name.replace('_', ' ')))
-    if 'accuracy' in files:
-        caption = 'Score against MACs, from the recorded results on real data'
-        body += ['## What accuracy costs', figure_html(files['accuracy'], caption)]
-    body += ['## The published table', table_html(tables['published'])]
-    body += ['## Conditions', list_html([str(machine_of(last)), *map(_conditions, runs)])]
-    return html_page(f'Costs of {len(runs)} networks', body)
-
-# %% ../../nbs/labs/07_compute.ipynb #6d86b98d
-def _report_figures(runs, shown): # name -> figure
-    out = dict(latency=plot_latency(runs))
-    largest_first = sorted(runs, key=lambda r: -r.metrics['macs'])
-    for r in largest_first[:whole_number(shown, 'shown', 0)]:
-        out |= {f'{name}_{r.variant}': figure for name, figure in figures(r).items()}
-    scores = accuracy_cost()
-    if len(scores): out['accuracy'] = plot_accuracy_cost(scores)
-    return out
-
 # %% ../../nbs/labs/07_compute.ipynb #eb586f0b
 def report(
     runs,                  # a `Run` or a list of them
@@ -933,9 +896,20 @@ def report(
 )->Path:                   # the page, `index.html`
     "Write a page with the networks side by side, their most expensive layers, and the published table corrected."
     runs = as_runs(runs)
-    folder = Path(folder) if folder else report_folder(runs[-1])
-    drawn = _report_figures(runs, shown)
-    tables = dict(comparison=comparison(runs), dearest=dearest_layers(runs), published=published_check())
-    tables |= {f'layers_{r.variant}': layers_of(r) for r in runs}
-    files = {name: path.name for name, path in zip(drawn, save_figures(drawn, folder))}
-    return write_page(folder, _page(runs, tables, files), tables)
+    page = Report(runs[-1], folder, 'counts are exact; times are those of this machine and of what else it did')
+    page.table('comparison', comparison(runs), 'Networks')
+    page.figures(dict(latency=plot_latency(runs)), dict(latency='Counted and timed'))
+    page.table('dearest', dearest_layers(runs), 'Dear by operations, dear by the clock')
+    largest_first = sorted(runs, key=lambda r: -r.metrics['macs'])
+    for r in largest_first[:whole_number(shown, 'shown', 0)]:
+        drawn = {f'{name}_{r.variant}': figure for name, figure in figures(r).items()}
+        page.figures(drawn, {name: name.replace('_', ' ') for name in drawn})
+    scores = accuracy_cost()
+    if len(scores):
+        page.heading('What accuracy costs')
+        caption = 'Score against MACs, from the recorded results on real data'
+        page.figures(dict(accuracy=plot_accuracy_cost(scores)), dict(accuracy=caption))
+    page.table('published', published_check(), 'The published table')
+    page.sentences('Conditions', [str(machine_of(runs[-1])), *map(_conditions, runs)])
+    page.tables |= {f'layers_{r.variant}': layers_of(r) for r in runs}
+    return page.write(f'Costs of {len(runs)} networks')

@@ -8,44 +8,42 @@ __all__ = ['CAPTIONS', 'SMALL', 'comparison', 'significance', 'verdicts', 'shown
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #9486b270
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from fastcore.basics import patch
-from ..core import atomic_path, free_paths, number_of_seeds, one_of
+from ..core import atomic_path, free_paths, one_of
 
 from ..devices import pick_device
-
-from fashion_lab.report import (
-    answer_row, figure_html, html_page, list_html, made_with, no_answer, table_html, write_page,
-)
+from ..report import answer_row
 
 from ..data.cards import DataError, MissingData
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #7d63b103
 from ..data.decoding import FITS
-from ..data.registry import at_hand
 
 from ..evaluate.classification import per_class, right_when
 from ..evaluate.significance import holm
 
-from ..plot.datasets import pictures, plot_balance, plot_set
 from ..runs.config import RunError
 
 from ..runs.run import Run
-from ..runs.results import as_runs, of_one_data_set, report_folder, runs_for_answers, table
+from ..runs.results import as_runs, of_one_data_set, table
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #ce47f3a8
 from ..runs.ablation import Ablation, paired_difference, verdict_table
 from ..train.finetune import classify, rebuilt, Recipe
 
-from .data_prep import data_title
+from fashion_lab.labs.base import (
+    answered, choose_run, compared, data_title, list_photos, page_title, photo_figures, Plan, Report,
+    usual_source, warnings_of,
+)
 
 from fashion_lab.labs.cross_validation import (
-    Config, config_of, Fold, photos_of_run, prepare, PROFILES, PROTOCOLS, run_fold, run_folds,
-    validation_score,
+    Config, config_of, Fold, photos_of_run, prepare, PROTOCOLS, run_fold, run_folds, validation_score,
 )
 
 import torch
@@ -56,37 +54,25 @@ from ..interpret import grad_cam, overlay
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #17ac94d3
 from ..plot.classification import plot_confusion, plot_per_class, plot_reliability
-from ..plot.images import plot_mistakes
 
 from ..plot.results import plot_comparison
-from ..plot.theme import BLUE, canvas, COLOURS, dress, MARKERS, ORANGE, percent_axis, pretty, save_figures
+from ..plot.theme import BLUE, canvas, COLOURS, dress, MARKERS, ORANGE, percent_axis, pretty
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #0155c91e
-def _summary(g): # a row of `comparison`, of the table rows of one variant; without published figures and costs
-    def of(metric): return g[(g.split == 'test') & (g.metric == metric)]
-    folds = g[g.split.str.startswith('fold_')]
+def _summary(s): # a row of `comparison`, from the `Scores` of one variant; without published figures and costs
+    folds = s.rows[s.rows.split.str.startswith('fold_')]
     def spread(metric): return folds[folds.metric == metric].value.std()
-    accuracy, f1 = of('accuracy'), of('weighted_f1')
+    accuracy = s.of('test', 'accuracy')
     return dict(
         photos=accuracy.n.iloc[0],
         seeds=len(accuracy),
         accuracy=accuracy.value.mean(),
         accuracy_sd=spread('accuracy'),
-        weighted_f1=f1.value.mean(),
+        weighted_f1=s.mean('test', 'weighted_f1'),
         f1_sd=spread('weighted_f1'),
-        f1_low=f1.ci_low.mean(),
-        f1_high=f1.ci_high.mean(),
-        macro_f1=of('macro_f1').value.mean(),
-    )
-
-# %% ../../nbs/labs/03b_photo_base.ipynb #38221d5a
-def _costs(g): # of one variant
-    g = g[(g.split == 'test') & (g.metric == 'accuracy')]
-    return dict(
-        params=g.params.iloc[0],
-        macs=g.macs.iloc[0],
-        train_s=g.train_s.mean(),
-        infer_ms=g.infer_ms.median(),
+        f1_low=s.mean('test', 'weighted_f1', 'ci_low'),
+        f1_high=s.mean('test', 'weighted_f1', 'ci_high'),
+        macro_f1=s.mean('test', 'macro_f1'),
     )
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #b7f0adec
@@ -96,17 +82,17 @@ def comparison(
     metric:str='weighted_f1', # what is published
 )->pd.DataFrame: # a row per data set, source, protocol and variant
     "Means over runs and folds, the spread over folds, the interval over contributors, and the cost."
-    by = ['data', 'source', 'protocol', 'variant']
-    rows = []
-    for names, g in table(runs).groupby(by, sort=False):
-        row = dict(zip(by, names)) | _summary(g)
+    def row(s):
+        out = _summary(s)
         if published:
             # a data set of one's own, name@digest, has no published figures
-            own = '@' in row['data']
-            row[f'published_{metric}'] = np.nan if own else published.get(row['variant'], np.nan)
-        rows.append(row | _costs(g))
+            own = '@' in s.first['data']
+            out[f'published_{metric}'] = np.nan if own else published.get(s.first.variant, np.nan)
+        return out | s.costs('test', 'accuracy')
+
+    t = compared(runs, ['data', 'source', 'protocol', 'variant'], row)
     by = ['data', 'source', 'protocol', 'weighted_f1']
-    return pd.DataFrame(rows).sort_values(by, ascending=[True, True, False, False], kind='stable', ignore_index=True)
+    return t.sort_values(by, ascending=[True, True, False, False], kind='stable', ignore_index=True)
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #6248c782
 def _group(run): # runs of one group can be compared
@@ -216,15 +202,6 @@ def plot_training(
     dress(ax, f'{run.variant}: training loss', 'a line per fold', 'Epoch', 'Training loss', run.config['source'])
     return fig
 
-# %% ../../nbs/labs/03b_photo_base.ipynb #4b883a2e
-def _mistakes(run, s, p): # figure of the 24 most confident ones, or None
-    wrong = np.flatnonzero(~p.correct)
-    wrong = wrong[np.argsort(-p.confidence[wrong], kind='stable')][:24]
-    if not len(wrong): return None
-    rows = pd.Series(np.arange(len(s)), s.ids)[p.ids[wrong]].to_numpy()
-    title = f'Most confident mistakes of {run.variant}'
-    return plot_mistakes(pictures(s, rows), p[wrong], title=title, source=run.config['source'])
-
 # %% ../../nbs/labs/03b_photo_base.ipynb #bbdaa130
 def figures(
     run:Run, # a finished run
@@ -239,13 +216,8 @@ def figures(
         reliability=plot_reliability(p, **note),
     )
     # photos that have changed, or are gone, cannot be shown
-    try: s = photos_of_run(run)
+    try: return out | photo_figures(photos_of_run(run), p, run.variant)
     except (DataError, MissingData): return out
-    examples = 5 if len(s.classes) < 10 else 2
-    out = dict(samples=plot_set(s, examples), balance=plot_balance(s)) | out
-    mistakes = _mistakes(run, s, p)
-    if mistakes is not None: out['mistakes'] = mistakes
-    return out
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #995b7057
 def comparisons(
@@ -263,7 +235,6 @@ def comparisons(
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #b25dd809
 CAPTIONS = dict(
-    comparison='Every variant',
     samples='Samples',
     balance='Photos per class',
     training='Training',
@@ -273,36 +244,12 @@ CAPTIONS = dict(
     mistakes='The most confident mistakes',
 )
 
-# %% ../../nbs/labs/03b_photo_base.ipynb #e969ebb8
-def _page(best, runs, tables, files): # HTML
-    c = best.config
-    n = best.metrics['n']['test']
-    body = [made_with(best.environment, f"{c['source']} photos", f"{n} evaluated")]
-    body += ['## Variants', table_html(tables['comparison'])]
-    for name, file in files.items():
-        if not name.startswith('comparison_'): continue
-        protocol = name.removeprefix('comparison_')
-        body.append(figure_html(file, f"{CAPTIONS['comparison']}, {protocol}"))
-    if 'significance' in tables: body += ['## Is the difference real?', table_html(tables['significance'])]
-    remarks = list(dict.fromkeys(w for r in runs for w in r.extra['warnings']))
-    if remarks: body += ['## About the photos and the folds', list_html(remarks)]
-    body += [f"## {best.variant}, {c['protocol']}, seed {c['seed']}", table_html(tables['per_class'])]
-    body += [figure_html(files[k], t) for k, t in CAPTIONS.items() if k in files]
-    title = data_title(best.data)
-    if c['source'] == 'synthetic': title += ' (synthetic)'
-    return html_page(f'{title}: {len(runs)} runs', body)
-
 # %% ../../nbs/labs/03b_photo_base.ipynb #c79fac54
 def _fit_of(run): # how its photos got to their size; `RunError` where nobody knows that
     fit = run.extra.get('fit', 'crop')
     if isinstance(fit, str) and fit in FITS: return fit
     known = ', '.join(FITS)
     raise RunError(f"extra.json of run {run.name} is damaged: its fit is {fit!r}, and not one of {known}; run it again")
-
-# %% ../../nbs/labs/03b_photo_base.ipynb #47765478
-def _answer_or_error(answer, path): # a row
-    try: return answer(path)
-    except (ValueError, OSError) as e: return no_answer(path, e)
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #775bf9f9
 def _draw_heat(net, pixels, target, path, folder): # the file that was written
@@ -323,8 +270,7 @@ def answers(
     heat=None,    # a folder for pictures that show what the answer rests on (Grad-CAM); default: none
 )->pd.DataFrame:  # one row per photo: file, answer, probability, notes, error, then a column `p(class)` per class
     "Classify photos; a file that cannot be read is reported in its row and does not stop the rest."
-    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    if not paths: raise ValueError("predict needs at least one photo, got an empty list")
+    paths = list_photos(paths)
     cfg = config_of(run)
     p = run.predictions('test')
     fit = _fit_of(run)
@@ -332,6 +278,7 @@ def answers(
     device = pick_device(str(device))
 
     def answer(path):
+        path = Path(path)
         pixels, notes = decode(path, cfg.recipe.size, fit)
         # without bf16: the same on every processor, and in exported files
         probs = classify(net, pixels[None], None, cfg.recipe.mirror, device, bf16=False)[0]
@@ -340,7 +287,7 @@ def answers(
         if heat is not None: notes.append(f'heat map: {_draw_heat(net, pixels, int(probs.argmax()), path, heat)}')
         return answer_row(path, p.classes, probs, notes)
 
-    return pd.DataFrame([_answer_or_error(answer, Path(path)) for path in paths])
+    return answered(paths, answer)
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #a404f36d
 SMALL = dict( # what smoke changes about every recipe
@@ -371,8 +318,8 @@ class PhotoLab:
 
     def face(self)->tuple:
         "LAB, Config, configs, prepare, run, comparison, verdicts, report, chosen_run and predict of the lab's module."
-        tables = self.comparison, self.verdicts
-        return self.name, Config, self.configs, prepare, self.run, *tables, self.report, self.chosen_run, self.predict
+        results = self.run, self.comparison, self.verdicts, self.report
+        return self.name, Config, self.plan.configs, prepare, *results, self.chosen_run, self.predict
 
     def run(self,
         cfg:Config,          # what to run
@@ -395,13 +342,6 @@ class PhotoLab:
         "Every variant against its baseline."
         return verdicts(runs, self.methods, self.metric)
 
-# %% ../../nbs/labs/03b_photo_base.ipynb #95634580
-@patch
-def _usual_source(self:PhotoLab, profile, path): # where the photos come from, if nobody says
-    if profile == 'smoke': return 'synthetic'
-    if profile == 'full' or at_hand(self.name, path): return 'real'
-    return 'synthetic'
-
 # %% ../../nbs/labs/03b_photo_base.ipynb #b0200c8f
 @patch
 def _profile_changes(self:PhotoLab, m, profile, source): # (fields of `Config`, fields of the recipe)
@@ -412,32 +352,24 @@ def _profile_changes(self:PhotoLab, m, profile, source): # (fields of `Config`, 
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #c6b39c90
 @patch
-def _config(self:PhotoLab, m, seed, profile, protocol, source, changes): # one run of a method
-    named = dict(variant=m.name, seed=seed, profile=profile, protocol=protocol, data=self.name, source=source)
-    of_run, recipe = self._profile_changes(m, profile, source)
+def _config(self:PhotoLab, m, asked, changes): # one run of a variant
+    of_run, recipe = self._profile_changes(m, asked['profile'], asked['source'])
     options = tuple((m.changes | recipe).items())
-    return Config(**(named | m.config | of_run | dict(options=options) | changes))
+    return Config(**(asked | dict(data=self.name) | m.config | of_run | dict(options=options) | changes))
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #52fff68c
-@patch
-def configs(self:PhotoLab,
-    profile:str='quick',   # smoke (seconds, drawn), quick (minutes) or full
-    seeds:int|None=None,   # runs per variant, from seed 0 on; default: 1
-    variants=None,         # names of variants; default: those of the profile, for `full` all that need no download
-    protocol:str|None=None,# a name in `PROTOCOLS`; default: by contributor, for `full` both
-    source:str|None=None,  # real or synthetic; default: synthetic for smoke; for quick real, where at hand
-    **changes,             # fields of `Config` for every run: device, data_path, ...
-)->list:                   # of `Config`, whole seeds one after another
-    "The runs that make up a profile."
-    one_of(profile, PROFILES, 'profile')
-    if protocol is not None: one_of(protocol, PROTOCOLS, 'protocol')
-    usual = [m.name for m in self.methods if not m.internet] if profile == 'full' else list(self.quick)
-    protocols = PROTOCOLS if profile == 'full' else PROTOCOLS[:1]
-    if protocol: protocols = [protocol]
-    n = number_of_seeds(seeds)
-    source = source or self._usual_source(profile, changes.get('data_path'))
-    methods = self.methods.chosen(variants, usual)
-    return [self._config(m, s, profile, p, source, changes) for s in range(n) for p in protocols for m in methods]
+@patch(as_prop=True)
+def plan(self:PhotoLab)->Plan:
+    "The runs of the profiles: for `full` all variants that need no download, with both kinds of folds."
+    available = [m.name for m in self.methods if not m.internet]
+    return Plan(
+        self.methods,
+        self._config,
+        source=partial(usual_source, self.name),
+        protocols=PROTOCOLS,
+        usual=lambda profile, protocol: available if profile == 'full' else list(self.quick),
+        turns=dict(smoke=PROTOCOLS[:1], quick=PROTOCOLS[:1], full=PROTOCOLS),
+    )
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #7d9c254a
 @patch
@@ -455,7 +387,7 @@ def search(self:PhotoLab,
     "Search settings of a variant on the training photos of the first fold."
     from fashion_lab.runs.tuning import search
     for name in space: one_of(name, [f.name for f in fields(Recipe)], 'field of a recipe')
-    cfg = self.configs(profile, 1, variant, protocol, **changes)[0]
+    cfg = self.plan.configs(profile, 1, variant, protocol, **changes)[0]
 
     def score(settings, report):
         options = tuple((dict(cfg.options) | settings).items())
@@ -470,7 +402,7 @@ def chosen_run(self:PhotoLab,
     data_id=None, # which data set, as in `Run.data_id`; default: the only one that there are runs of
 )->Run:           # on real photos
     "The run that predictions are made with, as `shown_run` says; a `FileNotFoundError` says how to get one."
-    return shown_run(of_one_data_set(runs_for_answers(self.name, root, data_id)), self.flagship)
+    return choose_run(self.name, lambda runs: shown_run(runs, self.flagship), root, data_id)
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #9c915e77
 @patch
@@ -492,12 +424,15 @@ def report(self:PhotoLab,
     "Write a page with the comparison, the tests between variants and the figures of the best run."
     runs = of_one_data_set(as_runs(runs))
     best = shown_run(runs, self.flagship)
-    folder = Path(folder) if folder else report_folder(best)
-    tables = dict(comparison=self.comparison(runs))
-    # a single variant has nothing to be compared with
-    try: tables['significance'] = significance(runs, self.methods[0].name, self.metric)
-    except ValueError: pass
-    tables['per_class'] = per_class(best.predictions('test'), ci=True)
-    drawn = {f'comparison_{p}': f for p, f in comparisons(runs, self.metric).items()} | figures(best)
-    files = {Path(f).stem: Path(f).name for f in save_figures(drawn, folder)}
-    return write_page(folder, _page(best, runs, tables, files), tables)
+    c = best.config
+    page = Report(best, folder, f"{c['source']} photos", f"{best.metrics['n']['test']} evaluated")
+    page.table('comparison', self.comparison(runs), 'Variants')
+    drawn = {f'comparison_{p}': f for p, f in comparisons(runs, self.metric).items()}
+    page.figures(drawn, {name: name.replace('comparison_', 'Every variant, ') for name in drawn})
+    baseline = self.methods[0].name
+    page.tests('significance', lambda: significance(runs, baseline, self.metric), 'Is the difference real?')
+    page.sentences('About the photos and the folds', warnings_of(runs))
+    classes = per_class(best.predictions('test'), ci=True)
+    page.table('per_class', classes, f"{best.variant}, {c['protocol']}, seed {c['seed']}")
+    page.figures(figures(best), CAPTIONS)
+    return page.write(page_title(data_title(best.data), runs))
