@@ -1,4 +1,4 @@
-"""Uploads: a stranger's file goes through one gate, the lab's own predict answers, and whatever goes wrong is said while the last picture stays. Their use is shown in the notebook."""
+"""Uploads: a stranger's file goes through one gate, the lab's own predict answers, and whatever goes wrong is said, and no older answer stays below it. Their use is shown in the notebook."""
 import io, types
 
 import numpy as np
@@ -6,12 +6,21 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fashion_lab.widgets import uploads as up
+from fashion_lab.widgets import match_pair, open_segments, pairs, segments, try_photo, uploads as up
 
 
 def as_file(kind='PNG', size=(40, 30), mode='RGB', **options):
-    Image.new(mode, size, 90).save(f := io.BytesIO(), kind, **options)
+    "A picture with a box on it, which is not blank."
+    image = Image.new(mode, size, 90)
+    image.paste(Image.new(mode, (size[0]//2, size[1]//2), 0))
+    image.save(f := io.BytesIO(), kind, **options)
     return f.getvalue()
+
+
+def cut_off():
+    "A photo that ends in the middle."
+    whole = as_file('JPEG', size=(400, 300))
+    return whole[:len(whole)*3//4]
 
 
 CLASSES = ['boot', 'sandal']
@@ -49,8 +58,8 @@ def test_files_that_unpack_to_gigabytes_are_refused(side, message):
 
 def test_every_box_says_how_large_a_file_may_be_and_keeps_to_it():
     "A larger message than 10 MiB is dropped by Jupyter's server without a word, so it has to be said beforehand."
-    for made in (up.try_photo(lab()), up.match_pair(RUN)): assert 'at most 10 MB' in made.note.value and made.limit == up.LIMIT < 10*2**20
-    trial = up.try_photo(lab(), limit=1000)
+    for made in (try_photo(lab()), match_pair(RUN)): assert 'at most 10 MB' in made.note.value and made.limit == up.LIMIT < 10*2**20
+    trial = try_photo(lab(), limit=1000)
     trial.ask(as_file('BMP'))
     assert 'at most 0.001 MB are taken' in trial.note.value and trial.answer is None
 
@@ -58,21 +67,21 @@ def test_every_box_says_how_large_a_file_may_be_and_keeps_to_it():
 @pytest.mark.parametrize('name', ['../../etc/passwd', 'C:\\x\\y.png', '<img src=x onerror=alert(1)>.png', 'a' * 500, '', '\x00\n'])
 def test_names_are_shown_and_never_used(name):
     shoes = lab()
-    trial = up.try_photo(shoes)
+    trial = try_photo(shoes)
     trial.ask(as_file(), name)
     trial.ask(b'nothing', name)
     assert shoes.asked == [('photo.png', True)] and '<img' not in trial.note.value and len(trial.note.value) < 300
 
 
 def test_an_answer_is_shown_with_its_notes():
-    trial = up.try_photo(lab())
+    trial = try_photo(lab())
     trial.ask(as_file())
     assert 'sandal, 75.0%; turned upright' in trial.note.value and bytes(trial.image.value).startswith(b'\x89PNG')
-    assert trial.probabilities().index.tolist() == ['sandal', 'boot'] and trial.heat is None
+    assert trial.probabilities().index.tolist() == ['sandal', 'boot'] and list(trial.pictures) == ['the photo']
 
 
 def test_a_photo_that_cannot_be_decoded_is_said_without_its_path():
-    trial = up.try_photo(lab(error='is cut off'))
+    trial = try_photo(lab(error='is cut off'))
     trial.ask(as_file())
     assert 'the photo is cut off' in trial.note.value and '/' not in trial.note.value.replace('</p>', '') and trial.answer is None
 
@@ -82,8 +91,55 @@ def test_nothing_is_kept_of_a_photo():
     inner = shoes.predict
     def predict(paths, run): seen.append(paths[0]); return inner(paths, run)
     shoes.predict = predict
-    up.try_photo(shoes).ask(as_file())
+    try_photo(shoes).ask(as_file())
     assert seen and not seen[0].exists() and not seen[0].parent.exists()
+
+
+def test_after_a_file_that_cannot_be_used_no_answer_is_left():
+    trial = try_photo(lab())
+    for bad in (b'%PDF-1.7', cut_off(), blank()):
+        trial.ask(as_file())
+        assert trial.image.value and trial.answer is not None
+        trial.ask(bad, 'x.jpg')
+        assert trial.image.value == b'' and trial.image.layout.display == 'none' and trial.answer is None
+        with pytest.raises(ValueError, match='no photo yet'): trial.figure()
+
+
+def blank(level=250, noise=0):
+    pixels = np.random.default_rng(0).normal(level, noise, (200, 300, 3)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(f := io.BytesIO(), 'JPEG')
+    return f.getvalue()
+
+
+@pytest.mark.parametrize('level, noise', [(250, 0), (0, 0), (128, 8)])
+def test_a_blank_photo_gets_no_class(level, noise):
+    shoes = lab()
+    trial = try_photo(shoes)
+    trial.ask(blank(level, noise), 'paper.jpg')
+    assert 'paper.jpg is blank' in trial.note.value and trial.answer is None and not shoes.asked
+
+
+def test_a_small_thing_on_white_is_not_blank():
+    image = Image.new('RGB', (640, 480), 'white')
+    image.paste((20, 20, 20), (300, 220, 340, 250))
+    image.save(f := io.BytesIO(), 'JPEG')
+    assert up.contrast(up.read_upload(f.getvalue()).pixels) >= up.LEAST_CONTRAST
+
+
+def test_ones_own_photo_is_not_synthetic_whatever_the_network_was_trained_on():
+    trial = try_photo(lab())
+    trial.ask(as_file())
+    bars = trial.figure().axes[-1]
+    assert bars.get_title(loc='left') == 'sandal' and 'trained on synthetic data' in [t.get_text() for t in bars.texts]
+
+
+def test_the_picture_that_the_network_gets_is_shown():
+    garments = lab()
+    garments.chosen_run().config['data'] = 'fashion_mnist'
+    trial = try_photo(garments)
+    trial.ask(as_file(size=(200, 300)))
+    assert trial.pictures['what the network gets'].shape == (28, 28)
+    assert [ax.get_title() for ax in trial.figure().axes[:2]] == ['the photo', 'what the network gets']
 
 
 # Two shoes
@@ -96,7 +152,7 @@ def pair_lab(monkeypatch, answer='same', error='', heat=True):
         if heat is not None: heat.mkdir(); Image.new('RGB', (60, 20)).save(heat/'left-right.png')
         if error: return pd.DataFrame([dict(file='left.png', answer='', probability=np.nan, notes='', error='cannot be compared: the other photo cannot be read'), dict(file=str(paths[1]), answer='', probability=np.nan, notes='', error=f'{paths[1]} {error}')])
         return pd.DataFrame([dict(file='left + right', answer=answer, probability=.8, notes=f'turned upright; of test pairs 90% were right; heat map: {heat}', error='')])
-    monkeypatch.setattr(up.shoe_pairs, 'predict', predict)
+    monkeypatch.setattr(pairs.shoe_pairs, 'predict', predict)
     return asked
 
 
@@ -105,7 +161,7 @@ RUN = types.SimpleNamespace(variant='pairs', config=dict(source='synthetic'))
 
 @pytest.mark.parametrize('answer, verdict', [('same', 'one pair'), ('different', 'two different pairs')])
 def test_two_shoes_get_a_verdict(monkeypatch, answer, verdict):
-    asked, pair = pair_lab(monkeypatch, answer), up.match_pair(RUN)
+    asked, pair = pair_lab(monkeypatch, answer), match_pair(RUN)
     pair.put('right', as_file(), 'a left shoe.png')
     assert not asked and 'now the left one' in pair.note.value
     pair.put('left', as_file('JPEG'), 'b.jpg')
@@ -118,17 +174,26 @@ def test_two_shoes_get_a_verdict(monkeypatch, answer, verdict):
     assert asked[-1]['heat'] is False and len(pair.figure().axes) == 3
 
 
-def test_a_shoe_that_cannot_be_decoded_leaves_the_last_pair(monkeypatch):
+def test_a_shoe_that_cannot_be_used_leaves_no_answer(monkeypatch):
     pair_lab(monkeypatch)
-    pair = up.match_pair(RUN, heat=False)
+    pair = match_pair(RUN, heat=False)
     for side in ('left', 'right'): pair.put(side, as_file())
-    last, given = pair.image.value, pair.given
+    assert pair.image.value and pair.answer is not None
+    pair.put('left', b'%PDF-1.7', 'x.png')
+    assert 'no picture' in pair.note.value and pair.image.value == b'' and pair.answer is None
+    with pytest.raises(ValueError, match='no pair yet'): pair.figure()
+    pair.put('left', as_file())
+    assert pair.image.value and pair.answer is not None
     pair_lab(monkeypatch, error='is cut off')
     pair.put('right', as_file(size=(8, 8)), 'x.png')
-    assert 'the right shoe is cut off' in pair.note.value and '/' not in pair.note.value.replace('</p>', '') and pair.image.value == last and pair.given is given
-    pair.put('left', b'%PDF-1.7', 'x.png')
-    assert 'no picture' in pair.note.value and pair.given is given
-    with pytest.raises(ValueError, match='no pair yet'): up.match_pair(RUN).figure()
+    assert 'the right shoe is cut off' in pair.note.value and '/' not in pair.note.value.replace('</p>', '')
+    assert pair.image.value == b'' and list(pair.shoes) == ['left']
+
+
+def test_a_broken_shoe_is_named_by_its_box():
+    pair = match_pair(RUN)
+    pair.put('right', cut_off(), '/home/me/x.jpg')
+    assert 'the right shoe is broken' in pair.note.value and '/' not in pair.note.value.replace('</p>', '') and not pair.shoes
 
 
 # A street
@@ -143,12 +208,12 @@ def street(monkeypatch):
         if run.broken: return pd.DataFrame([dict(error=f'{paths[0]} is cut off', mask='')])
         folder.mkdir(); m = Image.new('P', Image.open(paths[0]).size, 1); m.putpalette([0, 0, 0, 255, 0, 0]); m.save(folder/'m.png')
         return pd.DataFrame([dict(error='', mask=str(folder/'m.png'))])
-    monkeypatch.setattr(up.segmentation, 'predict', predict)
-    monkeypatch.setattr(up.segmentation, 'shown', lambda run, ids: (image[None], truth[None], answer[None]))
-    monkeypatch.setattr(up.segmentation, 'evaluated_on', lambda run, split: None)
-    monkeypatch.setattr(up, 'image_table', lambda s: pd.DataFrame(dict(id=['a/one', 'two', 'three'], accuracy=[.9, .5, .7])))
+    monkeypatch.setattr(segments.segmentation, 'predict', predict)
+    monkeypatch.setattr(segments.segmentation, 'shown', lambda run, ids: (image[None], truth[None], answer[None]))
+    monkeypatch.setattr(segments.segmentation, 'evaluated_on', lambda run, split: None)
+    monkeypatch.setattr(segments, 'image_table', lambda s: pd.DataFrame(dict(id=['a/one', 'two', 'three'], accuracy=[.9, .5, .7])))
     run = types.SimpleNamespace(variant='net', splits=['test'], extra=dict(classes=['wall', 'window'], colours=[[0, 0, 255], [255, 0, 0]]), config=dict(source='synthetic'), broken=False)
-    return up.open_segments(run)
+    return open_segments(run)
 
 
 def test_judged_photographs_come_from_difficult_to_easy(street):
@@ -159,7 +224,7 @@ def test_judged_photographs_come_from_difficult_to_easy(street):
 def test_opacity_and_classes_are_laid_over_the_photograph(street):
     street.opacity.value = 1
     assert {tuple(p) for p in street.panels()[1][1].reshape(-1, 3)} == {(0, 0, 255), (255, 0, 0)}
-    street.on['wall'].value = False
+    street.visible['wall'].value = False
     assert {tuple(p) for p in street.panels()[1][1].reshape(-1, 3)} == {(120, 120, 120), (255, 0, 0)}
     street.opacity.value = 0
     assert {tuple(p) for p in street.panels()[0][1].reshape(-1, 3)} == {(120, 120, 120)}
@@ -181,12 +246,21 @@ def test_ones_own_street_has_an_answer_and_no_truth(street):
     assert 'the photo is cut off' in street.note.value and '/' not in street.note.value.replace('</p>', '') and len(street.names) == 4
     street.ask(b'MZ', '<img src=x>.png')
     assert 'no picture' in street.note.value and '<img' not in street.note.value
+    assert street.image.value == b'', 'no street stands below the error'
+    street.opacity.value = .9
+    assert street.image.value, 'the photo that is chosen comes back'
+
+
+def test_ones_own_street_is_not_synthetic(street):
+    assert '(synthetic data)' in street.figure().get_suptitle()
+    street.ask(as_file(size=(90, 60)), 'my street.png')
+    assert street.figure().get_suptitle() == 'my street.png'
 
 
 def test_photographs_that_are_not_here_are_said_and_an_upload_still_works(street, monkeypatch):
     def missing(run, ids): raise FileNotFoundError('the facades are nowhere: make data')
-    monkeypatch.setattr(up.segmentation, 'shown', missing)
-    other = up.open_segments(street.run)
+    monkeypatch.setattr(segments.segmentation, 'shown', missing)
+    other = open_segments(street.run)
     assert 'nowhere' in other.note.value and other.image.value == b''
     other.ask(as_file())
     assert other.image.value and [n for n, _ in other.panels()] == ['answer']

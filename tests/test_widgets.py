@@ -1,4 +1,5 @@
 """Explorers answer without a browser: a control is set, and the note, the table and the picture are looked at. Their use is shown in the notebooks."""
+import types
 
 import numpy as np
 import pandas as pd
@@ -6,8 +7,9 @@ import pytest
 from torch import nn
 
 import fashion_lab.widgets as widgets
+from fashion_lab.runs.run import Run
 from fashion_lab.widgets import base as ex
-from fashion_lab.widgets import runs as wd
+from fashion_lab.widgets import confusion, rates as rate_widgets
 
 
 def test_all_explorers_are_offered_and_each_says_what_it_is():
@@ -78,6 +80,33 @@ def test_every_explorer_has_the_look_and_nothing_from_another_host():
     assert 'http' not in ex.LOOK and 'url(' not in ex.LOOK and '@import' not in ex.LOOK
 
 
+# A confusion matrix
+
+@pytest.fixture
+def matrix(smoke):
+    run = next((smoke('fashion_mnist')[0]/'fashion_mnist').glob('LogisticBaseline-*'))
+    return widgets.open_confusion(Run(run))
+
+
+def test_the_matrix_of_buttons_is_not_drawn_a_second_time(matrix):
+    assert matrix.image.value == b'' and matrix.image.layout.display == 'none' and 'click a cell' in matrix.note.value
+    assert matrix.counts.sum() == len(matrix.predictions) and matrix.close.disabled
+    cell = max((c for c in matrix.buttons if c[0] != c[1]), key=lambda c: matrix.counts[c])
+    matrix.buttons[cell].click()
+    assert matrix.image.value and matrix.image.layout.display is None and not matrix.close.disabled
+    assert len(matrix.examples()) == matrix.counts[cell] and f': {matrix.counts[cell]}' in matrix.note.value
+    matrix.close.click()
+    assert matrix.image.value == b'' and matrix.close.disabled
+
+
+def test_a_page_without_a_kernel_shows_the_matrix(matrix): assert matrix.still()['image/png'].startswith(b'\x89PNG')
+
+
+def test_pictures_that_the_run_did_not_use_are_refused(matrix):
+    other = types.SimpleNamespace(config=matrix.run.config, predictions=lambda split: types.SimpleNamespace(ids=np.array(['elsewhere/1.png'])))
+    with pytest.raises(ValueError, match="of the run's pictures are not in this set"): confusion.pictures_of_run(other)
+
+
 # Learning rates
 
 def curve(n=121, begin=2.3, fall=1.5, rise=4.):
@@ -86,8 +115,8 @@ def curve(n=121, begin=2.3, fall=1.5, rise=4.):
 
 
 def test_zones_are_in_order_and_scale_with_nothing():
-    zones = wd.rate_zones(curve())
-    assert list(zones) == sorted(zones) and zones == wd.rate_zones(curve().assign(loss=lambda t: 7*t.loss)) and zones == wd.rate_zones(curve().assign(lr=lambda t: t.lr/3))
+    zones = rate_widgets.rate_zones(curve())
+    assert list(zones) == sorted(zones) and zones == rate_widgets.rate_zones(curve().assign(loss=lambda t: 7*t.loss)) and zones == rate_widgets.rate_zones(curve().assign(lr=lambda t: t.lr/3))
 
 
 @pytest.mark.parametrize('rate, said', [(1e-6, 'too small'), (1e-3, 'in the falling part'), (2e-2, 'at the bottom'), (1., 'too large')])
@@ -132,7 +161,7 @@ def test_a_layer_is_picked_by_box_and_by_button():
     costs.after.click(); assert costs.layer.value == names[-1], 'at the end it stays'
     costs.go(-99); assert costs.layer.value == names[0]
     for measure in ('params', 'activations'):
-        costs.measure.value = measure; costs.dearest.click()
+        costs.measure.value = measure; costs.costliest.click()
         assert costs.layer.value == costs.costs().layer[costs.costs()[measure].idxmax()]
     seen = costs.image.value; costs.net.value = 'AlternativeCNN'
     assert costs.image.value != seen and costs.layer.value in set(costs.costs().layer)
