@@ -11,7 +11,7 @@ from PIL import Image
 
 from fashion_lab.runs.sweeps import Sweep
 from fashion_lab.labs.registry import lab_module, LABS
-from fashion_lab.studio import cli
+from fashion_lab.studio import cli, data_command
 
 ODD = ['', ' ', 'x', '0', '-1', '3', '1.5', '1e9', '99999999999', 'nan', 'None', '-', '=', ',,', 'a,b', 'é', 'bro\udce9ken.jpg', '~nobody', '=1+1',
        '\u202e', 'a\nb', 'x'*300, '/dev/null', '..', 'file', 'folder', 'empty.csv', 'photo.png', 'folder/photo.png', 'no/such/place', 'link']
@@ -25,7 +25,7 @@ CHOICES = dict(profile=['smoke', 'quick', 'full', 'fast'], source=['real', 'synt
 DATA = ['fashion_mnist', 'clothing', 'closures', 'facades', 'shoe_pairs']
 RUN = 'profile seeds variants protocol source data device threads out'.split()
 COMMANDS = dict(list=([], []), data=([DATA], 'source find fetch verify clear'.split()), run=([[*LABS]], RUN),
-                sweep=([[*LABS]], [*RUN, *'grid executor workers cpus gpus memory address storage'.split()]), tour=([], 'profile labs source device threads out'.split()),
+                sweep=([[*LABS]], [*RUN, *'grid executor workers cpus gpus memory address storage'.split()]), **{'run-all': ([], 'profile labs source device threads out'.split())},
                 report=([[*LABS]], 'profile source out folder'.split()), publish=([[*LABS]], 'profile source out results allow-dirty'.split()),
                 predict=([['fashion_mnist'], ['photo.png', 'file']], 'run out device csv folder heat picture'.split()),
                 compute=([MODELS], 'input repeats threads csv html'.split()), export=([[*LABS]], 'format int8 run out folder'.split()))
@@ -61,13 +61,13 @@ def place(tmp_path_factory, smoke):
 @pytest.fixture
 def stubbed(place, monkeypatch):
     "Nothing is trained, drawn at length, exported, fetched or written outside of the folder."
-    from fashion_lab.studio import all_labs as tour
+    from fashion_lab.studio import all_labs
     monkeypatch.chdir(place)
     for name in ('CACHE', 'DATA', 'RUNS', 'RESULTS'): monkeypatch.setenv(f'FASHION_LAB_{name}', str(place/name.lower()))
     nothing = Sweep([], pd.DataFrame(columns=['index', 'variant', 'seed', 'error', 'traceback']))
     monkeypatch.setattr('fashion_lab.runs.sweeps.sweep', lambda run, configs, *args, **kwargs: nothing)
-    monkeypatch.setattr(cli, 'fetch_set', lambda name, path=None: cli.place_of(name, path))
-    monkeypatch.setattr(tour, 'visit', lambda name, *args, **kwargs: tour.Stop(name, note='nothing is trained here', failed=True))
+    monkeypatch.setattr(data_command, 'fetch_set', lambda name, path=None: data_command.place_of(name, path))
+    monkeypatch.setattr(all_labs, 'run_lab', lambda name, *args, **kwargs: all_labs.LabResult(name, note='nothing is trained here', failed=True))
     monkeypatch.setattr('fashion_lab.studio.package.export_run', lambda *args: [place/'example.py'])
     for name in LABS:
         lab = lab_module(name)
