@@ -1,4 +1,6 @@
-"""Uploads: a stranger's file goes through one gate, the lab's own predict answers, and whatever goes wrong is said, and no older answer stays below it. Their use is shown in the notebook."""
+"""Uploads: a file from outside passes one check, and the lab's own predict answers.
+
+What cannot be used is explained, and no older answer stays below the explanation."""
 import io, types
 
 import numpy as np
@@ -6,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fashion_lab.report import answer_row, no_answer
 from fashion_lab.widgets import match_pair, open_segments, pairs, segments, try_photo, uploads as up
 
 
@@ -31,65 +34,100 @@ def lab(error='', notes='turned upright'):
     asked = []
     def predict(paths, run):
         asked.append((paths[0].name, paths[0].exists()))
-        return pd.DataFrame([dict(file=str(paths[0]), answer='' if error else 'sandal', probability=np.nan if error else .75, notes=notes, error=error and f'{paths[0]} {error}', **{'p(boot)': .25, 'p(sandal)': .75})])
-    run = types.SimpleNamespace(variant='net', config=dict(source='synthetic'), predictions=lambda split: types.SimpleNamespace(classes=CLASSES))
+        if error: return pd.DataFrame([no_answer(paths[0], f'{paths[0]} {error}')])
+        return pd.DataFrame([answer_row(paths[0], CLASSES, [.25, .75], [notes])])
+    predictions = types.SimpleNamespace(classes=CLASSES)
+    run = types.SimpleNamespace(variant='net', config=dict(source='synthetic'), predictions=lambda split: predictions)
     return types.SimpleNamespace(LAB='shoes', predict=predict, chosen_run=lambda: run, asked=asked)
 
 
-@pytest.mark.parametrize('kind, mode, suffix', [('JPEG', 'RGB', '.jpg'), ('JPEG', 'CMYK', '.jpg'), ('PNG', 'RGBA', '.png'), ('PNG', 'I;16', '.png'), ('WEBP', 'RGB', '.webp'), ('GIF', 'P', '.gif'), ('TIFF', 'L', '.tif')])
-def test_the_content_decides_what_a_file_is(kind, mode, suffix): assert up.checked_upload(as_file(kind, mode=mode), 'anything.exe') == suffix
+@pytest.mark.parametrize('kind, mode, suffix', [
+    ('JPEG', 'RGB', '.jpg'),
+    ('JPEG', 'CMYK', '.jpg'),
+    ('PNG', 'RGBA', '.png'),
+    ('PNG', 'I;16', '.png'),
+    ('WEBP', 'RGB', '.webp'),
+    ('GIF', 'P', '.gif'),
+    ('TIFF', 'L', '.tif'),
+])
+def test_the_content_decides_what_a_file_is(kind, mode, suffix):
+    assert up.checked_upload(as_file(kind, mode=mode), 'anything.exe') == suffix
 
 
-@pytest.mark.parametrize('content', [b'', b'MZ\x90\x00', b'<svg xmlns="http://www.w3.org/2000/svg"/>', b'%PDF-1.7', b'\x89PNG\r\n\x1a\n' + bytes(30), as_file('ICO'), as_file('PPM')])
+@pytest.mark.parametrize('content', [
+    b'',
+    b'MZ\x90\x00',
+    b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+    b'%PDF-1.7',
+    b'\x89PNG\r\n\x1a\n' + bytes(30),
+    as_file('ICO'),
+    as_file('PPM'),
+])
 def test_what_is_no_photo_is_refused(content):
     with pytest.raises(ValueError, match='photo.jpg (is empty|is no picture)'): up.checked_upload(content, 'photo.jpg')
 
 
 def test_large_files_are_refused_before_they_are_looked_at(monkeypatch):
     monkeypatch.setattr(up.Image, 'open', lambda *a: pytest.fail('it was opened'))
-    with pytest.raises(ValueError, match=r'a.png has 3.0 MB; at most 2 MB'): up.checked_upload(bytes(3_000_000), 'a.png', limit=2e6)
+    with pytest.raises(ValueError, match='a.png has 3.0 MB; at most 2 MB'):
+        up.checked_upload(bytes(3_000_000), 'a.png', limit=2e6)
 
 
-@pytest.mark.parametrize('side, message', [(13_000, 'a.png has 13,000 x 13,000 pixels, and the limit is 89,478,485 in all'), (14_000, 'a.png has more than 89,478,485 pixels')])
+@pytest.mark.parametrize('side, message', [
+    (13_000, 'a.png has 13,000 x 13,000 pixels, and the limit is 89,478,485 in all'),
+    (14_000, 'a.png has more than 89,478,485 pixels'),
+])
 def test_files_that_unpack_to_gigabytes_are_refused(side, message):
-    out = io.BytesIO(); Image.new('1', (side, side)).save(out, 'PNG')
+    out = io.BytesIO()
+    Image.new('1', (side, side)).save(out, 'PNG')
     with pytest.raises(ValueError, match=message): up.checked_upload(out.getvalue(), 'a.png')
 
 
 def test_every_box_says_how_large_a_file_may_be_and_keeps_to_it():
     "A larger message than 10 MiB is dropped by Jupyter's server without a word, so it has to be said beforehand."
-    for made in (try_photo(lab()), match_pair(RUN)): assert 'at most 10 MB' in made.note.value and made.limit == up.LIMIT < 10*2**20
+    for made in (try_photo(lab()), match_pair(RUN)):
+        assert 'at most 10 MB' in made.note.value
+        assert made.limit == up.LIMIT < 10*2**20
     trial = try_photo(lab(), limit=1000)
     trial.ask(as_file('BMP'))
     assert 'at most 0.001 MB are taken' in trial.note.value and trial.answer is None
 
 
-@pytest.mark.parametrize('name', ['../../etc/passwd', 'C:\\x\\y.png', '<img src=x onerror=alert(1)>.png', 'a' * 500, '', '\x00\n'])
+@pytest.mark.parametrize('name', [
+    '../../etc/passwd', 'C:\\x\\y.png', '<img src=x onerror=alert(1)>.png', 'a' * 500, '', '\x00\n'])
 def test_names_are_shown_and_never_used(name):
     shoes = lab()
     trial = try_photo(shoes)
     trial.ask(as_file(), name)
     trial.ask(b'nothing', name)
-    assert shoes.asked == [('photo.png', True)] and '<img' not in trial.note.value and len(trial.note.value) < 300
+    assert shoes.asked == [('photo.png', True)]
+    assert '<img' not in trial.note.value
+    assert len(trial.note.value) < 300
 
 
 def test_an_answer_is_shown_with_its_notes():
     trial = try_photo(lab())
     trial.ask(as_file())
-    assert 'sandal, 75.0%; turned upright' in trial.note.value and bytes(trial.image.value).startswith(b'\x89PNG')
-    assert trial.probabilities().index.tolist() == ['sandal', 'boot'] and list(trial.pictures) == ['the photo']
+    assert 'sandal, 75.0%; turned upright' in trial.note.value
+    assert bytes(trial.image.value).startswith(b'\x89PNG')
+    assert trial.probabilities().index.tolist() == ['sandal', 'boot']
+    assert list(trial.pictures) == ['the photo']
 
 
 def test_a_photo_that_cannot_be_decoded_is_said_without_its_path():
     trial = try_photo(lab(error='is cut off'))
     trial.ask(as_file())
-    assert 'the photo is cut off' in trial.note.value and '/' not in trial.note.value.replace('</p>', '') and trial.answer is None
+    assert 'the photo is cut off' in trial.note.value
+    assert '/' not in trial.note.value.replace('</p>', '')
+    assert trial.answer is None
 
 
 def test_nothing_is_kept_of_a_photo():
     shoes, seen = lab(), []
     inner = shoes.predict
-    def predict(paths, run): seen.append(paths[0]); return inner(paths, run)
+    def predict(paths, run):
+        seen.append(paths[0])
+        return inner(paths, run)
     shoes.predict = predict
     try_photo(shoes).ask(as_file())
     assert seen and not seen[0].exists() and not seen[0].parent.exists()
@@ -130,7 +168,8 @@ def test_ones_own_photo_is_not_synthetic_whatever_the_network_was_trained_on():
     trial = try_photo(lab())
     trial.ask(as_file())
     bars = trial.figure().axes[-1]
-    assert bars.get_title(loc='left') == 'sandal' and 'trained on synthetic data' in [t.get_text() for t in bars.texts]
+    assert bars.get_title(loc='left') == 'sandal'
+    assert 'trained on synthetic data' in [t.get_text() for t in bars.texts]
 
 
 def test_the_picture_that_the_network_gets_is_shown():
@@ -149,9 +188,14 @@ def pair_lab(monkeypatch, answer='same', error='', heat=True):
     asked = []
     def predict(paths, run, heat=None):
         asked.append(dict(names=[p.name for p in paths], heat=heat is not None))
-        if heat is not None: heat.mkdir(); Image.new('RGB', (60, 20)).save(heat/'left-right.png')
-        if error: return pd.DataFrame([dict(file='left.png', answer='', probability=np.nan, notes='', error='cannot be compared: the other photo cannot be read'), dict(file=str(paths[1]), answer='', probability=np.nan, notes='', error=f'{paths[1]} {error}')])
-        return pd.DataFrame([dict(file='left + right', answer=answer, probability=.8, notes=f'turned upright; of test pairs 90% were right; heat map: {heat}', error='')])
+        if heat is not None:
+            heat.mkdir()
+            Image.new('RGB', (60, 20)).save(heat/'left-right.png')
+        if error:
+            other = no_answer('left.png', 'cannot be compared: the other photo cannot be read')
+            return pd.DataFrame([other, no_answer(paths[1], f'{paths[1]} {error}')])
+        notes = f'turned upright; of test pairs 90% were right; heat map: {heat}'
+        return pd.DataFrame([dict(file='left + right', answer=answer, probability=.8, notes=notes, error='')])
     monkeypatch.setattr(pairs.shoe_pairs, 'predict', predict)
     return asked
 
@@ -165,10 +209,13 @@ def test_two_shoes_get_a_verdict(monkeypatch, answer, verdict):
     pair.put('right', as_file(), 'a left shoe.png')
     assert not asked and 'now the left one' in pair.note.value
     pair.put('left', as_file('JPEG'), 'b.jpg')
-    assert asked == [dict(names=['left.jpg', 'right.png'], heat=True)], 'the box says which foot, whatever the files are called'
-    assert f'{verdict}, 80.0%; turned upright; of test pairs 90% were right' in pair.note.value and 'heat map' not in pair.note.value
+    # the box says which foot, whatever the files are called
+    assert asked == [dict(names=['left.jpg', 'right.png'], heat=True)]
+    assert f'{verdict}, 80.0%; turned upright; of test pairs 90% were right' in pair.note.value
+    assert 'heat map' not in pair.note.value
     bars = pair.figure().axes[-1].patches
-    assert bars[0].get_width() == pytest.approx(.8 if answer == 'same' else .2) and sum(b.get_width() for b in bars) == pytest.approx(1)
+    assert bars[0].get_width() == pytest.approx(.8 if answer == 'same' else .2)
+    assert sum(b.get_width() for b in bars) == pytest.approx(1)
     assert len(pair.figure().axes) == 2 and bytes(pair.image.value).startswith(b'\x89PNG')
     pair.heat.value = False
     assert asked[-1]['heat'] is False and len(pair.figure().axes) == 3
@@ -193,7 +240,9 @@ def test_a_shoe_that_cannot_be_used_leaves_no_answer(monkeypatch):
 def test_a_broken_shoe_is_named_by_its_box():
     pair = match_pair(RUN)
     pair.put('right', cut_off(), '/home/me/x.jpg')
-    assert 'the right shoe is broken' in pair.note.value and '/' not in pair.note.value.replace('</p>', '') and not pair.shoes
+    assert 'the right shoe is broken' in pair.note.value
+    assert '/' not in pair.note.value.replace('</p>', '')
+    assert not pair.shoes
 
 
 # A street
@@ -202,23 +251,31 @@ def test_a_broken_shoe_is_named_by_its_box():
 def street(monkeypatch):
     "Three judged photos of a network that always says what the truth is, but for one column."
     truth = np.arange(48, dtype=np.uint8).reshape(6, 8) % 2
-    answer = truth.copy(); answer[:, 0] = 1
+    answer = truth.copy()
+    answer[:, 0] = 1
     image = np.full((6, 8, 3), 120, np.uint8)
     def predict(paths, run, folder):
         if run.broken: return pd.DataFrame([dict(error=f'{paths[0]} is cut off', mask='')])
-        folder.mkdir(); m = Image.new('P', Image.open(paths[0]).size, 1); m.putpalette([0, 0, 0, 255, 0, 0]); m.save(folder/'m.png')
+        folder.mkdir()
+        m = Image.new('P', Image.open(paths[0]).size, 1)
+        m.putpalette([0, 0, 0, 255, 0, 0])
+        m.save(folder/'m.png')
         return pd.DataFrame([dict(error='', mask=str(folder/'m.png'))])
     monkeypatch.setattr(segments.segmentation, 'predict', predict)
     monkeypatch.setattr(segments.segmentation, 'shown', lambda run, ids: (image[None], truth[None], answer[None]))
     monkeypatch.setattr(segments.segmentation, 'evaluated_on', lambda run, split: None)
-    monkeypatch.setattr(segments, 'image_table', lambda s: pd.DataFrame(dict(id=['a/one', 'two', 'three'], accuracy=[.9, .5, .7])))
-    run = types.SimpleNamespace(variant='net', splits=['test'], extra=dict(classes=['wall', 'window'], colours=[[0, 0, 255], [255, 0, 0]]), config=dict(source='synthetic'), broken=False)
+    rows = pd.DataFrame(dict(id=['a/one', 'two', 'three'], accuracy=[.9, .5, .7]))
+    monkeypatch.setattr(segments, 'image_table', lambda s: rows)
+    extra = dict(classes=['wall', 'window'], colours=[[0, 0, 255], [255, 0, 0]])
+    config = dict(source='synthetic')
+    run = types.SimpleNamespace(variant='net', splits=['test'], extra=extra, config=config, broken=False)
     return open_segments(run)
 
 
 def test_judged_photographs_come_from_difficult_to_easy(street):
     assert street.names == ['two', 'three', 'one']
-    assert f'two, {1 - 6/48:.1%} of the pixels right' in street.note.value and [n for n, _ in street.panels()] == ['answer', 'truth']
+    assert f'two, {1 - 6/48:.1%} of the pixels right' in street.note.value
+    assert [n for n, _ in street.panels()] == ['answer', 'truth']
 
 
 def test_opacity_and_classes_are_laid_over_the_photograph(street):
@@ -232,7 +289,9 @@ def test_opacity_and_classes_are_laid_over_the_photograph(street):
 
 def test_every_view_changes_the_picture_and_none_is_said(street):
     seen = {bytes(street.image.value)}
-    for v in ('error', 'photo'): street.views[v].value = True; seen.add(bytes(street.image.value))
+    for v in ('error', 'photo'):
+        street.views[v].value = True
+        seen.add(bytes(street.image.value))
     assert len(seen) == 3 and [n for n, _ in street.panels()] == ['photo', 'answer', 'truth', 'error']
     for v in street.views.values(): v.value = False
     assert 'nothing is chosen' in street.note.value and bytes(street.image.value) not in (b'',)
@@ -240,10 +299,14 @@ def test_every_view_changes_the_picture_and_none_is_said(street):
 
 def test_ones_own_street_has_an_answer_and_no_truth(street):
     street.ask(as_file(size=(1440, 90)), 'my street.png')
-    assert street.names[-1] == 'my street.png' and street.which.value == 3 and [(n, p.shape) for n, p in street.panels()] == [('answer', (45, 720, 3))]
+    assert street.names[-1] == 'my street.png'
+    assert street.which.value == 3
+    assert [(n, p.shape) for n, p in street.panels()] == [('answer', (45, 720, 3))]
     street.run.broken = True
     street.ask(as_file(), '<img src=x>.png')
-    assert 'the photo is cut off' in street.note.value and '/' not in street.note.value.replace('</p>', '') and len(street.names) == 4
+    assert 'the photo is cut off' in street.note.value
+    assert '/' not in street.note.value.replace('</p>', '')
+    assert len(street.names) == 4
     street.ask(b'MZ', '<img src=x>.png')
     assert 'no picture' in street.note.value and '<img' not in street.note.value
     assert street.image.value == b'', 'no street stands below the error'
