@@ -16,7 +16,7 @@ data:  ## look for Fashion-MNIST again, and fetch it if possible
 	@$(PYTHON) tools/install.py --data
 
 lab: setup  ## every lab's quick profile, on real data where it is found; a line per lab, one page with all reports
-	@$(BIN)/fashion_lab tour
+	@$(BIN)/fashion_lab run-all
 
 test: setup  ## everything that CI runs
 	@$(BIN)/python -m pytest tests -n auto --dist loadfile

@@ -45,11 +45,12 @@ def layer_name(
     if body is not None and (stage in body.stage_names or stage not in names.values()):
         return names[body.stages[body.stage_index(stage)]]
     if stage in names.values(): return stage
+    raise _unknown_layer(model, stage, [name for name in names.values() if name])
 
-    dotted = [n for n in names.values() if n]
-    near = difflib.get_close_matches(str(stage), dotted, n=3, cutoff=.3) or dotted[-3:]
-    raise ValueError(f"{type(model).__name__} has no layer {stage!r}; names such as {', '.join(near) or 'none'} "
-                     "or a layer itself will do, and positions only where there is a Backbone")
+def _unknown_layer(model, stage, names): # an error that shows the nearest names
+    near = difflib.get_close_matches(str(stage), names, n=3, cutoff=.3) or names[-3:]
+    return ValueError(f"{type(model).__name__} has no layer {stage!r}; names such as {', '.join(near) or 'none'} "
+                      "or a layer itself will do, and positions only where there is a Backbone")
 
 # %% ../nbs/foundation/03_interpret.ipynb #c71d96b5
 def _backbone_of(model): # the model itself, or its `body`, if that is a Backbone
@@ -89,8 +90,9 @@ def _unchanged(model): # evaluation mode without gradients of parameters; modes,
 @contextmanager
 def _record_map(model, name): # yields (a list that receives the layer's map, copies of inference tensors)
     maps = []
-    def keep(module, given, out):
-        torch.set_grad_enabled(True)              # a body may run under no_grad; what follows the map must not
+    def keep(_module, _inputs, out):
+        # a body may run under no_grad; what follows the map must not
+        torch.set_grad_enabled(True)
         maps[:] = [_map_of(out, name)]
         return maps[0].clone()                    # layers that work in place get a copy
     hook = model.get_submodule(name).register_forward_hook(keep)
@@ -243,9 +245,9 @@ def occlusion_map(
     images = _pictures(images)
     n, h, w = images.shape[:3]
     _check_patches(patch, step, h, w)
+    whole_number(batch, 'batch')
     places = [(top, left) for top in _starts(h, patch, step) for left in _starts(w, patch, step)]
     colours = _cover(images, fill)
-    whole_number(batch, 'batch')
     whole = np.concatenate([_scores(score, images[i:i + batch].copy()) for i in range(0, n, batch)])
 
     falls = np.zeros((n, h, w))
@@ -253,7 +255,8 @@ def occlusion_map(
     for start in progress(range(0, len(jobs), batch), desc='covering', show=show):
         part = jobs[start:start + batch]
         scores = _scores(score, _covered(images, colours, part, patch))
-        for (i, top, left), s in zip(part, scores): falls[i, top:top + patch, left:left + patch] += whole[i] - s
+        for (i, top, left), covered in zip(part, scores):
+            falls[i, top:top + patch, left:left + patch] += whole[i] - covered
     return (falls/_times_covered(places, patch, h, w)).astype(np.float32)
 
 # %% ../nbs/foundation/03_interpret.ipynb #39ae6573
@@ -314,18 +317,21 @@ def plot_heat(
     "Each picture beside its heat, with a colour bar. Raises `ValueError` as `overlay` does."
     pairs = _side_by_side(overlay(images, heat, 0), overlay(images, heat, alpha, cmap))
     n = len(pairs)
-    if captions is not None and len(captions) != n:
-        raise ValueError(f"{n} images need {n} captions, got {len(captions)}")
-    lines = [_caption_lines(c) for c in captions] if captions is not None else []
+    lines = _all_captions(captions, n)
     most = max(map(len, lines), default=0)
     cols = whole_number(cols, 'cols') if cols is not None else min(n, 2 if n == 4 else 3)
 
-    inches = 3.6 if cols == 1 else 2.5             # width of a pair
+    inches = 3.6 if cols == 1 else 2.5 # width of a pair
     fig, ax = canvas(size=_heat_size(pairs, cols, most, inches))
     draw_tiles(ax, pairs, cols, lines or None, lines=most, inches=inches)
     dress(ax, title, 'left: the photo, right: what speaks for the class glows', source=source, grid='none')
     _heat_bar(ax, _colour_map(cmap))
     return fig
+
+def _all_captions(captions, n): # the lines of n captions, or none
+    if captions is None: return []
+    if len(captions) != n: raise ValueError(f"{n} images need {n} captions, got {len(captions)}")
+    return [_caption_lines(c) for c in captions]
 
 # %% ../nbs/foundation/03_interpret.ipynb #0fa070a3
 def _side_by_side(images, warm): # (N, H, 2 W + gap, 3), a white gap between the two

@@ -72,7 +72,7 @@ def test_too_much_is_one_sentence(args, says):
 
 @pytest.mark.parametrize('text', ['-' * 6000, '(' * 6000, '[' * 90 + ']' * 90, '1e999', '0x'])
 def test_values_of_a_grid_are_numbers_or_words_whatever_is_typed(text):
-    from fashion_lab.studio.cli import parse_grid
+    from fashion_lab.studio.sweep_command import parse_grid
 
     (value,) = parse_grid([f'lr={text}'])['lr']
     assert value == text or not isinstance(value, str)
@@ -157,7 +157,7 @@ def test_under_torchrun_whole_runs_are_refused(tmp_path, monkeypatch, capsys):
 )
 def test_the_table_of_a_sweep_reads_what_labs_write(value):
     from types import SimpleNamespace as Some
-    from fashion_lab.studio.cli import sweep_table
+    from fashion_lab.studio.sweep_command import sweep_table
 
     runs = [
         Some(
@@ -174,7 +174,7 @@ def test_the_table_of_a_sweep_reads_what_labs_write(value):
 
 def test_a_setting_that_is_a_name_of_the_table_anyway():
     from types import SimpleNamespace as Some
-    from fashion_lab.studio.cli import sweep_table
+    from fashion_lab.studio.sweep_command import sweep_table
 
     runs = [
         Some(config=dict(variant=v, seed=s), metrics=dict(valid=dict(accuracy=0.5)))
@@ -191,7 +191,21 @@ def test_without_a_command_it_explains_itself(capsys):
 
     assert main([]) == 2
     out = capsys.readouterr().out
-    assert 'exit codes:' in out and 'fashion_lab tour' in out
+    assert 'exit codes:' in out and 'fashion_lab run-all' in out
+
+
+def test_all_labs_are_also_run_by_the_name_of_earlier_versions():
+    from fashion_lab.studio.cli import parser
+
+    new, old = (parser().parse_args([name, '--profile', 'smoke']) for name in ('run-all', 'tour'))
+    assert new.f is old.f and new.profile == old.profile
+
+
+def test_every_command_has_one_sentence_of_help():
+    from fashion_lab.studio.cli import commands, first_sentence
+
+    texts = [first_sentence(command) for command, _ in commands().values()]
+    assert all(t and t[0].islower() and t[-1] != '.' and '\n' not in t for t in texts)
 
 
 def test_what_fails_is_said_without_the_place_in_the_code(tmp_path):

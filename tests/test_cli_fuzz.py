@@ -14,7 +14,7 @@ from PIL import Image
 
 from fashion_lab.runs.sweeps import Sweep
 from fashion_lab.labs.registry import lab_module, LABS
-from fashion_lab.studio import cli
+from fashion_lab.studio import cli, data_command
 
 ODD = [
     '',
@@ -100,7 +100,7 @@ COMMANDS = dict(
     data=([DATA], 'source find fetch verify clear'.split()),
     run=([[*LABS]], RUN),
     sweep=([[*LABS]], [*RUN, *'grid executor workers cpus gpus memory address storage'.split()]),
-    tour=([], 'profile labs source device threads out'.split()),
+    **{'run-all': ([], 'profile labs source device threads out'.split())},
     report=([[*LABS]], 'profile source out folder'.split()),
     publish=([[*LABS]], 'profile source out results allow-dirty'.split()),
     predict=(
@@ -152,7 +152,7 @@ def place(tmp_path_factory, smoke):
 @pytest.fixture
 def stubbed(place, monkeypatch):
     "Nothing is trained, drawn at length, exported, fetched or written outside of the folder."
-    from fashion_lab.studio import all_labs as tour
+    from fashion_lab.studio import all_labs
 
     monkeypatch.chdir(place)
     for name in ('CACHE', 'DATA', 'RUNS', 'RESULTS'):
@@ -161,11 +161,15 @@ def stubbed(place, monkeypatch):
     monkeypatch.setattr(
         'fashion_lab.runs.sweeps.sweep', lambda run, configs, *args, **kwargs: nothing
     )
-    monkeypatch.setattr(cli, 'fetch_set', lambda name, path=None: cli.place_of(name, path))
     monkeypatch.setattr(
-        tour,
-        'visit',
-        lambda name, *args, **kwargs: tour.Stop(name, note='nothing is trained here', failed=True),
+        data_command, 'fetch_set', lambda name, path=None: data_command.place_of(name, path)
+    )
+    monkeypatch.setattr(
+        all_labs,
+        'run_lab',
+        lambda name, *args, **kwargs: all_labs.LabResult(
+            name, note='nothing is trained here', failed=True
+        ),
     )
     monkeypatch.setattr(
         'fashion_lab.studio.package.export_run', lambda *args: [place / 'example.py']

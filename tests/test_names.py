@@ -14,7 +14,7 @@ from fashion_lab.report import class_values, plain_cells
 from fashion_lab.data.photo_tables import load_csv
 from fashion_lab.data.pairs import load_shoe_pairs
 from fashion_lab.runs.run import Run
-from fashion_lab.studio import cli
+from fashion_lab.studio import cli, predict_command
 from fashion_lab.labs import segmentation
 from shell import shell
 
@@ -153,7 +153,7 @@ def test_the_most_probable_classes_are_found_whatever_they_are_called():
         'p(probability)': 0.3,
         'p(mask)': 0.2,
     }
-    assert cli.ranking(row, 2) == 'notes 50.0%, probability 30.0%'
+    assert predict_command.ranking(row, 2) == 'notes 50.0%, probability 30.0%'
     assert class_values(row) == dict(notes=0.5, probability=0.3, mask=0.2)
 
 
@@ -196,11 +196,14 @@ def test_a_table_of_pairs_may_have_any_further_column(tmp_path, column):
 
 def test_a_picture_of_answers_takes_a_free_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.picture_of(['a.png', 'b.png']) == ''
-    assert cli.picture_of(['a.png', 'b.png', 'c.png']).name == 'heap-answers.png'
+    assert predict_command.picture_of(['a.png', 'b.png']) == ''
+    assert predict_command.picture_of(['a.png', 'b.png', 'c.png']).name == 'heap-answers.png'
     (tmp_path / 'heap-answers.png').touch()
-    assert cli.picture_of(['a.png', 'b.png', 'heap-answers.png']).name == 'heap-answers-2.png'
-    assert cli.picture_of(['.']).name == f'{tmp_path.name}-answers.png'
+    assert (
+        predict_command.picture_of(['a.png', 'b.png', 'heap-answers.png']).name
+        == 'heap-answers-2.png'
+    )
+    assert predict_command.picture_of(['.']).name == f'{tmp_path.name}-answers.png'
 
 
 @pytest.mark.parametrize('option', ['--csv', '--html'])

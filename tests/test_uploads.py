@@ -1,5 +1,6 @@
-"""Uploads: a stranger's file goes through one gate, the lab's own predict answers, and whatever
-goes wrong is said while the last picture stays. Their use is shown in the notebook."""
+"""Uploads: a file from outside passes one check, and the lab's own predict answers.
+
+What cannot be used is explained, and no older answer stays below the explanation."""
 
 import io
 import types
@@ -9,12 +10,22 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fashion_lab.widgets import uploads as up
+from fashion_lab.report import answer_row, no_answer
+from fashion_lab.widgets import match_pair, open_segments, pairs, segments, try_photo, uploads as up
 
 
 def as_file(kind='PNG', size=(40, 30), mode='RGB', **options):
-    Image.new(mode, size, 90).save(f := io.BytesIO(), kind, **options)
+    "A picture with a box on it, which is not blank."
+    image = Image.new(mode, size, 90)
+    image.paste(Image.new(mode, (size[0] // 2, size[1] // 2), 0))
+    image.save(f := io.BytesIO(), kind, **options)
     return f.getvalue()
+
+
+def cut_off():
+    "A photo that ends in the middle."
+    whole = as_file('JPEG', size=(400, 300))
+    return whole[: len(whole) * 3 // 4]
 
 
 CLASSES = ['boot', 'sandal']
@@ -26,23 +37,13 @@ def lab(error='', notes='turned upright'):
 
     def predict(paths, run):
         asked.append((paths[0].name, paths[0].exists()))
-        return pd.DataFrame(
-            [
-                dict(
-                    file=str(paths[0]),
-                    answer='' if error else 'sandal',
-                    probability=np.nan if error else 0.75,
-                    notes=notes,
-                    error=error and f'{paths[0]} {error}',
-                    **{'p(boot)': 0.25, 'p(sandal)': 0.75},
-                )
-            ]
-        )
+        if error:
+            return pd.DataFrame([no_answer(paths[0], f'{paths[0]} {error}')])
+        return pd.DataFrame([answer_row(paths[0], CLASSES, [0.25, 0.75], [notes])])
 
+    predictions = types.SimpleNamespace(classes=CLASSES)
     run = types.SimpleNamespace(
-        variant='net',
-        config=dict(source='synthetic'),
-        predictions=lambda split: types.SimpleNamespace(classes=CLASSES),
+        variant='net', config=dict(source='synthetic'), predictions=lambda split: predictions
     )
     return types.SimpleNamespace(LAB='shoes', predict=predict, chosen_run=lambda: run, asked=asked)
 
@@ -82,7 +83,7 @@ def test_what_is_no_photo_is_refused(content):
 
 def test_large_files_are_refused_before_they_are_looked_at(monkeypatch):
     monkeypatch.setattr(up.Image, 'open', lambda *a: pytest.fail('it was opened'))
-    with pytest.raises(ValueError, match=r'a.png has 3.0 MB; at most 2 MB'):
+    with pytest.raises(ValueError, match='a.png has 3.0 MB; at most 2 MB'):
         up.checked_upload(bytes(3_000_000), 'a.png', limit=2e6)
 
 
@@ -103,10 +104,10 @@ def test_files_that_unpack_to_gigabytes_are_refused(side, message):
 def test_every_box_says_how_large_a_file_may_be_and_keeps_to_it():
     """A larger message than 10 MiB is dropped by Jupyter's server without a word, so it has to
     be said beforehand."""
-    for made in (up.try_photo(lab()), up.match_pair(RUN)):
+    for made in (try_photo(lab()), match_pair(RUN)):
         assert 'at most 10 MB' in made.note.value
         assert made.limit == up.LIMIT < 10 * 2**20
-    trial = up.try_photo(lab(), limit=1000)
+    trial = try_photo(lab(), limit=1000)
     trial.ask(as_file('BMP'))
     assert 'at most 0.001 MB are taken' in trial.note.value
     assert trial.answer is None
@@ -125,7 +126,7 @@ def test_every_box_says_how_large_a_file_may_be_and_keeps_to_it():
 )
 def test_names_are_shown_and_never_used(name):
     shoes = lab()
-    trial = up.try_photo(shoes)
+    trial = try_photo(shoes)
     trial.ask(as_file(), name)
     trial.ask(b'nothing', name)
     assert shoes.asked == [('photo.png', True)]
@@ -134,16 +135,16 @@ def test_names_are_shown_and_never_used(name):
 
 
 def test_an_answer_is_shown_with_its_notes():
-    trial = up.try_photo(lab())
+    trial = try_photo(lab())
     trial.ask(as_file())
     assert 'sandal, 75.0%; turned upright' in trial.note.value
     assert bytes(trial.image.value).startswith(b'\x89PNG')
     assert trial.probabilities().index.tolist() == ['sandal', 'boot']
-    assert trial.heat is None
+    assert list(trial.pictures) == ['the photo']
 
 
 def test_a_photo_that_cannot_be_decoded_is_said_without_its_path():
-    trial = up.try_photo(lab(error='is cut off'))
+    trial = try_photo(lab(error='is cut off'))
     trial.ask(as_file())
     assert 'the photo is cut off' in trial.note.value
     assert '/' not in trial.note.value.replace('</p>', '')
@@ -160,10 +161,68 @@ def test_nothing_is_kept_of_a_photo():
         return inner(paths, run)
 
     shoes.predict = predict
-    up.try_photo(shoes).ask(as_file())
+    try_photo(shoes).ask(as_file())
     assert seen
     assert not seen[0].exists()
     assert not seen[0].parent.exists()
+
+
+def test_after_a_file_that_cannot_be_used_no_answer_is_left():
+    trial = try_photo(lab())
+    for bad in (b'%PDF-1.7', cut_off(), blank()):
+        trial.ask(as_file())
+        assert trial.image.value and trial.answer is not None
+        trial.ask(bad, 'x.jpg')
+        assert trial.image.value == b''
+        assert trial.image.layout.display == 'none'
+        assert trial.answer is None
+        with pytest.raises(ValueError, match='no photo yet'):
+            trial.figure()
+
+
+def blank(level=250, noise=0):
+    pixels = (
+        np.random.default_rng(0).normal(level, noise, (200, 300, 3)).clip(0, 255).astype(np.uint8)
+    )
+    Image.fromarray(pixels).save(f := io.BytesIO(), 'JPEG')
+    return f.getvalue()
+
+
+@pytest.mark.parametrize('level, noise', [(250, 0), (0, 0), (128, 8)])
+def test_a_blank_photo_gets_no_class(level, noise):
+    shoes = lab()
+    trial = try_photo(shoes)
+    trial.ask(blank(level, noise), 'paper.jpg')
+    assert 'paper.jpg is blank' in trial.note.value
+    assert trial.answer is None
+    assert not shoes.asked
+
+
+def test_a_small_thing_on_white_is_not_blank():
+    image = Image.new('RGB', (640, 480), 'white')
+    image.paste((20, 20, 20), (300, 220, 340, 250))
+    image.save(f := io.BytesIO(), 'JPEG')
+    assert up.contrast(up.read_upload(f.getvalue()).pixels) >= up.LEAST_CONTRAST
+
+
+def test_ones_own_photo_is_not_synthetic_whatever_the_network_was_trained_on():
+    trial = try_photo(lab())
+    trial.ask(as_file())
+    bars = trial.figure().axes[-1]
+    assert bars.get_title(loc='left') == 'sandal'
+    assert 'trained on synthetic data' in [t.get_text() for t in bars.texts]
+
+
+def test_the_picture_that_the_network_gets_is_shown():
+    garments = lab()
+    garments.chosen_run().config['data'] = 'fashion_mnist'
+    trial = try_photo(garments)
+    trial.ask(as_file(size=(200, 300)))
+    assert trial.pictures['what the network gets'].shape == (28, 28)
+    assert [ax.get_title() for ax in trial.figure().axes[:2]] == [
+        'the photo',
+        'what the network gets',
+    ]
 
 
 # Two shoes
@@ -179,37 +238,14 @@ def pair_lab(monkeypatch, answer='same', error='', heat=True):
             heat.mkdir()
             Image.new('RGB', (60, 20)).save(heat / 'left-right.png')
         if error:
-            return pd.DataFrame(
-                [
-                    dict(
-                        file='left.png',
-                        answer='',
-                        probability=np.nan,
-                        notes='',
-                        error='cannot be compared: the other photo cannot be read',
-                    ),
-                    dict(
-                        file=str(paths[1]),
-                        answer='',
-                        probability=np.nan,
-                        notes='',
-                        error=f'{paths[1]} {error}',
-                    ),
-                ]
-            )
+            other = no_answer('left.png', 'cannot be compared: the other photo cannot be read')
+            return pd.DataFrame([other, no_answer(paths[1], f'{paths[1]} {error}')])
+        notes = f'turned upright; of test pairs 90% were right; heat map: {heat}'
         return pd.DataFrame(
-            [
-                dict(
-                    file='left + right',
-                    answer=answer,
-                    probability=0.8,
-                    notes=f'turned upright; of test pairs 90% were right; heat map: {heat}',
-                    error='',
-                )
-            ]
+            [dict(file='left + right', answer=answer, probability=0.8, notes=notes, error='')]
         )
 
-    monkeypatch.setattr(up.shoe_pairs, 'predict', predict)
+    monkeypatch.setattr(pairs.shoe_pairs, 'predict', predict)
     return asked
 
 
@@ -220,13 +256,12 @@ RUN = types.SimpleNamespace(variant='pairs', config=dict(source='synthetic'))
     'answer, verdict', [('same', 'one pair'), ('different', 'two different pairs')]
 )
 def test_two_shoes_get_a_verdict(monkeypatch, answer, verdict):
-    asked, pair = pair_lab(monkeypatch, answer), up.match_pair(RUN)
+    asked, pair = pair_lab(monkeypatch, answer), match_pair(RUN)
     pair.put('right', as_file(), 'a left shoe.png')
     assert not asked and 'now the left one' in pair.note.value
     pair.put('left', as_file('JPEG'), 'b.jpg')
-    assert asked == [dict(names=['left.jpg', 'right.png'], heat=True)], (
-        'the box says which foot, whatever the files are called'
-    )
+    # the box says which foot, whatever the files are called
+    assert asked == [dict(names=['left.jpg', 'right.png'], heat=True)]
     assert f'{verdict}, 80.0%; turned upright; of test pairs 90% were right' in pair.note.value
     assert 'heat map' not in pair.note.value
     bars = pair.figure().axes[-1].patches
@@ -238,22 +273,33 @@ def test_two_shoes_get_a_verdict(monkeypatch, answer, verdict):
     assert asked[-1]['heat'] is False and len(pair.figure().axes) == 3
 
 
-def test_a_shoe_that_cannot_be_decoded_leaves_the_last_pair(monkeypatch):
+def test_a_shoe_that_cannot_be_used_leaves_no_answer(monkeypatch):
     pair_lab(monkeypatch)
-    pair = up.match_pair(RUN, heat=False)
+    pair = match_pair(RUN, heat=False)
     for side in ('left', 'right'):
         pair.put(side, as_file())
-    last, given = pair.image.value, pair.given
+    assert pair.image.value and pair.answer is not None
+    pair.put('left', b'%PDF-1.7', 'x.png')
+    assert 'no picture' in pair.note.value
+    assert pair.image.value == b''
+    assert pair.answer is None
+    with pytest.raises(ValueError, match='no pair yet'):
+        pair.figure()
+    pair.put('left', as_file())
+    assert pair.image.value and pair.answer is not None
     pair_lab(monkeypatch, error='is cut off')
     pair.put('right', as_file(size=(8, 8)), 'x.png')
     assert 'the right shoe is cut off' in pair.note.value
     assert '/' not in pair.note.value.replace('</p>', '')
-    assert pair.image.value == last
-    assert pair.given is given
-    pair.put('left', b'%PDF-1.7', 'x.png')
-    assert 'no picture' in pair.note.value and pair.given is given
-    with pytest.raises(ValueError, match='no pair yet'):
-        up.match_pair(RUN).figure()
+    assert pair.image.value == b'' and list(pair.shoes) == ['left']
+
+
+def test_a_broken_shoe_is_named_by_its_box():
+    pair = match_pair(RUN)
+    pair.put('right', cut_off(), '/home/me/x.jpg')
+    assert 'the right shoe is broken' in pair.note.value
+    assert '/' not in pair.note.value.replace('</p>', '')
+    assert not pair.shoes
 
 
 # A street
@@ -276,24 +322,19 @@ def street(monkeypatch):
         m.save(folder / 'm.png')
         return pd.DataFrame([dict(error='', mask=str(folder / 'm.png'))])
 
-    monkeypatch.setattr(up.segmentation, 'predict', predict)
+    monkeypatch.setattr(segments.segmentation, 'predict', predict)
     monkeypatch.setattr(
-        up.segmentation, 'shown', lambda run, ids: (image[None], truth[None], answer[None])
+        segments.segmentation, 'shown', lambda run, ids: (image[None], truth[None], answer[None])
     )
-    monkeypatch.setattr(up.segmentation, 'evaluated_on', lambda run, split: None)
-    monkeypatch.setattr(
-        up,
-        'image_table',
-        lambda s: pd.DataFrame(dict(id=['a/one', 'two', 'three'], accuracy=[0.9, 0.5, 0.7])),
-    )
+    monkeypatch.setattr(segments.segmentation, 'evaluated_on', lambda run, split: None)
+    rows = pd.DataFrame(dict(id=['a/one', 'two', 'three'], accuracy=[0.9, 0.5, 0.7]))
+    monkeypatch.setattr(segments, 'image_table', lambda s: rows)
+    extra = dict(classes=['wall', 'window'], colours=[[0, 0, 255], [255, 0, 0]])
+    config = dict(source='synthetic')
     run = types.SimpleNamespace(
-        variant='net',
-        splits=['test'],
-        extra=dict(classes=['wall', 'window'], colours=[[0, 0, 255], [255, 0, 0]]),
-        config=dict(source='synthetic'),
-        broken=False,
+        variant='net', splits=['test'], extra=extra, config=config, broken=False
     )
-    return up.open_segments(run)
+    return open_segments(run)
 
 
 def test_judged_photographs_come_from_difficult_to_easy(street):
@@ -305,7 +346,7 @@ def test_judged_photographs_come_from_difficult_to_easy(street):
 def test_opacity_and_classes_are_laid_over_the_photograph(street):
     street.opacity.value = 1
     assert {tuple(p) for p in street.panels()[1][1].reshape(-1, 3)} == {(0, 0, 255), (255, 0, 0)}
-    street.on['wall'].value = False
+    street.visible['wall'].value = False
     assert {tuple(p) for p in street.panels()[1][1].reshape(-1, 3)} == {
         (120, 120, 120),
         (255, 0, 0),
@@ -345,14 +386,23 @@ def test_ones_own_street_has_an_answer_and_no_truth(street):
     street.ask(b'MZ', '<img src=x>.png')
     assert 'no picture' in street.note.value
     assert '<img' not in street.note.value
+    assert street.image.value == b'', 'no street stands below the error'
+    street.opacity.value = 0.9
+    assert street.image.value, 'the photo that is chosen comes back'
+
+
+def test_ones_own_street_is_not_synthetic(street):
+    assert '(synthetic data)' in street.figure().get_suptitle()
+    street.ask(as_file(size=(90, 60)), 'my street.png')
+    assert street.figure().get_suptitle() == 'my street.png'
 
 
 def test_photographs_that_are_not_here_are_said_and_an_upload_still_works(street, monkeypatch):
     def missing(run, ids):
         raise FileNotFoundError('the facades are nowhere: make data')
 
-    monkeypatch.setattr(up.segmentation, 'shown', missing)
-    other = up.open_segments(street.run)
+    monkeypatch.setattr(segments.segmentation, 'shown', missing)
+    other = open_segments(street.run)
     assert 'nowhere' in other.note.value and other.image.value == b''
     other.ask(as_file())
     assert other.image.value

@@ -1,5 +1,9 @@
-"""Explorers answer without a browser: a control is set, and the note, the table and the picture
-are looked at. Their use is shown in the notebooks."""
+"""Explorers answer without a browser: a control is set, and the note, the table and the picture are
+looked at.
+
+Their use is shown in the notebooks."""
+
+import types
 
 import numpy as np
 import pandas as pd
@@ -7,22 +11,19 @@ import pytest
 from torch import nn
 
 import fashion_lab.widgets as widgets
+from fashion_lab.runs.run import Run
 from fashion_lab.widgets import base as ex
-from fashion_lab.widgets import runs as wd
+from fashion_lab.widgets import confusion, rates as rate_widgets
 
 
 def test_all_explorers_are_offered_and_each_says_what_it_is():
-    names = (
+    names = set(
         'browse compare_runs open_confusion explore_rates explore_costs explore_field '
-        'explore_overlay match_pair open_segments try_photo'
-    ).split()
-    assert not [
-        n
-        for n in names
-        if not callable(getattr(widgets, n))
-        or not getattr(widgets, n).__doc__
-        or n not in widgets.__all__
-    ]
+        'explore_overlay '
+        'match_pair open_segments try_photo'.split()
+    )
+    assert names <= set(widgets.__all__)
+    assert all(getattr(widgets, name).__doc__ for name in names)
 
 
 # One look
@@ -116,6 +117,43 @@ def test_every_explorer_has_the_look_and_nothing_from_another_host():
     assert '@import' not in ex.LOOK
 
 
+# A confusion matrix
+
+
+@pytest.fixture
+def matrix(smoke):
+    run = next((smoke('fashion_mnist')[0] / 'fashion_mnist').glob('LogisticBaseline-*'))
+    return widgets.open_confusion(Run(run))
+
+
+def test_the_matrix_of_buttons_is_not_drawn_a_second_time(matrix):
+    assert matrix.image.value == b''
+    assert matrix.image.layout.display == 'none'
+    assert 'click a cell' in matrix.note.value
+    assert matrix.counts.sum() == len(matrix.predictions)
+    assert matrix.close.disabled
+    cell = max((c for c in matrix.buttons if c[0] != c[1]), key=lambda c: matrix.counts[c])
+    matrix.buttons[cell].click()
+    assert matrix.image.value
+    assert matrix.image.layout.display is None
+    assert not matrix.close.disabled
+    assert len(matrix.examples()) == matrix.counts[cell]
+    assert f': {matrix.counts[cell]}' in matrix.note.value
+    matrix.close.click()
+    assert matrix.image.value == b'' and matrix.close.disabled
+
+
+def test_a_page_without_a_kernel_shows_the_matrix(matrix):
+    assert matrix.still()['image/png'].startswith(b'\x89PNG')
+
+
+def test_pictures_that_the_run_did_not_use_are_refused(matrix):
+    unknown = types.SimpleNamespace(ids=np.array(['elsewhere/1.png']))
+    other = types.SimpleNamespace(config=matrix.run.config, predictions=lambda split: unknown)
+    with pytest.raises(ValueError, match="of the run's pictures are not in this set"):
+        confusion.pictures_of_run(other)
+
+
 # Learning rates
 
 
@@ -131,10 +169,10 @@ def curve(n=121, begin=2.3, fall=1.5, rise=4.0):
 
 
 def test_zones_are_in_order_and_scale_with_nothing():
-    zones = wd.rate_zones(curve())
+    zones = rate_widgets.rate_zones(curve())
     assert list(zones) == sorted(zones)
-    assert zones == wd.rate_zones(curve().assign(loss=lambda t: 7 * t.loss))
-    assert zones == wd.rate_zones(curve().assign(lr=lambda t: t.lr / 3))
+    assert zones == rate_widgets.rate_zones(curve().assign(loss=lambda t: 7 * t.loss))
+    assert zones == rate_widgets.rate_zones(curve().assign(lr=lambda t: t.lr / 3))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +257,7 @@ def test_a_layer_is_picked_by_box_and_by_button():
     assert costs.layer.value == names[0]
     for measure in ('params', 'activations'):
         costs.measure.value = measure
-        costs.dearest.click()
+        costs.costliest.click()
         assert costs.layer.value == costs.costs().layer[costs.costs()[measure].idxmax()]
     seen = costs.image.value
     costs.net.value = 'AlternativeCNN'
@@ -228,10 +266,8 @@ def test_a_layer_is_picked_by_box_and_by_button():
 
 
 def test_ones_own_network_is_explored_too():
-    costs = widgets.explore_costs(
-        nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(196, 2)),
-        shape=(3, 16, 16),
-    )
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(196, 2))
+    costs = widgets.explore_costs(net, shape=(3, 16, 16))
     assert list(costs.net.options) == ['Sequential']
     assert set(costs.layer.options) == {'0', '1', '2', '3'}
     assert costs.figure().axes

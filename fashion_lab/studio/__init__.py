@@ -3,7 +3,7 @@ from ..core import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, dict(
     results='headline recorded_labs show_scores',
-    all_labs='tour',
+    all_labs='run_all_labs',
     gallery='plot_labs',
     package='export_run',
     cli='main',

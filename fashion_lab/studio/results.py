@@ -70,11 +70,11 @@ USUAL = ['accuracy', 'weighted_f1', 'mean_ap', 'mean_iou', 'macro_f1'] # in this
 # %% ../../nbs/studio/00_results.ipynb #7e748a76
 def headline(
     results, # of one lab, as from `recorded_labs`
-    said,    # as from `published`
+    stated,    # as from `published`
 )->str:      # a metric
     "The metric that stands for a lab; a `ValueError` where it has recorded none of the usual ones."
     known = set(results.metric)
-    for metric in [*said.metric, *USUAL]:
+    for metric in [*stated.metric, *USUAL]:
         if metric in known: return metric
     raise ValueError(f"none of {', '.join(USUAL)} is recorded, only {', '.join(sorted(known))}; name a metric")
 
@@ -89,27 +89,33 @@ def evaluated_splits(
 # %% ../../nbs/studio/00_results.ipynb #bb6abe61
 def score_table(
     results,     # of one lab, as from `recorded_labs`
-    said=None,   # as from `published`; default: what the lab's module keeps
+    stated=None, # as from `published`; default: what the lab's module keeps
     metric=None, # default: `headline`
 )->pd.DataFrame: # data, protocol, variant, split, metric, runs, score, sd, low, high, published, difference; fractions
     "Mean over runs, spread, interval and the published figure, per variant and protocol; best first."
-    if said is None: said = published(results.lab.iloc[0])
-    if metric is None: metric = headline(results, said)
+    if stated is None: stated = published(results.lab.iloc[0])
+    if metric is None: metric = headline(results, stated)
     else: one_of(metric, sorted(set(results.metric)), 'metric')
     t = results[(results.metric == metric) & results.split.isin(evaluated_splits(results))]
-    stated = said[said.metric == metric].set_index(['variant', 'split']).published
+    figures = stated[stated.metric == metric].set_index(['variant', 'split']).published
     by = ['data', 'profile', 'protocol', 'variant', 'split']
     rows = []
-    for key, g in t.groupby(by, sort=False):
-        row = dict(zip(by, key))
-        row |= dict(metric=metric, runs=len(g), score=g.value.mean(), sd=g.value.std())
-        row |= dict(low=g.ci_low.mean(), high=g.ci_high.mean())
-        row['published'] = stated.get((row['variant'], row['split']), np.nan)
-        rows.append(row)
-    out = pd.DataFrame(rows)
-    out['difference'] = out.score - out.published
+    for key, runs in t.groupby(by, sort=False):
+        row = dict(zip(by, key)) | dict(metric=metric) | _mean_score(runs)
+        rows.append(row | dict(published=figures.get((row['variant'], row['split']), np.nan)))
+    table = pd.DataFrame(rows)
+    table['difference'] = table.score - table.published
     order, ascending = ['data', 'protocol', 'split', 'score'], [True, True, True, False]
-    return out.sort_values(order, ascending=ascending, kind='stable', ignore_index=True)
+    return table.sort_values(order, ascending=ascending, kind='stable', ignore_index=True)
+
+def _mean_score(runs): # of one variant and protocol
+    return dict(
+        runs=len(runs),
+        score=runs.value.mean(),
+        sd=runs.value.std(),
+        low=runs.ci_low.mean(),
+        high=runs.ci_high.mean(),
+    )
 
 # %% ../../nbs/studio/00_results.ipynb #f6ebdc9d
 _MADE_WITH = ['device', 'threads', 'torch', 'python', 'date', 'commit', 'command']
@@ -144,16 +150,19 @@ def plot_published(
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if not len(rows): raise ValueError("no recorded variant has a published figure to stand beside")
     fig, ax = canvas(size=(8.2, .34*len(rows) + 1.5))
-    for i, r in enumerate(rows.itertuples()):
-        ax.plot([r.low, r.high], [i, i], color=BLUE, lw=2.2, alpha=.5, solid_capstyle='round')
-        ax.plot([r.score], [i], 'o', color=BLUE, ms=7)
-        ax.plot([r.published], [i], 'D', color=VERMILLION, ms=6, mfc='none', mew=1.6)
+    for i, r in enumerate(rows.itertuples()): _draw_row(ax, i, r)
     ax.set(ylim=(len(rows) - .4, -.6))
     percent_axis(ax.xaxis)
     note = 'dot: recorded here, line: 95% interval, diamond: published'
     dress(ax, 'Recorded and published', note, 'Score', '', grid='x')
     name_ticks(ax.yaxis, [_row_name(r) for r in rows.itertuples()], most=60, letters=70)
     return fig
+
+# %% ../../nbs/studio/00_results.ipynb #2d3ae86a
+def _draw_row(ax, i, r): # the recorded score with its interval, and the published one
+    ax.plot([r.low, r.high], [i, i], color=BLUE, lw=2.2, alpha=.5, solid_capstyle='round')
+    ax.plot([r.score], [i], 'o', color=BLUE, ms=7)
+    ax.plot([r.published], [i], 'D', color=VERMILLION, ms=6, mfc='none', mew=1.6)
 
 # %% ../../nbs/studio/00_results.ipynb #44a80689
 def _styled(t, formats): # names come from files: they are escaped before they are formatted

@@ -6,26 +6,23 @@
 __all__ = ['Browser', 'predicted_by', 'browse']
 
 # %% ../../nbs/widgets/03_data.ipynb #aa04c773
-import base64, html
-import numpy as np
+import base64, html, math
 
+import ipywidgets as w
+import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-
 from matplotlib.figure import Figure
-from ..core import one_of, runs_dir
-
-from ..data.cards import DataError, MissingData
-from ..data.statistics import kind_of
-
-from ..data.registry import open_set, SETS
-from ..plot.datasets import compact, empty_figure, pictures, plot_tiles, title_of
-
-from ..runs.run import all_runs, Run
 
 # %% ../../nbs/widgets/03_data.ipynb #2a4eaf53
-from .base import Explorer
+from ..core import one_of, runs_dir
+from ..data.cards import DataError, MissingData
+from ..data.registry import open_set, SETS
+from ..data.statistics import kind_of
+from ..plot.datasets import compact, empty_figure, pictures, plot_tiles, title_of
 from ..plot.theme import GREY, INK, short, VERMILLION
+from ..runs.run import all_runs, Run
+from .base import button, Explorer, on_change
 
 # %% ../../nbs/widgets/03_data.ipynb #b3fdfae7
 class Browser(Explorer):
@@ -38,31 +35,36 @@ class Browser(Explorer):
         columns:int=8,       # pictures in a row; half as many for pairs and masks
         path=None,           # as in `open_set`
     ):
-        import ipywidgets as w  # heavy: IPython, ipywidgets
         self.source = source
         self.path = path
         self.shape = rows, columns
         if runs is None: runs = all_runs(runs_dir())
         self.runs = [runs] if isinstance(runs, Run) else list(runs)
-        self.name_box = w.Dropdown(options=SETS, value=one_of(name, SETS, 'data set'), description='data set')
-        self.class_box = w.Dropdown(description='class')
-        self.page_box = w.Label()
-        self.back = w.Button(description='previous', icon='arrow-left')
-        self.on = w.Button(description='next', icon='arrow-right')
-        self.wrong_box = w.Checkbox(description='mistakes only', indent=False, layout=w.Layout(width='auto'))
-        controls = [self.name_box, self.class_box, self.wrong_box, self.back, self.on, self.page_box]
-        super().__init__(controls, 'Data browser')
         self.number = 0
         self.quiet = False
+        super().__init__(self._make_controls(name), 'Data browser')
         self.open(name)
-        self.name_box.observe(lambda c: self._opened(c.new), 'value')
-        for box in (self.class_box, self.wrong_box): box.observe(lambda c: self.show(0), 'value')
-        self.back.on_click(lambda b: self.show(self.number - 1))
-        self.on.on_click(lambda b: self.show(self.number + 1))
+        self._watch_controls()
 
     def still(self)->dict: # kind of data -> data
         "What a page without a kernel shows, as JPEG."
         return {'image/jpeg': base64.b64encode(compact(self.figure())).decode()}
+
+# %% ../../nbs/widgets/03_data.ipynb #06f0cf7e
+@patch
+def _make_controls(self:Browser, name): # which set, which class, only mistakes, which page
+    self.name_box = w.Dropdown(options=SETS, value=one_of(name, SETS, 'data set'), description='data set')
+    self.class_box = w.Dropdown(description='class')
+    self.wrong_box = w.Checkbox(description='mistakes only', indent=False, layout=w.Layout(width='auto'))
+    self.back = button('previous', lambda: self.show(self.number - 1), icon='arrow-left')
+    self.on = button('next', lambda: self.show(self.number + 1), icon='arrow-right')
+    self.page_box = w.Label()
+    return [self.name_box, self.class_box, self.wrong_box, self.back, self.on, self.page_box]
+
+@patch
+def _watch_controls(self:Browser):
+    on_change(self.name_box, self._open_chosen)
+    for box in (self.class_box, self.wrong_box): on_change(box, lambda _: self.show(0))
 
 # %% ../../nbs/widgets/03_data.ipynb #90e1f14c
 def predicted_by(
@@ -85,7 +87,13 @@ def open(self:Browser,
     "Open a set and show its first page."
     self.set = open_set(name, self.source, self.path, self._n_drawn(name))
     self.run, self.predictions = predicted_by(self.set, self.runs)
-    # the boxes change; one page is shown, at the end
+    self._reset_controls()
+    if self.run: self.say(f'mistakes are those of {self.run.variant}, {self.run.name}')
+    else: self.say('no finished run has predicted these pictures')
+    self.show(0)
+
+@patch
+def _reset_controls(self:Browser): # all classes, right and wrong; no page is drawn meanwhile
     self.quiet = True
     classes = [] if kind_of(self.set) == 'masks' else list(self.set.classes)
     self.class_box.options = ['all', *classes]
@@ -93,43 +101,41 @@ def open(self:Browser,
     self.wrong_box.value = False
     self.wrong_box.disabled = self.run is None
     self.quiet = False
-    self.note.value = 'no finished run knows these pictures'
-    if self.run:
-        self.note.value = f"mistakes are those of {html.escape(self.run.variant)}, {html.escape(self.run.name)}"
-    self.show(0)
 
 # %% ../../nbs/widgets/03_data.ipynb #bf8d0f6f
 @patch
-def _n_drawn(self:Browser, name): # how many pictures the latest run on drawn data had, or `None`
+def _n_drawn(self:Browser, name): # how many pictures the latest run on synthetic data had, or `None`
     if self.source != 'synthetic': return None
-    for r in reversed(self.runs):
-        c = r.config
-        if c.get('data') == name and c.get('source') == 'synthetic' and c.get('limit'): return c['limit']
+    for latest_first in reversed(self.runs):
+        c = latest_first.config
+        if (c.get('data'), c.get('source')) == (name, 'synthetic') and c.get('limit'): return c['limit']
     return None
 
 # %% ../../nbs/widgets/03_data.ipynb #cd7606e4
 @patch
-def _opened(self:Browser, name):
+def _open_chosen(self:Browser, name): # a set that is not there is a note, without a picture
     try: self.open(name)
     except (MissingData, DataError) as e:
         self.set = self.predictions = self.run = None
         self.note.value = f'<pre>{html.escape(str(e))}</pre>'
-        self.image.value = b''
+        self.show_picture(b'')
         self.page_box.value = ''
 
 # %% ../../nbs/widgets/03_data.ipynb #bae770b3
 @patch
 def rows(self:Browser)->np.ndarray: # positions in the set
     "The items that the boxes choose: of one class, or all; all, or the mistakes, the most confident first."
-    s, p = self.set, self.predictions
-    rows = np.arange(len(s))
-    if self.wrong_box.value:
-        at = pd.Series(rows, s.ids)
-        wrong = np.flatnonzero(~p.correct)
-        order = np.argsort(-p.confidence[wrong], kind='stable')
-        rows = at[p.ids[wrong[order]]].to_numpy()
+    rows = self._mistakes() if self.wrong_box.value else np.arange(len(self.set))
     if self.class_box.value == 'all': return rows
-    return rows[s.labels[rows] == s.classes.index(self.class_box.value)]
+    return rows[self.set.labels[rows] == self.set.classes.index(self.class_box.value)]
+
+@patch
+def _mistakes(self:Browser): # positions in the set, the most confident first
+    p = self.predictions
+    wrong = np.flatnonzero(~p.correct)
+    order = np.argsort(-p.confidence[wrong], kind='stable')
+    position = pd.Series(np.arange(len(self.set)), self.set.ids)
+    return position[p.ids[wrong[order]]].to_numpy()
 
 # %% ../../nbs/widgets/03_data.ipynb #776a22e1
 @patch
@@ -138,12 +144,12 @@ def show(self:Browser,
 ):
     "Turn to a page."
     if self.quiet or self.set is None: return
-    per = self.shape[0]*self.columns()
-    last = max(0, -(-len(self.rows())//per) - 1)
+    n, per_page = len(self.rows()), self.shape[0]*self.columns()
+    last = max(0, math.ceil(n/per_page) - 1)
     self.number = min(max(0, number), last)
     self.back.disabled = self.number == 0
     self.on.disabled = self.number == last
-    self.page_box.value = f'page {self.number + 1} of {last + 1}, {len(self.rows()):,} items'
+    self.page_box.value = f'page {self.number + 1} of {last + 1}, {n:,} items'
     self.redraw()
 
 # %% ../../nbs/widgets/03_data.ipynb #0a75c98d
@@ -156,30 +162,38 @@ def columns(self:Browser)->int: # at least 1
 # %% ../../nbs/widgets/03_data.ipynb #746eb0ab
 @patch
 def _captions(self:Browser, rows): # of the pictures at these positions: lines of (text, colour)
-    s, p = self.set, self.predictions
+    if self.wrong_box.value: return self._mistake_captions(rows)
+    if kind_of(self.set) == 'masks': return [[(short(self.set.items.id.iloc[i], 20), GREY)] for i in rows]
+    return [self._item_caption(i) for i in rows]
+
+@patch
+def _mistake_captions(self:Browser, rows): # the predicted class and the true one
+    p = self.predictions
     captions = []
-    if self.wrong_box.value:
-        for k in pd.Series(np.arange(len(p)), p.ids)[s.ids[rows]]:
-            predicted, true = short(p.classes[p.preds[k]], 12), short(p.classes[p.targets[k]], 12)
-            captions.append([(f'✗ {predicted}', VERMILLION), (f'is {true}', INK)])
-        return captions
-    if kind_of(s) == 'masks': return [[(short(s.items.id.iloc[i], 20), GREY)] for i in rows]
-    for i in rows:
-        origin = f'from {short(s.groups[i], 12)}' if getattr(s, 'group', None) else str(s.items.split.iloc[i])
-        captions.append([(short(s.classes[s.labels[i]], 13), INK), (origin, GREY)])
+    for k in pd.Series(np.arange(len(p)), p.ids)[self.set.ids[rows]]:
+        predicted = short(p.classes[p.preds[k]], 12)
+        true = short(p.classes[p.targets[k]], 12)
+        captions.append([(f'✗ {predicted}', VERMILLION), (f'is {true}', INK)])
     return captions
+
+@patch
+def _item_caption(self:Browser, i): # its class, and its contributor or split
+    s = self.set
+    origin = f'from {short(s.groups[i], 12)}' if getattr(s, 'group', None) else str(s.items.split.iloc[i])
+    return [(short(s.classes[s.labels[i]], 13), INK), (origin, GREY)]
 
 # %% ../../nbs/widgets/03_data.ipynb #b453f1e7
 @patch
 def figure(self:Browser)->Figure: # a grid of pictures
     "The page as a figure."
-    per = self.shape[0]*self.columns()
-    rows = self.rows()[self.number*per:(self.number + 1)*per]
+    per_page = self.shape[0]*self.columns()
+    rows = self.rows()[self.number*per_page:(self.number + 1)*per_page]
     title = f"{title_of(self.set)}: {'mistakes' if self.wrong_box.value else 'items'}"
     if self.class_box.value != 'all': title += f', {self.class_box.value}'
-    if not len(rows): return empty_figure(f'{title}: none', self.set.source)
+    source = self.set.source
+    if not len(rows): return empty_figure(f'{title}: none', source)
     images = pictures(self.set, rows)
-    return plot_tiles(images, self.columns(), title, self.page_box.value, self.set.source, self._captions(rows))
+    return plot_tiles(images, self.columns(), title, self.page_box.value, source, self._captions(rows))
 
 # %% ../../nbs/widgets/03_data.ipynb #2b2c4fcf
 def browse(

@@ -8,20 +8,32 @@ __all__ = ['OverlayExplorer', 'explore_overlay']
 # %% ../../nbs/widgets/02_masks.ipynb #d025f99b
 import html, io
 
+import ipywidgets as w
 import numpy as np
 from fastcore.basics import patch
 from matplotlib.figure import Figure
+from PIL import Image
 
+# %% ../../nbs/widgets/02_masks.ipynb #6471879c
 from ..core import one_of
 from ..plot.theme import canvas, INK, short, style
 from ..segment.plots import class_colours, error_picture, legend, overlay_mask, WRONG_COLOUR
 from .base import Explorer
-from PIL import Image
 
 # %% ../../nbs/widgets/02_masks.ipynb #5f7314b8
 def _mark(name, colour): # a class name behind a bar in its colour
-    style = f'border-left:1em solid #{bytes(colour.tolist()).hex()};padding-left:.35em'
-    return f'<span style="{style}">{html.escape(name)}</span>'
+    css = f'border-left:1em solid #{bytes(colour.tolist()).hex()};padding-left:.35em'
+    return f'<span style="{css}">{html.escape(name)}</span>'
+
+def _class_box(name, colour):
+    layout = w.Layout(width='auto')
+    return w.Checkbox(True, description=_mark(name, colour), description_allow_html=True, indent=False, layout=layout)
+
+def _view_button(name): # pressed where it is shown from the beginning
+    return w.ToggleButton(name in ('answer', 'truth'), description=name, layout=w.Layout(width='auto'))
+
+def _in_rows(boxes): # as many beside each other as there is room for
+    return w.HBox(list(boxes), layout=w.Layout(flex_flow='row wrap', grid_gap='0 14px', max_width='100%'))
 
 # %% ../../nbs/widgets/02_masks.ipynb #a70c0002
 class OverlayExplorer(Explorer):
@@ -34,94 +46,119 @@ class OverlayExplorer(Explorer):
         colours=None, source:str='real', # as for `plot_segments`
         controls=(), title='Photos and their classes', # more controls; what is explored
     ):
-        import ipywidgets as w  # heavy: IPython, ipywidgets
         self.load = load
         self.names = list(names)
         self.classes = list(classes)
-        self.source = source
+        self.source = one_of(source, ('real', 'synthetic'), 'source')
         self.colours = class_colours(classes, colours)
-        narrow = w.Layout(width='auto')
-        self.which = w.Dropdown(options=self._options(), description='photo')
-        self.views = {}
-        for v in ('photo', 'answer', 'truth', 'error') if truth else ('photo', 'answer'):
-            self.views[v] = w.ToggleButton(v in ('answer', 'truth'), description=v, layout=narrow)
-        self.opacity = w.FloatSlider(.5, min=0, max=1, step=.05, description='opacity', readout_format='.0%')
-        self.on = {}
-        for c, colour in zip(self.classes, self.colours):
-            self.on[c] = w.Checkbox(True, description=_mark(c, colour), description_allow_html=True, indent=False,
-                                    layout=narrow)
-        views = w.HBox([*self.views.values()])
-        in_rows = w.Layout(flex_flow='row wrap', grid_gap='0 14px', max_width='100%')
-        boxes = w.HBox([*self.on.values()], layout=in_rows)
-        super().__init__([*controls, self.which, views, self.opacity, boxes], title)
-        self.watch(self.which, self.opacity, *self.views.values(), *self.on.values())
+        self._make_controls(truth)
+        super().__init__([*controls, self.which, *self._boxes()], title)
+        self.watch(self.which, self.opacity, *self.views.values(), *self.visible.values())
 
-    def _options(self): return [(short(n, 34), i) for i, n in enumerate(self.names)]
+# %% ../../nbs/widgets/02_masks.ipynb #93431457
+@patch
+def _options(self:OverlayExplorer): return [(short(n, 34), i) for i, n in enumerate(self.names)]
 
-    def panels(self)->list: # (name, uint8 (H, W, 3)) of each
-        "The pictures that stand beside each other."
-        if not self.names: raise ValueError('there is no photo yet')
-        image, answer, truth = (None if x is None else np.asarray(x) for x in self.load(self.which.value))
-        possible = [v for v in self.views if truth is not None or v in ('photo', 'answer')]
-        views = [v for v in possible if self.views[v].value]
-        if not views: raise ValueError(f"nothing is chosen: press {' or '.join(possible)}")
-        self.say(self._summary(answer, truth, views))
-        on = np.array([self.on[c].value for c in self.classes])
-        def overlaid(mask):
-            full = overlay_mask(image, mask, self.colours, self.opacity.value)
-            return np.where(on[mask][..., None], full, image)
-        def drawn(view):
-            if view == 'photo': return image
-            if view == 'answer': return overlaid(answer)
-            if view == 'truth': return overlaid(truth)
-            return error_picture(image, answer != truth)
-        return [(v, drawn(v)) for v in views]
+@patch
+def _make_controls(self:OverlayExplorer, truth): # which photo, which views, how opaque, which classes
+    views = ('photo', 'answer', 'truth', 'error') if truth else ('photo', 'answer')
+    self.which = w.Dropdown(options=self._options(), description='photo')
+    self.views = {view: _view_button(view) for view in views}
+    self.opacity = w.FloatSlider(.5, min=0, max=1, step=.05, description='opacity', readout_format='.0%')
+    self.visible = {name: _class_box(name, colour) for name, colour in zip(self.classes, self.colours)}
 
-    def _summary(self, answer, truth, views): # name, accuracy, shares of classes from the largest
-        shares = np.bincount(answer.ravel(), minlength=len(self.classes))/answer.size
-        order = np.argsort(-shares, kind='stable')
-        parts = ', '.join(f'{self.classes[k]} {shares[k]:.0%}' for k in order if shares[k] >= .005)
-        text = self.names[self.which.value]
-        if truth is not None: text += f', {np.mean(answer == truth):.1%} of the pixels right'
-        return f"{text}. The answer: {parts}. Shown: {', '.join(views)}."
+@patch
+def _boxes(self:OverlayExplorer):
+    return w.HBox([*self.views.values()]), self.opacity, _in_rows(self.visible.values())
+
+# %% ../../nbs/widgets/02_masks.ipynb #8f0868c8
+@patch
+def _chosen_views(self:OverlayExplorer, truth): # names; without a truth there is no error either
+    possible = [v for v in self.views if truth is not None or v in ('photo', 'answer')]
+    chosen = [v for v in possible if self.views[v].value]
+    if not chosen: raise ValueError(f"nothing is chosen: press {' or '.join(possible)}")
+    return chosen
+
+@patch
+def _overlay(self:OverlayExplorer, image, mask): # the visible classes over a photo
+    visible = np.array([self.visible[c].value for c in self.classes])
+    full = overlay_mask(image, mask, self.colours, self.opacity.value)
+    return np.where(visible[mask][..., None], full, image)
+
+@patch
+def _draw_view(self:OverlayExplorer, view, image, answer, truth):
+    if view == 'photo': return image
+    if view == 'error': return error_picture(image, answer != truth)
+    return self._overlay(image, answer if view == 'answer' else truth)
+
+# %% ../../nbs/widgets/02_masks.ipynb #54611826
+@patch
+def panels(self:OverlayExplorer)->list: # (name, uint8 (H, W, 3)) of each
+    "The pictures that stand beside each other."
+    if not self.names: raise ValueError('there is no photo yet')
+    loaded = self.load(self.which.value)
+    image, answer, truth = (None if x is None else np.asarray(x) for x in loaded)
+    views = self._chosen_views(truth)
+    self.say(self._summary(answer, truth, views))
+    return [(view, self._draw_view(view, image, answer, truth)) for view in views]
+
+@patch
+def _summary(self:OverlayExplorer, answer, truth, views): # name, accuracy, shares of classes from the largest
+    shares = np.bincount(answer.ravel(), minlength=len(self.classes))/answer.size
+    order = np.argsort(-shares, kind='stable')
+    parts = ', '.join(f'{self.classes[k]} {shares[k]:.0%}' for k in order if shares[k] >= .005)
+    text = self.names[self.which.value]
+    if truth is not None: text += f', {np.mean(answer == truth):.1%} of the pixels right'
+    return f"{text}. The answer: {parts}. Shown: {', '.join(views)}."
 
 # %% ../../nbs/widgets/02_masks.ipynb #a70c0003
 @patch
 def picture(self:OverlayExplorer)->bytes: # PNG, without matplotlib, so that it follows a slider
     "The panels in a row, at twice the size that they are shown at."
-    panels = [p for _, p in self.panels()]
-    h, w = panels[0].shape[:2]
-    scale = min(1760/len(panels)/w, 800/h)
-    size = max(1, round(w*scale)), max(1, round(h*scale))
-    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
-    step = size[0] + 16
-    row = Image.new('RGB', (step*len(panels) - 16, size[1]), 'white')
-    for i, p in enumerate(panels): row.paste(Image.fromarray(p).resize(size, how), (i*step, 0))
+    row = _side_by_side([p for _, p in self.panels()])
     file = io.BytesIO()
     row.save(file, 'PNG', compress_level=1)
     return file.getvalue()
 
+def _side_by_side(panels, width=1760, height=800, gap=16): # a PIL image of at most about `width` x `height` pixels
+    rows, columns = panels[0].shape[:2]
+    scale = min(width/len(panels)/columns, height/rows)
+    size = max(1, round(columns*scale)), max(1, round(rows*scale))
+    method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
+    step = size[0] + gap
+    row = Image.new('RGB', (step*len(panels) - gap, size[1]), 'white')
+    for i, panel in enumerate(panels): row.paste(Image.fromarray(panel).resize(size, method), (i*step, 0))
+    return row
+
 # %% ../../nbs/widgets/02_masks.ipynb #e8cc1d90
+@patch
+def chosen_source(self:OverlayExplorer)->str: # real or synthetic
+    "Where the chosen photo comes from."
+    return self.source
+
 @patch
 def figure(self:OverlayExplorer)->Figure: # one row
     "The panels in a row, with a legend."
     panels = self.panels()
-    h, w = panels[0][1].shape[:2]
-    size = max(4.2, 2.6*len(panels)), 2.6*h/w + 1.1
+    height, width = panels[0][1].shape[:2]
+    size = max(4.2, 2.6*len(panels)), 2.6*height/width + 1.1
     with style(): fig, axes = canvas(size=size, ncols=len(panels), squeeze=False)
-    for ax, (name, p) in zip(axes[0], panels):
-        ax.imshow(p)
-        ax.set_xlabel(name, fontsize=9, color=INK)
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.spines[:].set_visible(False)
+    for ax, (name, panel) in zip(axes[0], panels): _draw_panel(ax, name, panel)
     title = short(self.names[self.which.value], 40)
-    if one_of(self.source, ('real', 'synthetic'), 'source') == 'synthetic': title += ' (synthetic data)'
+    if self.chosen_source() == 'synthetic': title += ' (synthetic data)'
     extra = [('wrong', WRONG_COLOUR)] if 'error' in dict(panels) else []
     with style():
         fig.suptitle(title, x=.01, ha='left', fontsize=12, fontweight='bold', color=INK)
         legend(fig, self.classes, self.colours, extra)
     return fig
+
+# %% ../../nbs/widgets/02_masks.ipynb #4b74cc59
+def _draw_panel(ax, name, panel): # without ticks and frame
+    ax.imshow(panel)
+    ax.set_xlabel(name, fontsize=9, color=INK)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
 
 # %% ../../nbs/widgets/02_masks.ipynb #7b1eb662
 @patch

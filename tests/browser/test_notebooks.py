@@ -308,6 +308,11 @@ def test_ones_own_photo_gets_an_answer(notebook, tmp_path):
     assert (m := re.match(r'(.+?), (\d+\.\d)%', box.locator('.fl-note').first.inner_text().strip()))
     assert m[1] in FASHION_CLASSES
     assert 10 <= float(m[2]) <= 100
+    # the answer for the bag does not stay below the next error
+    Image.new('RGB', (300, 200), 'white').save(tmp_path / 'paper.jpg')
+    offer(notebook, box, tmp_path / 'paper.jpg')
+    box.get_by_text('paper.jpg is blank').wait_for(timeout=30_000)
+    box.locator('img.fl-picture, .fl-picture img').first.wait_for(state='hidden', timeout=30_000)
 
 
 def test_nothing_is_wider_than_the_page_and_dark_is_readable(notebook):
