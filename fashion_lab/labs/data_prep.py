@@ -670,4 +670,4 @@ def report(
     for (data, source), drawn in figures(runs).items():
         page.heading(f'{data_title(data)}, {source}')
         page.figures(drawn, {f'{data}_{k}': caption for k, caption in CAPTIONS.items()}, source)
-    return page.write(page_title('Data and leaks', runs))
+    return page.write(page_title('Data sets and leakage', runs))

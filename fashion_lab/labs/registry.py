@@ -40,7 +40,7 @@ def headline(
     name = getattr(lab, 'HEADLINE', 'accuracy')
     splits = [s for s in ('test', 'valid', *splits_of(metrics)) if name in metrics.get(s, {})]
     if not splits:
-        raise ValueError(f"{lab.LAB} is judged by {name}, and these metrics have none; they have {', '.join(metrics)}")
+        raise ValueError(f"{lab.LAB} is evaluated by {name}, which these metrics lack; they have {', '.join(metrics)}")
     value = metrics[splits[0]][name]
     if isinstance(value, dict): text = f"{value['value']:.4f} ({value['low']:.4f} to {value['high']:.4f})"
     else: text = f'{value:.4f}'

@@ -7,7 +7,7 @@ __all__ = ['LAB', 'FLAGSHIP', 'MODELS', 'SIAMESE', 'PROTOCOLS', 'PLAIN', 'FROZEN
            'SCRATCH', 'MILD', 'SCRATCH_VARIANTS', 'LAYER_VARIANTS', 'PIXEL_VARIANTS', 'ABLATION', 'QUICK', 'SMOKE',
            'PUBLISHED', 'configs', 'NO_VALIDATION', 'config_of', 'CAPTIONS', 'CHECKS', 'chosen_run', 'Config',
            'shoes_of', 'prepare', 'build', 'train', 'predictions', 'easy_items', 'altered', 'evaluated', 'run',
-           'judge_of', 'comparison', 'verdicts', 'by_person', 'best_run', 'plot_checks', 'plot_persons', 'mistakes',
+           'predictor_of', 'comparison', 'verdicts', 'by_person', 'best_run', 'plot_checks', 'plot_persons', 'mistakes',
            'seen', 'figures', 'report', 'predict']
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #9a5da11f
@@ -387,12 +387,12 @@ def train(
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #b36a7726
 def predictions(
-    judge:PairPredictor,  # trained
+    predictor:PairPredictor, # trained
     d:PairData,       # the pairs
     items,            # rows of `d.items`
 ):                    # `evaluate.predictions.Predictions`
     "Predict items."
-    log_odds = judge(d.left, d.right, items[['left', 'right']].to_numpy())
+    log_odds = predictor(d.left, d.right, items[['left', 'right']].to_numpy())
     return pair_predictions(items.id.tolist(), log_odds, items.same)
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #c2c8e6e9
@@ -419,7 +419,7 @@ def easy_items(
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6a8ede3f
 def altered(
-    judge:PairPredictor, # trained
+    predictor:PairPredictor, # trained
     d:PairData,      # the pairs
     items,           # rows of `d.items`
     seed:int=0,      # whose floors
@@ -433,7 +433,7 @@ def altered(
 
     def ask(a, b): # the altered pictures, the k-th left with the k-th right one
         both = np.stack([np.arange(len(items))]*2, 1)
-        return pair_predictions(items.id.tolist(), replace(judge, cache=None)(a, b, both), same)
+        return pair_predictions(items.id.tolist(), replace(predictor, cache=None)(a, b, both), same)
 
     out = dict(
         masked_background=ask(mask_background(left, turns), mask_background(right, turns)),
@@ -443,7 +443,7 @@ def altered(
     # floors are alike where their colours differ no more than in three of four right pairs
     gap = np.linalg.norm(floor_colours(left, turns) - floor_colours(right, turns), axis=1)
     alike = same | (gap <= np.quantile(gap[same], .75))
-    if (alike & ~same).sum() > 1: out['same_floor'] = predictions(judge, d, items[alike])
+    if (alike & ~same).sum() > 1: out['same_floor'] = predictions(predictor, d, items[alike])
     return out
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #0e07131e
@@ -460,26 +460,26 @@ def _parts(d): # name -> the splits that it consists of
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #7a6dc910
 def evaluated(
-    judge:PairPredictor,  # trained
+    predictor:PairPredictor, # trained
     d:PairData,       # the pairs
     cfg:Config,       # says whether altered pictures are looked at
 )->tuple:             # (split -> metrics, split -> `Predictions`)
     "Everything that is measured of a trained network."
-    predicted = {k: predictions(judge, d, d.asked(*splits)) for k, splits in _parts(d).items()}
+    predicted = {k: predictions(predictor, d, d.asked(*splits)) for k, splits in _parts(d).items()}
     numbers = {}
     for k, splits in _parts(d).items():
         numbers[k] = verification(predicted[k], ci=True, groups=_groups(d.asked(*splits).person))
         rows = d.rows(*splits)
-        ranked = cfg.checks or judge.siamese
-        if ranked and k != 'valid' and len(rows) > 1: numbers[k] |= retrieval(judge(d.left[rows], d.right[rows]))
+        ranked = cfg.checks or predictor.siamese
+        if ranked and k != 'valid' and len(rows) > 1: numbers[k] |= retrieval(predictor(d.left[rows], d.right[rows]))
 
     easy = easy_items(d, d.tests, cfg.seed)
     if len(easy):
-        predicted['test_easy'] = predictions(judge, d, easy)
+        predicted['test_easy'] = predictions(predictor, d, easy)
         numbers['test_easy'] = verification(predicted['test_easy'], ci=True, groups=_groups(easy.person))
     if not cfg.checks: return numbers, predicted
 
-    for k, p in altered(judge, d, d.asked(*d.tests), cfg.seed).items():
+    for k, p in altered(predictor, d, d.asked(*d.tests), cfg.seed).items():
         predicted[f'test_{k}'] = p
         numbers[f'test_{k}'] = verification(p)
     return numbers, predicted
@@ -522,7 +522,7 @@ def run(
 config_of = Config.of # the configuration of a finished run
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #64c633fb
-def judge_of(
+def predictor_of(
     run:Run,      # a finished run
     device='cpu', # where to compute
 )->PairPredictor:     # answers with the log-odds of pairs
@@ -593,9 +593,9 @@ CHECKS = {
     'test': 'as they are',
     'test_easy': 'wrong pairs of two persons',
     'test_same_floor': 'floors as alike as in right pairs',
-    'test_masked_background': 'floor painted over',
-    'test_swapped_background': 'floors that lie',
-    'test_masked_object': 'shoes painted over',
+    'test_masked_background': 'masked background',
+    'test_swapped_background': 'swapped backgrounds',
+    'test_masked_object': 'masked shoes',
 }
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #0f14442b
@@ -681,7 +681,7 @@ def mistakes(
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #abeb83bc
 def seen(
-    judge:PairPredictor, # trained
+    predictor:PairPredictor, # trained
     left,            # uint8 `(N, H, H, 3)`
     right,           # uint8, same shape
     patch:float=.25, # side of the square that is covered, as a share of a picture's side
@@ -694,7 +694,7 @@ def seen(
 
     def score(x): # log-odds of pictures that stand side by side
         x = np.ascontiguousarray(x)
-        return judge(x[:, :, :width], x[:, :, width:], np.stack([np.arange(len(x))]*2, 1))
+        return predictor(x[:, :, :width], x[:, :, width:], np.stack([np.arange(len(x))]*2, 1))
 
     both = np.concatenate([left, np.asarray(right)], 2)
     side = max(2, round(patch*left.shape[1]))
@@ -726,7 +726,7 @@ def figures(
     out = dict(pairs=pairs) | out | dict(mistakes=mistakes(run))
     if cfg.profile != 'smoke':
         left, right = d.left[some.left[:2]], d.right[some.right[:2]]
-        out['seen'] = seen(judge_of(run), left, right, **note, show=False)
+        out['seen'] = seen(predictor_of(run), left, right, **note, show=False)
     return out
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #0b82c04b
@@ -791,11 +791,11 @@ def _answer(file, answer, probability, notes, error=''): # a row
     return dict(file=file, answer=answer, probability=probability, notes='; '.join(notes), error=error)
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #36455e51
-def _two(judge, images, names, notes, run, heat): # one row
+def _two(predictor, images, names, notes, run, heat): # one row
     sides = [side_of(n) for n in names]
     turned = sides == ['right', 'left']
     a, b = images[::-1] if turned else images
-    z = float(judge(a[None], b[None])[0, 0])
+    z = float(predictor(a[None], b[None])[0, 0])
     p = 1/(1 + np.exp(-z))
     sure = max(p, 1 - p)
     remarks = [*notes[0], *notes[1]]
@@ -804,7 +804,7 @@ def _two(judge, images, names, notes, run, heat): # one row
     remarks.append(f"of test pairs with answers about as sure, {rate:.0%} were right")
     if heat is not None:
         (out,) = free_paths(heat, '-'.join(Path(name).stem for name in names), 'heat')
-        figure = seen(judge, a[None], b[None], source='real', show=False)
+        figure = seen(predictor, a[None], b[None], source='real', show=False)
         remarks.append(f"heat map: {save_figure(figure, out)}")
     answer = 'same' if z > 0 else 'different'
     return [_answer(f'{names[0]} + {names[1]}', answer, sure, dict.fromkeys(remarks))]
@@ -822,12 +822,12 @@ def _alone(z, k, left, right): # probability that the best fitting shoe is not t
     return float(1/(1 + np.exp(max(as_left + as_right))))
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #9ad99ef5
-def _heap(judge, images, names, notes, picture): # a row per pair, then one per single shoe
+def _heap(predictor, images, names, notes, picture): # a row per pair, then one per single shoe
     sides = np.array([side_of(n) for n in names])
     known = (sides != '').all() and len(set(sides)) == 2
     left = right = np.arange(len(images))
     if known: left, right = np.flatnonzero(sides == 'left'), np.flatnonzero(sides == 'right')
-    z = judge(images[left], images[right])
+    z = predictor(images[left], images[right])
     if not known: z = (z + z.T)/2
     m = match_shoes(z, sides=known)
     m = m.assign(first=left[m['first']], second=right[m['second']])
@@ -859,12 +859,12 @@ def predict(
     _check_two(paths)
     if picture is not None: picture = output_file(Path(picture).with_suffix('.png'), inputs=paths)
     run = run or chosen_run()
-    judge = judge_of(run, device)
+    predictor = predictor_of(run, device)
     images, names, bad, notes = _read(paths, run)
 
     heap = folder or len(paths) > 2
     rows = []
     if len(images) == 1: rows = [_only_one(names[0], notes[0], heap)]
-    elif len(images) and heap: rows = _heap(judge, images, names, notes, picture)
-    elif len(images): rows = _two(judge, images, names, notes, run, heat)
+    elif len(images) and heap: rows = _heap(predictor, images, names, notes, picture)
+    elif len(images): rows = _two(predictor, images, names, notes, run, heat)
     return pd.DataFrame([*rows, *bad, *unusable], columns=['file', 'answer', 'probability', 'notes', 'error'])
