@@ -227,7 +227,7 @@ def test_smoke_from_the_shell(smoke):
     run = Run(next(p for p in (root/'shoe_pairs').iterdir() if p.name.startswith('siamese')))
     assert {'valid', 'test', 'test_m', 'test_w', 'test_easy', 'test_masked_object', 'test_masked_background', 'test_swapped_background'} <= set(run.metrics)
     for split in ('test', 'test_m', 'test_w'): assert {'recall_same', 'recall_different', 'top1', 'top5', 'mrr', 'eer'} <= set(run.metrics[split])
-    assert set(run.metrics['test']['balanced_accuracy']) == {'value', 'low', 'high'} and len(run.extra['senders']) == len(run.predictions('test'))
+    assert set(run.metrics['test']['balanced_accuracy']) == {'value', 'low', 'high'} and len(run.extra['contributors']) == len(run.predictions('test'))
 
 
 @pytest.mark.parametrize('arguments, said', [(('--variants', 'siamesse'), 'siamese'), (('--profile', 'fast'), 'allowed: smoke, quick, full'), (('--protocol', 'random'), 'grouped-split'), (('--seeds', '0'), 'at least 1')])

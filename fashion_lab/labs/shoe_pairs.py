@@ -34,6 +34,7 @@ from ..data.registry import at_hand, noted, unusable
 
 from ..data.identity import config_of_same_data, identify
 from ..evaluate.classification import right_when
+from ..evaluate.groups import few_groups_note
 
 from ..plot.theme import save_figure
 from ..models.weights import packaged_file
@@ -545,9 +546,9 @@ def _extra(fitted, s, d): # what else is stored of a run, as plain values
     test = d.asked(*d.tests)
     splits = sorted(set(d.shoes.split))
     return dict(
-        warnings=[*s.notes, *unusable(s)],
+        warnings=[*s.notes, *unusable(s), *filter(None, [few_groups_note(test.person, 'people')])],
         problems=len(s.problems),
-        senders=_codes(test.person).tolist(),
+        contributors=_codes(test.person).tolist(),
         persons=test.person.tolist(),
         mean=list(fitted.judge.mean),
         std=list(fitted.judge.std),
