@@ -544,7 +544,7 @@ def _over_seeds(g, metric, baseline): # rows of the paired t test; none where th
     return [r | dict(over='seeds') for r in rows]
 
 # %% ../../nbs/labs/01_data_prep.ipynb #978a970e
-def _over_contributors(runs, variants, metric, baseline): # rows of the paired bootstrap over whole contributors
+def _over_contributors(runs, variants, metric, baseline): # rows of the test over whole contributors
     def runs_of(variant): return [r for r in runs if r.variant == variant]
     n = len(runs[0].predictions('test'))
     rows = []
@@ -588,8 +588,9 @@ def significance(
     out = pd.DataFrame(rows)
     out['p_holm'] = out.groupby('over').p_value.transform(holm)
     out['verdict'] = _verdicts(out)
-    columns = ['variant', 'over', 'n', 'difference', 'low', 'high', 'p_holm', 'verdict']
-    return out[['data', 'source', 'protocol', *columns]]
+    people = ['contributors', 'largest_share'] # of tests over contributors
+    columns = ['variant', 'over', 'n', 'difference', 'low', 'high', *people, 'p_holm', 'verdict']
+    return out.reindex(columns=['data', 'source', 'protocol', *columns])
 
 # %% ../../nbs/labs/01_data_prep.ipynb #0afd015c
 def data_title(

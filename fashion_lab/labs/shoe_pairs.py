@@ -495,7 +495,7 @@ def altered(
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #0e07131e
 def _codes(persons): return pd.factorize(np.asarray(persons))[0]
 
-def _groups(persons): # of the bootstrap: intervals over whole persons need two
+def _groups(persons): # intervals over whole persons need two
     if len(set(persons)) > 1: return _codes(persons)
     return None
 
@@ -629,7 +629,7 @@ def comparison(
 def verdicts(
     runs, # a list of `Run`
 )->pd.DataFrame: # a row per variant: baseline, hypothesis, cost, cited, n, difference, low, high, p_holm, verdict
-    "Every variant against its baseline: balanced accuracy on the same pairs and seeds, bootstrap over persons, Holm."
+    "Every variant against its baseline: balanced accuracy on the same pairs and seeds, over persons, Holm."
     def runs_of(variant): return [r for r in runs if r.variant == variant]
     def compare(m):
         mine = runs_of(m.name)
