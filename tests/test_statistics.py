@@ -11,7 +11,7 @@ from scipy import stats
 from fashion_lab.evaluate import significance
 from fashion_lab.evaluate.bootstrap import metric_interval, metrics, METRICS
 from fashion_lab.evaluate.classification import calibration_error, calibration_interval
-from fashion_lab.evaluate.groups import few_groups_note, group_df, jackknife_interval, jackknife_variance
+from fashion_lab.evaluate.groups import difference_over_groups, few_groups_note, group_df, jackknife_interval, jackknife_variance
 from fashion_lab.evaluate.predictions import Predictions
 from fashion_lab.evaluate.significance import compare, difference_over_seeds, metric_difference, paired_seeds
 from fashion_lab.labs import clothing
@@ -125,12 +125,13 @@ def test_a_person_whom_a_seed_does_not_ask_changes_nothing_in_it():
 
 def test_equal_methods_are_rarely_called_different_over_three_seeds():
     rng, alarms = np.random.default_rng(0), []
-    for _ in range(60):
+    for _ in range(1000):
         person = rates(rng, .8, .15, 10)
-        own = [np.clip(person + rng.normal(0, .08, 10), 0, 1)[WHO] for _ in range(2)]
-        sides = [[answers(rng.random(148) < o) for _ in range(3)] for o in own]
-        alarms.append(difference_over_seeds(*sides, [WHO]*3)['p_value'] < .05)
-    assert np.mean(alarms) <= .08
+        own = [np.clip(person + rng.normal(0, .08, 10), 0, 1) for _ in range(2)]
+        more = np.mean([rng.binomial(SHOES, own[0]) - rng.binomial(SHOES, own[1]) for _ in range(3)], 0) # right answers
+        without = (more.sum() - more)/(148 - SHOES)
+        alarms.append(difference_over_groups(more.sum()/148, without, SHOES)['p_value'] < .05)
+    assert np.mean(alarms) <= .05
 
 
 # ---- verdicts
