@@ -18,7 +18,8 @@ def group_summary(
     "What an interval over these groups rests on."
     sizes = np.unique(np.asarray(groups), return_counts=True)[1]
     share = sizes/sizes.sum()
-    return dict(groups=len(sizes), largest_share=float(share.max()), effective_groups=round(1/float((share**2).sum()), 6))
+    effective = round(1/float((share**2).sum()), 6)
+    return dict(groups=len(sizes), largest_share=float(share.max()), effective_groups=effective)
 
 # %% ../../nbs/evaluate/02a_groups.ipynb #f30091cd
 FEW_GROUPS = 20
@@ -30,8 +31,8 @@ def few_groups_note(
     "A warning where intervals over groups rest on few of them."
     s = group_summary(groups)
     if s['effective_groups'] >= FEW_GROUPS: return ''
-    return (f"intervals rest on {s['groups']} {who}, of whom the largest has {s['largest_share']:.0%}: "
-            f"as much as {s['effective_groups']:.0f} of equal size; with fewer than {FEW_GROUPS} they are wide and rough")
+    return (f"intervals rest on {s['groups']} {who}, of whom the largest has {s['largest_share']:.0%}: as much as "
+            f"{s['effective_groups']:.0f} of equal size; with fewer than {FEW_GROUPS} they are wide and rough")
 
 # %% ../../nbs/evaluate/02a_groups.ipynb #261c732b
 def group_df(
@@ -42,7 +43,7 @@ def group_df(
     total = n.sum(0)
     with np.errstate(invalid='ignore', divide='ignore'):
         weight = (1 - n/total)**-2.
-        # the matrix of the quadratic form is sqrt(w) (diag(n) - n n'/N) sqrt(w): its trace, and the sum of its squares
+        # the quadratic form has the matrix sqrt(w) (diag(n) - n n'/N) sqrt(w): its trace, the sum of its squares
         trace = (n*(1 - n/total)*weight).sum(0)
         squares = ((weight*n)**2).sum(0) - 2*(weight**2*n**3).sum(0)/total + ((weight*n**2).sum(0)/total)**2
         return np.where(total > n.max(0), np.maximum(trace**2/squares, 1), np.nan)

@@ -222,7 +222,7 @@ def rank_replicates(
     which:str, # 'auc' or 'ap'
     n=1000, seed=0, groups=None, # as for `sum_replicates`
 )->list:      # an array (n, K) per model, NaN where undefined
-    "ROC AUC or average precision of each class, of resamples or without each of the groups; the models share the draws."
+    "ROC AUC or average precision of each class, of resamples or without each group; the models share the draws."
     check_bootstrap(n, .95)
     if groups is None:
         codes = np.arange(len(models[0]))

@@ -49,7 +49,7 @@ def metric_difference(
     seed:int=0,        # of the draws
     groups=None,       # (N,) labels in the order of `p`: groups instead of single examples
 )->dict:               # difference (first minus second), low, high, p_value (two-sided)
-    "Interval and p-value for the difference of a metric between two models: paired bootstrap, or jackknife over groups."
+    "Interval and p-value for the difference between two models: paired bootstrap, or jackknife over groups."
     q, value = align(p, q), _metric_function(metric)
     first, second = metric_replicates([p, q], metric, n, seed, groups)
     return _difference(value(p) - value(q), first - second, level, group_sizes(groups, p))
