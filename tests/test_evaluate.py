@@ -478,7 +478,7 @@ def test_each_fast_replicate_is_the_metric_of_that_very_resample(seed, absent, r
         )
     for name in ('macro_auc', 'mean_ap'):
         assert_allclose(
-            evaluate_bootstrap.bootstrap_replicates([p], name, 100, seed)[0, :8],
+            evaluate_bootstrap.metric_replicates([p], name, 100, seed)[0, :8],
             [METRICS[name](r) for r in resamples],
             atol=1e-7,
             err_msg=name,
@@ -495,30 +495,26 @@ def test_drawing_cells_and_drawing_examples_have_the_same_distribution(name):
             for x in evaluate_resampling.sum_replicates([p], features, None, 4000, 1)
         ]
     )
-    fast = evaluate_bootstrap.bootstrap_replicates([p], name, 4000, 2)[0]
+    fast = evaluate_bootstrap.metric_replicates([p], name, 4000, 2)[0]
     assert stats.ks_2samp(literal, fast).statistic < 0.05, name
     assert fast.std() == pytest.approx(literal.std(), rel=0.08)
 
 
 @settings(max_examples=15)
 @given(st.integers(0, 10**6), st.integers(2, 12))
-def test_each_group_replicate_is_the_metric_of_whole_groups(seed, n_groups):
+def test_each_group_replicate_is_the_metric_without_that_group(seed, n_groups):
     p = make(40, 4, seed)
     groups = np.random.default_rng(seed).permutation(np.arange(40) % n_groups)
-    codes, _ = pd.factorize(groups)
-    draws = np.concatenate(
-        list(evaluate_resampling.bootstrap_draws(np.ones(n_groups, int), 100, seed))
-    )[:6]
-    resamples = [p[np.repeat(np.arange(40), w[codes])] for w in draws]
+    resamples = [p[groups != g] for g in pd.unique(groups)]
     for name in evaluate_bootstrap.metrics(p):
-        fast = evaluate_bootstrap.bootstrap_replicates([p], name, 100, seed, groups)[0, :6]
+        fast = evaluate_bootstrap.metric_replicates([p], name, 100, seed, groups)[0]
         assert_allclose(fast, [METRICS[name](r) for r in resamples], atol=1e-7, err_msg=name)
 
 
-def test_groups_of_one_change_nothing_but_the_stream():
+def test_groups_of_one_change_little():
     p = make(300)
-    alone = evaluate_bootstrap.bootstrap_ci(p, 'macro_f1', 5000)
-    grouped = evaluate_bootstrap.bootstrap_ci(
+    alone = evaluate_bootstrap.metric_interval(p, 'macro_f1', 5000)
+    grouped = evaluate_bootstrap.metric_interval(
         p, 'macro_f1', 5000, groups=[f'g{i}' for i in range(300)]
     )
     assert_allclose(alone, grouped, atol=0.006)
@@ -528,7 +524,7 @@ def test_groups_of_one_change_nothing_but_the_stream():
     'groups, message',
     [
         ([0, 1], '2 group labels for 30 examples'),
-        ([0] * 30, 'at least 2'),
+        ([0] * 30, 'in one group'),
         ([None, *'ab' * 14, 'a'], '1 examples have no group'),
     ],
 )
@@ -539,7 +535,7 @@ def test_groups_of_one_change_nothing_but_the_stream():
 )
 def test_bad_groups_are_refused(groups, message, metric):
     with pytest.raises(ValueError, match=message):
-        evaluate_bootstrap.bootstrap_ci(make(30), metric, groups=groups)
+        evaluate_bootstrap.metric_interval(make(30), metric, groups=groups)
 
 
 @pytest.mark.parametrize('metric', ['accuracy', 'macro_f1', 'log_loss'])
@@ -548,7 +544,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(metric):
     hits = [
         low <= truth <= high
         for low, high in (
-            evaluate_bootstrap.bootstrap_ci(make(300, seed=i), metric, 300, seed=i)
+            evaluate_bootstrap.metric_interval(make(300, seed=i), metric, 300, seed=i)
             for i in range(200)
         )
     ]
@@ -562,12 +558,12 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(metric):
 )
 def test_the_seed_and_only_the_seed_decides_the_interval(metric):
     p = make(60)
-    assert evaluate_bootstrap.bootstrap_ci(
+    assert evaluate_bootstrap.metric_interval(
         p, metric, 200, seed=3
-    ) == evaluate_bootstrap.bootstrap_ci(p, metric, 200, seed=3)
+    ) == evaluate_bootstrap.metric_interval(p, metric, 200, seed=3)
     assert not np.array_equal(
-        evaluate_bootstrap.bootstrap_replicates([p], metric, 200, 3),
-        evaluate_bootstrap.bootstrap_replicates([p], metric, 200, 4),
+        evaluate_bootstrap.metric_replicates([p], metric, 200, 3),
+        evaluate_bootstrap.metric_replicates([p], metric, 200, 4),
     )
 
 
@@ -575,23 +571,23 @@ def test_the_seed_and_only_the_seed_decides_the_interval(metric):
 def test_the_interval_is_the_middle_of_the_replicates(metric):
     p = make(60)
     assert_allclose(
-        evaluate_bootstrap.bootstrap_ci(p, metric, 300, 0.9),
-        np.quantile(evaluate_bootstrap.bootstrap_replicates([p], metric, 300), [0.05, 0.95]),
+        evaluate_bootstrap.metric_interval(p, metric, 300, 0.9),
+        np.quantile(evaluate_bootstrap.metric_replicates([p], metric, 300), [0.05, 0.95]),
     )
 
 
 def test_a_perfect_model_has_a_point_as_bootstrap_interval_but_not_as_wilsons():
     p = Predictions(range(29), np.eye(3)[np.arange(29) % 3], np.arange(29) % 3, list('abc'))
     for metric in ('accuracy', 'balanced_accuracy', 'macro_f1', 'weighted_precision', 'micro_f1'):
-        assert evaluate_bootstrap.bootstrap_ci(p, metric) == (1, 1), metric
+        assert evaluate_bootstrap.metric_interval(p, metric) == (1, 1), metric
     assert evaluate_classification.wilson_ci(29, 29)[0] < 0.9
 
 
 def test_a_higher_level_gives_a_wider_interval():
     p = make(200)
     (a, d), (b, c) = (
-        evaluate_bootstrap.bootstrap_ci(p, level=0.99),
-        evaluate_bootstrap.bootstrap_ci(p, level=0.8),
+        evaluate_bootstrap.metric_interval(p, level=0.99),
+        evaluate_bootstrap.metric_interval(p, level=0.8),
     )
     assert a < b < c < d
 
@@ -639,7 +635,7 @@ def test_confusion_intervals_match_accuracy_and_binomial():
 )
 def test_bad_arguments_of_the_bootstrap(bad, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_bootstrap.bootstrap_ci(make(20), **bad)
+        evaluate_bootstrap.metric_interval(make(20), **bad)
 
 
 # --- corner cases
@@ -782,7 +778,7 @@ def test_align_undoes_any_order(p, data):
     'test',
     [
         evaluate_significance.mcnemar,
-        evaluate_significance.paired_bootstrap,
+        evaluate_significance.metric_difference,
         lambda p, q: evaluate_significance.compare(dict(p=p, q=q)),
     ],
     ids=['mcnemar', 'bootstrap', 'compare'],
@@ -822,10 +818,10 @@ def test_mcnemar_agrees_with_statsmodels_and_binomial(p, seed):
     ['accuracy', 'macro_f1', 'log_loss', 'macro_auc', lambda p: float(p.confidence.mean())],
     ids=['accuracy', 'macro_f1', 'log_loss', 'macro_auc', 'a function'],
 )
-def test_paired_bootstrap_turns_round_with_its_models(metric):
+def test_a_paired_difference_turns_round_with_its_models(metric):
     p, q = make(300), make(300, model=1, skill=1.5)
-    a = evaluate_significance.paired_bootstrap(p, q[::-1], metric, 200)
-    b = evaluate_significance.paired_bootstrap(q, p, metric, 200)
+    a = evaluate_significance.metric_difference(p, q[::-1], metric, 200)
+    b = evaluate_significance.metric_difference(q, p, metric, 200)
     assert a['difference'] == pytest.approx(-b['difference'])
     assert a['low'] < a['difference'] < a['high']
     assert 2 / 201 <= a['p_value'] <= 1
@@ -837,7 +833,7 @@ def test_paired_bootstrap_turns_round_with_its_models(metric):
 
 def test_paired_bootstrap_is_narrower_than_unpaired_and_agrees_with_mcnemars_variance():
     p, q = make(2000), make(2000, model=1)
-    r = evaluate_bootstrap.bootstrap_replicates([p, q], 'accuracy', 4000)
+    r = evaluate_bootstrap.metric_replicates([p, q], 'accuracy', 4000)
     m = evaluate_significance.mcnemar(p, q)
     expected = np.sqrt((m['b'] + m['c'] - (m['b'] - m['c']) ** 2 / 2000) / 2000**2)
     assert (r[0] - r[1]).std() == pytest.approx(expected, rel=0.06)
@@ -849,7 +845,7 @@ def test_equal_models_are_rarely_called_different():
         [
             [
                 evaluate_significance.mcnemar(p, q)['p_value'],
-                evaluate_significance.paired_bootstrap(p, q, n=300)['p_value'],
+                evaluate_significance.metric_difference(p, q, n=300)['p_value'],
             ]
             for p, q in ((make(400, seed=i), make(400, seed=i, model=1)) for i in range(150))
         ]
@@ -1012,9 +1008,9 @@ def test_seeds_and_folds_are_matched_together():
             for f in (0, 1, np.nan)
         ]
     )
-    assert evaluate_significance.paired_seeds(table, baseline='a', seed_col=['seed', 'fold'])[
-        ['n', 'verdict']
-    ].to_numpy().tolist() == [[6, 'better']]
+    assert evaluate_significance.paired_seeds(
+        table, baseline='a', seed_col=['seed', 'fold'], test_to_train=1 / 4
+    )[['n', 'verdict']].to_numpy().tolist() == [[6, 'better']]
     with pytest.raises(
         ValueError, match="variant 'a' has several values of accuracy for seed 0: choose one split"
     ):

@@ -396,7 +396,7 @@ def test_smoke_from_the_shell(smoke):
             run.metrics[split]
         )
     assert set(run.metrics['test']['balanced_accuracy']) == {'value', 'low', 'high'}
-    assert len(run.extra['senders']) == len(run.predictions('test'))
+    assert len(run.extra['contributors']) == len(run.predictions('test'))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from ..core import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(__name__, dict(
     predictions='Predictions align',
     classification='confusion per_class reliability',
-    bootstrap='bootstrap_ci metrics',
-    significance='compare holm mcnemar paired_bootstrap paired_seeds seeds_needed',
+    groups='group_summary',
+    bootstrap='metric_interval metrics',
+    significance='compare holm mcnemar metric_difference paired_seeds seeds_needed',
 ))

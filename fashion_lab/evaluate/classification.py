@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['accuracy', 'per_class', 'class_means', 'averages', 'target_rank', 'top_k_accuracy', 'confusion', 'log_losses',
            'log_loss', 'wilson_ci', 'confidence_bin', 'reliability', 'calibration_error', 'calibration_floor',
-           'right_when', 'roc_curves', 'pr_curves', 'roc_auc', 'average_precision']
+           'gap_features', 'calibration_interval', 'right_when', 'roc_curves', 'pr_curves', 'roc_auc',
+           'average_precision']
 
 # %% ../../nbs/evaluate/03_classification.ipynb #429c9233
 import numpy as np
@@ -14,9 +15,10 @@ import pandas as pd
 from ..core import check_between, one_of, whole_number
 from .predictions import Predictions
 from fashion_lab.evaluate.resampling import (
-    check_bootstrap, check_level, count_cell, count_replicates, nan_mean, one_vs_rest, percentile_interval,
-    rank_replicates, rates_of, sum_replicates, with_interval,
+    check_bootstrap, check_level, count_cell, count_replicates, group_codes, group_sums, nan_mean, one_vs_rest,
+    rank_replicates, rates_of, sum_replicates,
 )
+from .groups import group_df, group_sizes, interval
 
 # %% ../../nbs/evaluate/03_classification.ipynb #342dc80c
 def accuracy(
@@ -29,8 +31,9 @@ def accuracy(
 # %% ../../nbs/evaluate/03_classification.ipynb #3111d3e2
 def per_class(
     p:Predictions, # any
-    ci:bool=False, # add the columns `precision_low`, `precision_high`, ... from a bootstrap
-    **kwargs       # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
+    ci:bool=False, # add the columns `precision_low`, `precision_high`, ...
+    level:float=.95, # of the intervals, in (0, 1)
+    **kwargs       # for the interval: `n`, `seed`, `groups`, as in `metric_interval`
 )->pd.DataFrame:   # one row per class: class, precision, recall, f1, support, predicted
     "Precision, recall, F1 and support of each class; NaN where a ratio is undefined (absent class)."
     from sklearn.metrics import precision_recall_fscore_support as scores  # heavy: psutil, scipy
@@ -41,9 +44,10 @@ def per_class(
     predicted = np.bincount(p.preds, minlength=k)
     out = pd.DataFrame({'class': p.classes, **rates, 'support': support, 'predicted': predicted})
     if not ci: return out
-    sums, level = count_replicates(p, **kwargs)
-    for name, reps in zip(rates, rates_of(sums)):
-        out[f'{name}_low'], out[f'{name}_high'] = percentile_interval(reps, level)
+    check_level(level)
+    sizes = group_sizes(kwargs.get('groups'), p, by_class=True)
+    for name, reps in zip(rates, rates_of(count_replicates(p, **kwargs))):
+        out[f'{name}_low'], out[f'{name}_high'] = interval(rates[name], reps, level, sizes)
     return out
 
 # %% ../../nbs/evaluate/03_classification.ipynb #ca8ce265
@@ -66,16 +70,18 @@ def class_means(
 def averages(
     p:Predictions, # any
     ci:bool=False, # give a dict (value, low, high) for each name instead of a number
-    **kwargs       # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
+    level:float=.95, # of the intervals, in (0, 1)
+    **kwargs       # for the interval: `n`, `seed`, `groups`, as in `metric_interval`
 )->dict:           # macro_, micro_ and weighted_ precision, recall and f1, and balanced_accuracy; in [0, 1]
     "Averages of the per-class rates; undefined rates (absent classes) are left out of the macro averages."
     t = per_class(p)
     columns = [t[c].to_numpy() for c in ('precision', 'recall', 'f1', 'support')]
     out = {k: float(v) for k, v in class_means(*columns).items()}
     if not ci: return out
-    sums, level = count_replicates(p, **kwargs)
+    sums, sizes = count_replicates(p, **kwargs), group_sizes(kwargs.get('groups'), p)
     reps = class_means(*rates_of(sums), np.split(sums, 3, -1)[2])
-    return {k: with_interval(v, reps[k], level) for k, v in out.items()}
+    ends = {k: interval(v, reps[k], level, sizes) for k, v in out.items()}
+    return {k: dict(value=v, low=float(ends[k][0]), high=float(ends[k][1])) for k, v in out.items()}
 
 # %% ../../nbs/evaluate/03_classification.ipynb #57c0eb22
 def target_rank(
@@ -100,7 +106,8 @@ def confusion(
     p:Predictions,           # any
     normalize:str|None=None, # None for counts, 'true' for shares of each row, 'pred' of each column, 'all' of all
     ci:bool=False,           # give a long table (true, predicted, value, low, high) instead
-    **kwargs                 # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
+    level:float=.95,         # of the intervals, in (0, 1)
+    **kwargs                 # for the interval: `n`, `seed`, `groups`, as in `metric_interval`
 )->pd.DataFrame:             # (K, K): true classes down, predicted ones across
     "How often each true class was predicted as each class; NaN where a row or column to be normalised is empty."
     one_of(normalize, [None, 'true', 'pred', 'all'], 'normalisation')
@@ -109,10 +116,8 @@ def confusion(
     true, predicted = pd.Index(p.classes, name='true'), pd.Index(p.classes, name='predicted')
     out = pd.DataFrame(_shares(counts, normalize), true, predicted)
     if not ci: return out
-    level = kwargs.pop('level', .95)
-    reps = _shares(_confusion_replicates(p, **kwargs), normalize)
-    low, high = percentile_interval(reps.reshape(len(reps), -1), level)
-    return out.stack().rename('value').reset_index().assign(low=low, high=high)
+    low, high = _confusion_interval(p, normalize, level, **kwargs)
+    return out.stack().rename('value').reset_index().assign(low=low.ravel(), high=high.ravel())
 
 # %% ../../nbs/evaluate/03_classification.ipynb #40275074
 def _shares(counts, normalize):
@@ -132,6 +137,17 @@ def _confusion_replicates(p, **kwargs):
     out = np.zeros((len(sums[0]), k*k))
     out[:, occupied] = sums[0]
     return out.reshape(-1, k, k)
+
+# %% ../../nbs/evaluate/03_classification.ipynb #ba6f9357
+def _confusion_interval(p, normalize, level, **kwargs):
+    "Low and high, each (K, K); counts have the interval of their share of all."
+    k, sizes = len(p.classes), group_sizes(kwargs.get('groups'), p)
+    counts = np.bincount(count_cell(p), minlength=k*k).reshape(k, k)
+    reps = _confusion_replicates(p, **kwargs)
+    kind = normalize or 'all'
+    if sizes is not None: sizes = sizes[:, None, None]
+    low, high = interval(_shares(counts, kind), _shares(reps, kind), level, sizes)
+    return (low, high) if normalize else (low*len(p), high*len(p))
 
 # %% ../../nbs/evaluate/03_classification.ipynb #cfe0c53f
 def log_losses(
@@ -223,6 +239,50 @@ def calibration_floor(
     errors = [_binned_error(bin_of, rng.random(len(p)) < confidence, confidence, bins) for _ in range(n)]
     return dict(mean=float(np.mean(errors)), high=float(np.quantile(errors, level)))
 
+# %% ../../nbs/evaluate/03_classification.ipynb #03f50a4d
+def gap_features(
+    p:Predictions, # any
+    at,            # (M,) positions
+    bins:int=15,   # as in `calibration_error`
+)->np.ndarray:     # (M, bins) signed gap between being right and the confidence, in the column of its bin
+    "What the bins of the calibration error sum."
+    bin_of = confidence_bin(p.confidence[at], bins)
+    gap = p.correct[at] - p.confidence[at].astype(np.float64)
+    return np.eye(bins)[bin_of]*gap[:, None]
+
+# %% ../../nbs/evaluate/03_classification.ipynb #f58094ea
+def _gap_noise(p, bins, groups, n, rng):
+    "The gap of every bin (bins,), and draws of what chance adds to it (n, bins)."
+    codes = np.arange(len(p)) if groups is None else group_codes(groups, p)
+    sums, sizes = group_sums(p, lambda p, at: gap_features(p, at, bins), codes), np.bincount(codes)
+    gaps = sums.sum(0)/len(p)
+    # as in a jackknife, a group counts more the more of the examples it has
+    deviations = (sums - np.outer(sizes, gaps))/(len(p) - sizes)[:, None]
+    noise = rng.multivariate_normal(np.zeros(bins), deviations.T @ deviations, n, method='eigh')
+    df = group_df(sizes)
+    return gaps, noise*np.sqrt(df/rng.chisquare(df, n))[:, None]
+
+# %% ../../nbs/evaluate/03_classification.ipynb #4eb887af
+def calibration_interval(
+    p:Predictions,   # at least two examples
+    bins:int=15,     # as in `calibration_error`
+    n:int=1000,      # draws of the noise, at least 100
+    level:float=.95, # in (0, 1)
+    seed:int=0,      # of the draws
+    groups=None,     # (N,) labels: the noise is that of groups
+)->tuple[float, float]: # low and high; they hold `calibration_error(p)`
+    "The calibration errors under which the one that was measured would be usual."
+    check_bootstrap(n, level)
+    value = calibration_error(p, bins)
+    if len(p) < 2: return value, value
+    gaps, noise = _gap_noise(p, bins, groups, n, np.random.default_rng(seed))
+    factors = np.linspace(0, 3, 301)
+    errors = np.array([abs(f*gaps + noise).sum(1) for f in factors])
+    low, high = np.quantile(errors, [(1 - level)/2, (1 + level)/2], axis=1)
+    usual = factors[(low <= value) & (value <= high)]
+    if not len(usual): return 0., value # less than chance alone would give
+    return float(min(1, usual[0])*value), float(max(1, usual[-1])*value)
+
 # %% ../../nbs/evaluate/03_classification.ipynb #1a6e758a
 def right_when(
     p:Predictions,    # of examples that the model was not trained on
@@ -265,14 +325,16 @@ def _by_class(p, score_of, ci, which, level=.95, n=1000, seed=0, groups=None):
     out = pd.Series([*values, float(nan_mean(values))], [*p.classes, 'macro'])
     if not ci: return out
     reps = rank_replicates([p], which, n, seed, groups)[0]
-    low, high = percentile_interval(np.column_stack([reps, nan_mean(reps)]), level)
+    sizes = group_sizes(groups, p, by_class=True)
+    if sizes is not None: sizes = np.column_stack([sizes, sizes.sum(1)])
+    low, high = interval(out.to_numpy(), np.column_stack([reps, nan_mean(reps)]), level, sizes)
     return pd.DataFrame(dict(value=out, low=low, high=high))
 
 # %% ../../nbs/evaluate/03_classification.ipynb #a1557a71
 def roc_auc(
     p:Predictions, # any
     ci:bool=False, # give a DataFrame value, low, high instead
-    **kwargs       # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
+    **kwargs       # for the interval: `n`, `level`, `seed`, `groups`, as in `metric_interval`
 )->pd.Series:      # one value per class and, last, `macro`; in [0, 1], NaN where undefined
     "Area under the ROC curve of each class against the rest, and the mean over the defined ones."
     from sklearn.metrics import roc_auc_score  # heavy: psutil, scipy
@@ -282,7 +344,7 @@ def roc_auc(
 def average_precision(
     p:Predictions, # any
     ci:bool=False, # give a DataFrame value, low, high instead
-    **kwargs       # for the bootstrap: `n`, `level`, `seed`, `groups`, as in `bootstrap_ci`
+    **kwargs       # for the interval: `n`, `level`, `seed`, `groups`, as in `metric_interval`
 )->pd.Series:      # one value per class and, last, `macro` (mean average precision); in [0, 1], NaN where undefined
     "Average precision of each class against the rest, and the mean over the defined ones."
     from sklearn.metrics import average_precision_score  # heavy: psutil, scipy

@@ -28,6 +28,7 @@ from ..evaluate.predictions import Predictions
 
 from ..evaluate.classification import per_class
 from ..evaluate.bootstrap import metrics
+from ..evaluate.groups import few_groups_note
 
 from ..models.weights import packaged_file
 from ..runs.provenance import environment
@@ -289,15 +290,15 @@ def run_folds(
         rows = np.concatenate([np.flatnonzero(fold == k) for k in range(len(done))])
         p = Predictions(s.ids[rows], np.concatenate(probs), s.labels[rows], s.classes)
         history = pd.concat(histories, ignore_index=True)
-        who = pd.factorize(contributors(s, alone=True)[rows])[0]
+        who = pd.factorize(contributors(s, alone=True))[0][rows] # the same in every seed
         numbers, n = _measured(p, fold[rows], len(done), who)
         size = cfg.recipe.size
         numbers |= inference_cost(rebuilt(cfg.recipe, s.classes, states[0]), (3, size, size))
         numbers |= dict(train_s=float(history.seconds.sum()), n=n)
 
         partly = _partly_note(cfg, len(rows), s, len(done))
-        if partly: remarks = [*remarks, partly]
-        extra = dict(warnings=[*_about(s), *remarks], senders=who.tolist(), fold=fold[rows].tolist())
+        remarks = [*remarks, *filter(None, [partly, few_groups_note(who, 'contributors')])]
+        extra = dict(warnings=[*_about(s), *remarks], contributors=who.tolist(), fold=fold[rows].tolist())
         extra |= dict(classes=list(s.classes), fit=s.fit) | _computed_apart(apart)
         env = _made_by(environment(pick_device(cfg.device)), apart)
         run = draft.finish(numbers, history, dict(test=p), states[0], env, extra=extra)

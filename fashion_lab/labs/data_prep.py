@@ -40,6 +40,7 @@ from ..data.selection import check_classes, check_contributors, grouped_folds, p
 # %% ../../nbs/labs/01_data_prep.ipynb #ec51ef6d
 from ..evaluate.predictions import Predictions
 from ..evaluate.bootstrap import metrics
+from ..evaluate.groups import few_groups_note
 
 from ..evaluate.significance import holm, paired_seeds
 from ..plot.datasets import plot_contributors
@@ -468,7 +469,8 @@ def run(
         numbers['folds'] = dict(contributor_outside=leakage(who, fold))
         numbers |= inference_cost(cfg, x.shape[1], len(s.classes))
         numbers |= dict(train_s=timer.seconds, n=sizes | dict(folds=len(s)))
-        extra = dict(warnings=remarks, senders=pd.factorize(who)[0].tolist(), fold=fold.tolist())
+        remarks = [*remarks, *filter(None, [few_groups_note(who, 'contributors')])]
+        extra = dict(warnings=remarks, contributors=pd.factorize(who)[0].tolist(), fold=fold.tolist())
         return draft.finish(numbers, rows, dict(test=p), None, environment(pick_device(cfg.device)), extra=extra)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #f2b10587
@@ -504,11 +506,12 @@ def comparison(
 def _over_seeds(g, metric, baseline): # rows of the paired t test; none where there is one seed
     if g.groupby('variant').seed.nunique().min() < 2: return []
     columns = ['variant', 'n', 'difference', 'low', 'high', 'p_value']
-    rows = paired_seeds(g, metric, baseline)[columns].to_dict('records')
+    # seeds are new folds of the same photos: all of them are tested, by networks that have trained on four of five
+    rows = paired_seeds(g, metric, baseline, test_to_train=5/4)[columns].to_dict('records')
     return [r | dict(over='seeds') for r in rows]
 
 # %% ../../nbs/labs/01_data_prep.ipynb #978a970e
-def _over_contributors(runs, variants, metric, baseline): # rows of the paired bootstrap over whole contributors
+def _over_contributors(runs, variants, metric, baseline): # rows of the test over whole contributors
     def runs_of(variant): return [r for r in runs if r.variant == variant]
     n = len(runs[0].predictions('test'))
     rows = []
@@ -552,8 +555,9 @@ def significance(
     out = pd.DataFrame(rows)
     out['p_holm'] = out.groupby('over').p_value.transform(holm)
     out['verdict'] = _verdicts(out)
-    columns = ['variant', 'over', 'n', 'difference', 'low', 'high', 'p_holm', 'verdict']
-    return out[['data', 'source', 'protocol', *columns]]
+    people = ['contributors', 'largest_share'] # of tests over contributors
+    columns = ['variant', 'over', 'n', 'difference', 'low', 'high', *people, 'p_holm', 'verdict']
+    return out.reindex(columns=['data', 'source', 'protocol', *columns])
 
 # %% ../../nbs/labs/01_data_prep.ipynb #3ce404da
 def chosen(

@@ -104,12 +104,8 @@ def _paired(runs, others): # those of `runs` that have a partner: the same seed,
     return [r for r in runs if (r.config['seed'], r.metrics['n']) in partners]
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #71d00bae
-def significance(
-    runs,                     # a list of `Run`
-    baseline:str,             # the variant that the others are compared with
-    metric:str='weighted_f1', # a metric's name
-)->pd.DataFrame:              # a row per data set, protocol and variant: difference, low, high, p_holm, verdict
-    "Every variant against the baseline on the same photos, folds and seeds: bootstrap over contributors, Holm."
+def _differences(runs, baseline, metric):
+    "A row per data set, protocol and variant: how it differs from the baseline on the same photos and seeds."
     rows = []
     for group in dict.fromkeys(map(_group, runs)):
         mine = [r for r in runs if _group(r) == group]
@@ -120,12 +116,22 @@ def significance(
             if not others: continue
             about = dict(data=data, source=source, protocol=protocol, variant=v, baseline=baseline, n=len(others))
             rows.append(about | paired_difference(others, first, metric))
+    return rows
+
+# %% ../../nbs/labs/03b_photo_base.ipynb #9951fb95
+def significance(
+    runs,                     # a list of `Run`
+    baseline:str,             # the variant that the others are compared with
+    metric:str='weighted_f1', # a metric's name
+)->pd.DataFrame: # a row per data set, protocol and variant: difference, low, high, contributors, p_holm, verdict
+    "Every variant against the baseline on the same photos, folds and seeds: a test over contributors, Holm."
+    rows = _differences(runs, baseline, metric)
     if not rows:
         raise ValueError(f"significance needs {baseline} and another variant on the same photos and seeds")
     out = pd.DataFrame(rows)
     out['p_holm'] = holm(out.p_value)
-    verdicts = np.select([out.p_holm >= .05, out.difference > 0], ['no difference shown', 'better'], 'worse')
-    return out.assign(verdict=verdicts)
+    conditions = [out.p_holm.isna(), out.p_holm >= .05, out.difference > 0]
+    return out.assign(verdict=np.select(conditions, ['no spread', 'no difference shown', 'better'], 'worse'))
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #b534352e
 def verdicts(
@@ -135,13 +141,13 @@ def verdicts(
 )->pd.DataFrame:  # a row per variant and protocol: hypothesis, cost, source, difference with interval, verdict
     "Every variant against its baseline, with Holm's correction over all of them."
     def compare(m):
-        both = [r for r in runs if r.variant in (m.name, m.baseline)]
-        found = significance(both, m.baseline, metric)
-        return found.drop(columns=['p_holm', 'verdict']).to_dict('records')
+        # none where the two never met: a variant of ten classes is not compared with one of all classes
+        return _differences([r for r in runs if r.variant in (m.name, m.baseline)], m.baseline, metric)
 
     out = verdict_table(methods, {r.variant for r in runs}, compare)
     about = ['variant', 'baseline', 'protocol', 'hypothesis', 'cost', 'cited']
-    return out[[*about, 'n', 'difference', 'low', 'high', 'p_holm', 'verdict']]
+    people = ['contributors', 'largest_share']
+    return out[[*about, 'n', 'difference', 'low', 'high', *people, 'p_holm', 'verdict']]
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #01f71911
 def shown_run(

@@ -34,6 +34,7 @@ from ..data.registry import noted, unusable
 
 from ..data.identity import config_of_same_data
 from ..evaluate.classification import right_when
+from ..evaluate.groups import few_groups_note
 
 from ..plot.theme import save_figure
 from ..models.weights import packaged_file
@@ -449,7 +450,7 @@ def altered(
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #0e07131e
 def _codes(persons): return pd.factorize(np.asarray(persons))[0]
 
-def _groups(persons): # of the bootstrap: intervals over whole persons need two
+def _groups(persons): # intervals over whole persons need two
     if len(set(persons)) > 1: return _codes(persons)
     return None
 
@@ -489,9 +490,9 @@ def _extra(fitted, s, d): # what else is stored of a run, as plain values
     test = d.asked(*d.tests)
     splits = sorted(set(d.shoes.split))
     return dict(
-        warnings=[*s.notes, *unusable(s)],
+        warnings=[*s.notes, *unusable(s), *filter(None, [few_groups_note(test.person, 'people')])],
         problems=len(s.problems),
-        senders=_codes(test.person).tolist(),
+        contributors=_codes(test.person).tolist(),
         persons=test.person.tolist(),
         mean=list(fitted.predictor.mean),
         std=list(fitted.predictor.std),
@@ -558,7 +559,7 @@ def comparison(
 def verdicts(
     runs, # a list of `Run`
 )->pd.DataFrame: # a row per variant: baseline, hypothesis, cost, cited, n, difference, low, high, p_holm, verdict
-    "Every variant against its baseline: balanced accuracy on the same pairs and seeds, bootstrap over persons, Holm."
+    "Every variant against its baseline: balanced accuracy on the same pairs and seeds, over persons, Holm."
     def runs_of(variant): return [r for r in runs if r.variant == variant]
     def compare(m):
         mine = runs_of(m.name)
