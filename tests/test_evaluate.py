@@ -831,7 +831,7 @@ def test_a_paired_difference_turns_round_with_its_models(metric):
         ] < 0.07
 
 
-def test_paired_bootstrap_is_narrower_than_unpaired_and_agrees_with_mcnemars_variance():
+def test_a_paired_difference_is_narrower_than_unpaired_and_agrees_with_mcnemars_variance():
     p, q = make(2000), make(2000, model=1)
     r = evaluate_bootstrap.metric_replicates([p, q], 'accuracy', 4000)
     m = evaluate_significance.mcnemar(p, q)
