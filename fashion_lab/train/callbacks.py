@@ -176,6 +176,7 @@ class AverageWeights(Callback):
 class EpochBar(Callback):
     "A progress bar over all batches of the run, with the latest validation figures."
     order, run_valid = 80, False
+    name = 'epoch_bar'        # of subclasses too: `train.loop` closes it by this name
     def __init__(self,
         desc:str='training',  # in front of the bar
         show:bool|None=None,  # `None` shows it to a person only

@@ -10,6 +10,7 @@ __all__ = ['MixedPrecision', 'arithmetic', 'LabLearner', 'FitOptions', 'make_lea
 # %% ../../nbs/train/03_loop.ipynb #23701fe5
 import copy, tempfile, warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -271,7 +272,7 @@ def fit_callbacks(
     monitor = options.monitor if validated else 'train_loss'
     lr = np.array(rates) if options.groups > 1 else rates[0]
     cbs = [
-        EpochLog(options.metrics or dict(accuracy=accuracy)),
+        EpochLog(options.metrics or dict(accuracy=partial(accuracy, axis=1))),
         StopIfDiverged(),
         BestEpoch(monitor, options.patience, keep=options.restore_best),
         EpochBar(show=options.show),

@@ -11,6 +11,7 @@ __all__ = ['SINGLE_ONLY', 'is_setting', 'describe', 'tensors_of', 'averages_all_
 
 # %% ../../nbs/train/05_stacked.ipynb #1bdd9a7f
 import copy, warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -433,7 +434,7 @@ def stacked_log(
     "The log of networks that are called by their number and the seed of their loader."
     seeds = [getattr(dl, 'seed', 'unknown') for dl in dls.train.loaders]
     names = [f'network {i} (seed {seed})' for i, seed in enumerate(seeds)]
-    metrics = metrics or dict(accuracy=accuracy)
+    metrics = metrics or dict(accuracy=partial(accuracy, axis=1))
     metrics = {name: StackedMetric(metric) for name, metric in metrics.items()}
     return StackedLog(StackedLoss(loss_func), metrics, names)
 
