@@ -550,3 +550,24 @@ def test_the_search_finds_a_term_on_the_page_that_treats_it(site):
     answers = json.loads(done.stdout)
     first = {query: hits[0][0].split('.html')[0] for query, hits in answers.items()}
     assert first == FIRST_HITS
+
+
+def test_solutions_checks_and_sources_are_folded():
+    "A folded cell keeps its title; a cell that only checks is folded by itself."
+    sources, cells, _ = adapted(
+        new_code_cell('#| code-fold: true\n#| code-summary: Solution\nanswer = 3\nanswer'),
+        new_code_cell('test_eq(1, 1)\nassert 2 == 2'),
+        new_code_cell('x = 1\ntest_eq(x, 1)'),
+    )
+    titles = [c.metadata.get('mystnb', {}).get('code_prompt_show') for c in cells[1:]]
+    assert titles == ['Solution', 'Checks', None]
+    assert cells[1].metadata.tags == ['hide-input'] and sources[1] == 'answer = 3\nanswer'
+
+
+def test_source_of_a_name_is_the_definition_that_it_links_to():
+    code = (website.ROOT / 'fashion_lab' / 'core.py').read_text(encoding='utf-8').splitlines()
+    line = next(k for k, text in enumerate(code, 1) if text.startswith('def one_of('))
+    found = website.exported_code(f'[source](https://x/blob/main/fashion_lab/core.py#L{line})')
+    assert found.startswith('def one_of(') and 'raise ValueError' in found
+    assert website.exported_code('[source](https://x/blob/main/fashion_lab/core.py#L1)') == ''
+    assert website.exported_code('no link') == ''

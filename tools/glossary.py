@@ -20,7 +20,7 @@ from pages import page_name, slug
 NOTEBOOK = 'tutorials/05_glossary.ipynb'
 PAGE = 'tutorials/glossary'
 TERM = re.compile(r'^### (.+)\n((?:(?!#).*\n?)*)', re.M)
-LINKING = ('labs/', 'tutorials/')  # the pages that students read
+LINKING = ('chapters/', 'labs/', 'tutorials/')  # the pages that students read
 # words that mostly mean something else, or too much
 EVERYDAY = {'training', 'validation', 'precision', 'recall', 'calibration', 'run', 'profile'}
 # what readers look for where neither a title nor the glossary leads: the page that answers

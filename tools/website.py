@@ -17,6 +17,7 @@ needed to show them. A dead link is an error, and so is any warning.
 """
 
 import argparse
+import ast
 import base64
 import configparser
 import contextlib
@@ -49,7 +50,8 @@ HERE = Path(__file__).resolve().parent / 'website'
 # is an overview with a card for every page.
 SECTIONS = [
     ('Start here', 'index.html', ['index.ipynb', 'tutorials/*.ipynb']),
-    ('Labs', 'labs/index.html', ['labs/*.ipynb']),
+    ('Labs', 'chapters/index.html', ['chapters/*.ipynb']),
+    ('Lab machinery', 'labs/index.html', ['labs/*.ipynb']),
     (
         'Data',
         'data/index.html',
@@ -81,8 +83,13 @@ SECTIONS = [
 ]
 ABOUT = {
     'Labs': (
-        'One question each, answered with the same protocol: choices on validation data, test '
-        'data used once, several seeds, intervals beside every number.'
+        'A chapter for every lab: one question, the central thing done in a few cells, what was '
+        'recorded, and exercises that check themselves.'
+    ),
+    'Lab machinery': (
+        'What runs a lab: its configurations and variants, all tables over seeds and folds, '
+        'reports and predictions. One protocol for all: choices on validation data, test data '
+        'used once, intervals beside every number.'
     ),
     'Data': (
         'From a folder to batches: data cards, files, splits without leakage, loaders; and '
@@ -171,6 +178,7 @@ def in_source_order(cells):
 def shown_doc(text):
     """nbdev's documentation of one name: (name, one line about it, Markdown in which the name
     comes first and the link to its source is a plain link)."""
+    text = text.replace('.py#LNone)', '.py)')  # a line that nbdev does not know
     name = re.search(r'^### (.+)$', text, re.M)[1].strip()
     source = re.search(r'\[source\]\(([^)\s]+)\)', text)
     rest = re.sub(r'^---\n|^\[source\].*$|^### .+$', '', text, flags=re.M).strip()
@@ -216,9 +224,60 @@ def sentences(output):
     return bool(text.strip()) and not re.search(r'\S {2,}\S|^(?: {2}|\t| \S)', text, re.M)
 
 
-def in_parts(cell):
+def fold_title(cell):
+    """What stands on a folded code cell: its own `code-summary`, `Checks` where it does nothing
+    but check; empty for a cell that stays open."""
+    d = directives(cell)
+    if d.get('code-fold') == 'true':
+        return d.get('code-summary') or 'Show code'
+    return 'Checks' if only_checks(cell) else ''
+
+
+def only_checks(cell):
+    "Whether a code cell without output holds nothing but assertions and fastcore's tests."
+    if cell.cell_type != 'code' or cell.outputs:
+        return False
+    try:
+        statements = ast.parse(cell.source).body
+    except SyntaxError:
+        return False
+
+    def is_check(node):
+        if isinstance(node, ast.Assert):
+            return True
+        called = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+        name = getattr(node.value.func, 'id', '') if called else ''
+        return name.startswith('test_')
+
+    return bool(statements) and all(map(is_check, statements))
+
+
+def exported_code(text):
+    "The code that a documented name links to as its source; empty where it is not found."
+    link = re.search(r'\[source\]\(\S+/(fashion_lab/\S+\.py)#L(\d+)\)', text)
+    if not link or not (ROOT / link[1]).is_file():
+        return ''
+    code = (ROOT / link[1]).read_text(encoding='utf-8')
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            continue
+        first = min([node.lineno] + [d.lineno for d in node.decorator_list])
+        if int(link[2]) in (first, node.lineno):
+            return '\n'.join(code.splitlines()[first - 1 : node.end_lineno])
+    return ''
+
+
+def folded(cell, title):
+    "The cell with its source folded away under a title."
+    cell.metadata.setdefault('tags', []).append('hide-input')
+    cell.metadata['mystnb'] = dict(code_prompt_show=title, code_prompt_hide=title)
+    return cell
+
+
+def in_parts(cell, fold=''):
     """A code cell, with every Markdown output as a cell of its own: headings, links and tables
-    in it are the page's. Source comes first, and only where it is shown."""
+    in it are the page's. Source comes first, and only where it is shown; folded under a title
+    where there is one."""
     parts = []
     source = cell.source
 
@@ -232,7 +291,7 @@ def in_parts(cell):
             tags.append('sentences')
         if tags:
             part.metadata['tags'] = tags
-        return part
+        return folded(part, fold) if source and fold else part
 
     for markdown, outs in itertools.groupby(
         cell.outputs, lambda o: 'text/markdown' in o.get('data', {})
@@ -265,8 +324,15 @@ def adapt(nb, front, links, title=None):
             if name in names:
                 continue  # a method that is documented with its class, and once more below
             names[name] = about
-            shown = new_markdown_cell(text)
-        for part in [shown] if shown.cell_type == 'markdown' else in_parts(shown):
+            code = exported_code(cell.outputs[0].data['text/markdown'])
+            parts = [new_markdown_cell(text)]
+            if code:
+                parts.append(folded(new_code_cell(code), 'Show code'))
+        elif shown.cell_type == 'markdown':
+            parts = [shown]
+        else:
+            parts = in_parts(shown, fold_title(cell))
+        for part in parts:
             if part.cell_type == 'markdown':
                 part.source = links(
                     outside_code(
@@ -279,7 +345,8 @@ def adapt(nb, front, links, title=None):
                     heading = plain(found[-1])
                 before = re.split(r'\n\s*\n', part.source.strip())[-1]
             elif any(k.startswith('image/') for o in part.outputs for k in o.get('data', {})):
-                part.metadata['mystnb'] = dict(image=dict(alt=caption(cell, heading, before)))
+                image = dict(alt=caption(cell, heading, before))
+                part.metadata['mystnb'] = part.metadata.get('mystnb', {}) | dict(image=image)
             part.pop('id', None)
             cells.append(nbformat.from_dict(dict(part, id=f'cell-{len(cells)}')))
     lead = f"\n\n{{.lead}}\n{front['description']}" if front.get('description') else ''
@@ -426,6 +493,7 @@ def cards(pages, here=''):
 # what several labs share
 SHARED = (
     'labs/base.html',
+    'labs/chapters.html',
     'labs/cross_validation.html',
     'labs/photo_base.html',
     'labs/registry.html',
