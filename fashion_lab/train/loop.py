@@ -337,8 +337,7 @@ def fit(
         resumed_from=resumed_from,
     )
 
-# %% ../../nbs/train/03_loop.ipynb #5fa0d1c7
-fit.__delwrap__ = FitOptions # documentation reads the comments of a dataclass, and its `__init__` has none
+fit.__delwrap__ = FitOptions # documentation reads a dataclass's comments; its `__init__` has none
 
 # %% ../../nbs/train/03_loop.ipynb #96b4a0c1
 def set_final_weights(
