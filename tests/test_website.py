@@ -553,14 +553,15 @@ def test_the_search_finds_a_term_on_the_page_that_treats_it(site):
 
 
 def test_solutions_checks_and_sources_are_folded():
-    "A folded cell keeps its title; a cell that only checks is folded by itself."
+    "A folded cell keeps its title; a cell that only checks or imports is folded by itself."
     sources, cells, _ = adapted(
         new_code_cell('#| code-fold: true\n#| code-summary: Solution\nanswer = 3\nanswer'),
         new_code_cell('test_eq(1, 1)\nassert 2 == 2'),
+        new_code_cell('import os\nimport re\nfrom pathlib import Path'),
         new_code_cell('x = 1\ntest_eq(x, 1)'),
     )
     titles = [c.metadata.get('mystnb', {}).get('code_prompt_show') for c in cells[1:]]
-    assert titles == ['Solution', 'Checks', None]
+    assert titles == ['Solution', 'Checks', 'Imports', None]
     assert cells[1].metadata.tags == ['hide-input'] and sources[1] == 'answer = 3\nanswer'
 
 

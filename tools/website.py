@@ -225,31 +225,31 @@ def sentences(output):
 
 
 def fold_title(cell):
-    """What stands on a folded code cell: its own `code-summary`, `Checks` where it does nothing
-    but check; empty for a cell that stays open."""
+    """What stands on a folded code cell: its own `code-summary`, or `Checks` or `Imports` where
+    there is nothing else in it; empty for a cell that stays open."""
     d = directives(cell)
     if d.get('code-fold') == 'true':
         return d.get('code-summary') or 'Show code'
-    return 'Checks' if only_checks(cell) else ''
-
-
-def only_checks(cell):
-    "Whether a code cell without output holds nothing but assertions and fastcore's tests."
     if cell.cell_type != 'code' or cell.outputs:
-        return False
+        return ''
     try:
         statements = ast.parse(cell.source).body
     except SyntaxError:
+        return ''
+    if statements and all(map(is_check, statements)):
+        return 'Checks'
+    if len(statements) > 2 and all(isinstance(s, ast.Import | ast.ImportFrom) for s in statements):
+        return 'Imports'
+    return ''
+
+
+def is_check(statement):
+    "Whether a statement is an assertion, or one of fastcore's tests."
+    if isinstance(statement, ast.Assert):
+        return True
+    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
         return False
-
-    def is_check(node):
-        if isinstance(node, ast.Assert):
-            return True
-        called = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-        name = getattr(node.value.func, 'id', '') if called else ''
-        return name.startswith('test_')
-
-    return bool(statements) and all(map(is_check, statements))
+    return getattr(statement.value.func, 'id', '').startswith('test_')
 
 
 def exported_code(text):
