@@ -523,8 +523,9 @@ def figures(
         predictions=plot_predictions(images, p, **note),
         mistakes=plot_mistakes(images, p, **note),
     )
-    convs = [m for m in network(run).modules() if isinstance(m, nn.Conv2d)]
-    for k, conv in enumerate(convs[:2], 1): out[f'filters_{k}'] = plot_filters(conv.weight.detach(), **note)
+    net = network(run)
+    n_convs = sum(isinstance(m, nn.Conv2d) for m in net.modules())
+    for k in range(min(2, n_convs)): out[f'filters_{k + 1}'] = plot_filters(net, k, **note)
     return out
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #2b4070ec

@@ -79,7 +79,7 @@ def _summary(s): # a row of `comparison`, from the `Scores` of one variant; with
 def comparison(
     runs, # a list of `Run`, or a table of them
     published:dict|None=None, # variant -> published figure, for a column of its own
-    metric:str='weighted_f1', # what is published
+    metric:str='weighted_f1', # what is published; the best come first
 )->pd.DataFrame: # a row per data set, source, protocol and variant
     "Means over runs and folds, the spread over folds, the interval over contributors, and the cost."
     def row(s):
@@ -91,7 +91,7 @@ def comparison(
         return out | s.costs('test', 'accuracy')
 
     t = compared(runs, ['data', 'source', 'protocol', 'variant'], row)
-    by = ['data', 'source', 'protocol', 'weighted_f1']
+    by = ['data', 'source', 'protocol', metric if metric in t else 'weighted_f1']
     return t.sort_values(by, ascending=[True, True, False, False], kind='stable', ignore_index=True)
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #6248c782

@@ -673,7 +673,7 @@ def mistakes(
 
     def answer(k):
         mark = '✓' if p.correct[k] else '✗'
-        return f"{mark} {p.classes[p.preds[k]]} ({p.confidence[k]:.0%})\ntrue: {p.classes[p.targets[k]]}"
+        return f"{mark} {p.classes[p.preds[k]]} ({p.confidence[k]:.0%})\nlabel: {p.classes[p.targets[k]]}"
 
     items = d.items.set_index('id').loc[p.ids].iloc[shown]
     return plot_pairs(

@@ -194,7 +194,7 @@ def draw_predictions(
 def _verdict(p, i, colour): # two lines: the predicted class with its mark, the true class
     mark = '✓' if p.correct[i] else '✗'
     predicted, true = short(p.classes[p.preds[i]], 13), short(p.classes[p.targets[i]], 11)
-    return [(f'{mark} {predicted}', colour), (f'true: {true}', INK)]
+    return [(f'{mark} {predicted}', colour), (f'label: {true}', INK)]
 
 # %% ../../nbs/plot/02_images.ipynb #e828b73a
 @style()
