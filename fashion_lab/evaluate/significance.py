@@ -105,7 +105,7 @@ def holm(
     from statsmodels.stats.multitest import multipletests  # heavy: scipy, statsmodels
     out = np.array(p_values, dtype=np.float64)
     made = ~np.isnan(out)
-    if made.any(): out[made] = multipletests(out[made], method='holm')[1]
+    if made.sum() > 1: out[made] = multipletests(out[made], method='holm')[1]
     return out
 
 # %% ../../nbs/evaluate/05_significance.ipynb #6ae00ef9
