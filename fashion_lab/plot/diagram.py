@@ -16,16 +16,20 @@ def plot_flow(
     steps:list,  # of (name, a line below it), from the input to the answer
     trained=(),  # names of the steps that are trained: filled boxes
     title:str='',# above the boxes
+    skips=(),    # pairs of names: arcs over what lies between
 )->Figure:       # a row of boxes joined by arrows
     "Draw how data flows through named steps."
     names = [name for name, _ in steps]
-    unknown = [name for name in trained if name not in names]
-    if unknown:
-        raise ValueError(f"trained names {', '.join(unknown)}, which is no step; the steps are {', '.join(names)}")
-    fig, ax = canvas(size=(1.75*len(steps) + .2, 1.55))
+    for what, given in dict(trained=trained, skips=[name for pair in skips for name in pair]).items():
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise ValueError(f"{what} names {', '.join(unknown)}, which is no step; the steps are {', '.join(names)}")
+    height, top = (1.95, 1.4) if skips else (1.55, 1.05)
+    fig, ax = canvas(size=(1.75*len(steps) + .2, height))
     for place, (name, line) in enumerate(steps): _draw_step(ax, place, name, line, name in trained)
     for place in range(len(steps) - 1): _draw_arrow(ax, place + .76, place + .99)
-    ax.set(xlim=(-.05, len(steps) - .2), ylim=(-.12, 1.05))
+    for start, end in skips: _draw_skip(ax, names.index(start), names.index(end))
+    ax.set(xlim=(-.05, len(steps) - .2), ylim=(-.12, top))
     ax.set_axis_off()
     if title: ax.set_title(title, loc='left', fontsize=12, fontweight='bold', color=INK)
     return fig
@@ -40,3 +44,7 @@ def _draw_step(ax, place, name, line, is_trained):
 
 def _draw_arrow(ax, start, end):
     ax.add_patch(FancyArrowPatch((start, .61), (end, .61), arrowstyle='-|>', mutation_scale=10, color=INK, lw=1))
+
+def _draw_skip(ax, start, end): # from the top of one box to the top of another
+    arc = dict(connectionstyle='arc3,rad=-.2', arrowstyle='-|>', mutation_scale=10)
+    ax.add_patch(FancyArrowPatch((start + .37, .88), (end + .37, .88), color=INK, lw=1, **arc))
