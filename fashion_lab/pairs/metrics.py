@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pair_predictions', 'equal_error_rate', 'verification', 'person_weights', 'calibrated', 'retrieval', 'match_shoes',
-           'side_of', 'plot_pairs', 'plot_matches']
+           'side_of', 'plot_pairs', 'plot_similarities', 'plot_matches']
 
 # %% ../../nbs/pairs/01_metrics.ipynb #3cbf9169
 import re
@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
 
 from ..evaluate.predictions import Predictions
 from ..evaluate.classification import per_class
 from ..evaluate.bootstrap import metrics
-from ..plot.theme import BLUE, canvas, dress, INK, short, style, VERMILLION
+from ..plot.theme import BLUE, canvas, dress, INK, short, SIGNED, style, VERMILLION, WHITE
 from ..plot.images import draw_tiles
 
 # %% ../../nbs/pairs/01_metrics.ipynb #83ec224a
@@ -193,6 +194,39 @@ def _check_pairs(left, right, captions):
                          f"got {left.shape} and {right.shape}")
     if captions is not None and len(captions) != len(left):
         raise ValueError(f"{len(left)} pairs need {len(left)} captions, got {len(captions)}")
+
+# %% ../../nbs/pairs/01_metrics.ipynb #5a1c0e02
+@style()
+def plot_similarities(
+    scores,             # (P, Q) in [-1, 1]: left shoe i against right shoe j, such as cosines
+    left,               # (P, H, W, 3) uint8
+    right,              # (Q, H, W, 3) uint8
+    title:str='Who looks like whom?', # above the matrix
+    note:str='',        # below the title
+    source:str='real',  # `real` or `synthetic`
+)->Figure:              # the matrix; blue: alike, orange: unlike
+    "A matrix of similarities with the left shoes' pictures as rows and the right shoes' as columns."
+    scores = np.asarray(scores, float)
+    if scores.shape != (len(left), len(right)):
+        raise ValueError(f"{len(left)} left and {len(right)} right shoes need as many rows and columns, "
+                         f"got scores of shape {scores.shape}")
+    rows, columns = scores.shape
+    fig, ax = canvas(size=(.62*columns + 1.2, .62*rows + 1.8))
+    ax.imshow(scores, cmap=SIGNED, vmin=-1, vmax=1)
+    for (i, j), score in np.ndenumerate(scores): _write_score(ax, i, j, score)
+    for i, image in enumerate(left): _draw_shoe(ax, -1.1, i, image)
+    for j, image in enumerate(right): _draw_shoe(ax, j, rows + .1, image)
+    ax.set(xlim=(-1.6, columns - .5), ylim=(rows + .6, -.5), xticks=[], yticks=[])
+    dress(ax, title, note, 'Right shoe', 'Left shoe', source, grid='none')
+    ax.spines[:].set_visible(False)
+    return fig
+
+# %% ../../nbs/pairs/01_metrics.ipynb #5a1c0e03
+def _write_score(ax, i, j, score): # in row i and column j; white on strong colours
+    ax.text(j, i, f'{score:.1f}', ha='center', va='center', fontsize=8, color=WHITE if abs(score) > .6 else INK)
+
+def _draw_shoe(ax, x, y, image): # around (x, y), smaller than a cell
+    ax.imshow(image, extent=(x - .45, x + .45, y + .45, y - .45))
 
 # %% ../../nbs/pairs/01_metrics.ipynb #6b75b6f9
 def plot_matches(
