@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fashion_lab.data.decoding import decode, FITS
+from fashion_lab.data.resizing import decode, FITS
 from fashion_lab.export.onnx import check_exportable, OnnxNet, to_onnx
 from fashion_lab.export.int8 import agreement, quantise, quantise_checked
 from fashion_lab.export.answering import photo_pixels

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from fashion_lab.data.cards import DataError, ImageError, MissingData
 from fashion_lab.data.images import read_image
 from fashion_lab.data.scanning import left_out, problem_table, scan
-from fashion_lab.data.decoding import decode, decode_mask
+from fashion_lab.data.resizing import decode, decode_mask
 from fashion_lab.data.image_cache import (
     batches,
     cache_usage,

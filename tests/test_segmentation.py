@@ -16,7 +16,7 @@ from fashion_lab.synthetic.facades import (
     synthetic_facades,
 )
 from fashion_lab.data.cards import DataError, ImageError
-from fashion_lab.data.decoding import decode_mask
+from fashion_lab.data.resizing import decode_mask
 from fashion_lab.data.facades import load_facades
 from fashion_lab.data.masks import (
     given_code,

@@ -22,7 +22,7 @@ from .images import open_image
 from .scanning import left_out, problem_table, scan
 
 # %% ../../nbs/data/25_facades.ipynb #0136d6c2
-from .decoding import decode_mask, mask_palette, numbers_are_classes
+from .resizing import decode_mask, mask_palette, numbers_are_classes
 from .splits import complete_splits, split_items, SPLIT_NAMES
 
 from .dataset import PhotoSet

@@ -30,7 +30,7 @@ from .cards import DataError, MissingData
 from .images import MAX_BYTES
 
 from .scanning import left_out, problem_table, TOO_LARGE
-from .decoding import box_part, decode, decode_mask, fill_colour, FITS, working_size
+from .resizing import box_part, decode, decode_mask, fill_colour, FITS, working_size
 
 # %% ../../nbs/data/04_image_cache.ipynb #64d6a9fd
 _VERSION = 1          # of the records' content: raise it when `decode` changes what comes out

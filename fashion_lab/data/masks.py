@@ -23,7 +23,7 @@ from .images import read_image
 
 # %% ../../nbs/data/26_masks.ipynb #5a2d1da6
 from .scanning import left_out, problem_table, scan
-from .decoding import decode_mask, mask_palette, numbers_are_classes
+from .resizing import decode_mask, mask_palette, numbers_are_classes
 
 from .tables import text_rows
 from .splits import complete_splits, split_items, split_name

@@ -109,14 +109,15 @@ def difference_over_groups(
     without,          # (G,) without each of the groups
     sizes,            # (G,) examples in each group
     level:float=.95,  # in (0, 1)
-)->dict:              # difference, low, high, p_value (two-sided; NaN where every group says the same, other than 0)
+)->dict:              # difference, low, high, p_value (two-sided); NaN where every group says the same, other than 0
     "The interval and p-value of a difference over groups."
     from scipy.stats import t  # heavy: scipy
     check_level(level)
     error, df = float(np.sqrt(jackknife_variance(value, without))), group_df(sizes)
     if error <= 1e-12: # no scatter: a t test would call that certainty
         p_value = np.nan if abs(value) > 1e-12 else 1.
-        return dict(difference=float(value), low=float(value), high=float(value), p_value=p_value)
+        end = float(value) if p_value == 1. else np.nan
+        return dict(difference=float(value), low=end, high=end, p_value=p_value)
     low, high = t_interval(value, error**2, df, level)
     p_value = float(2*t.sf(abs(value)/error, df))
     return dict(difference=float(value), low=float(low), high=float(high), p_value=p_value)

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..core import atomic_path, one_of
 from ..cost.counts import make_input
-from ..data.decoding import FITS
+from ..data.resizing import FITS
 from ..runs.draft import save_weights
 from ..segment.tiles import STEP, tile_starts, tile_weights
 
@@ -224,7 +224,7 @@ def write_export(
     calibration=None,    # training pictures, uint8 (N, H, W, C): ONNX in 8-bit integers, calibrated on them
     unseen=None,         # the same of pictures it was not trained on, see `quantise_checked`
     mirror:bool=False,   # answers are means over a picture and its mirror image
-    fit:str='crop',      # how photos get to their size: crop, pad or squash, as for `data.decoding.decode`
+    fit:str='crop',      # how photos get to their size: crop, pad or squash, as for `data.resizing.decode`
     prepare=(),          # instead of that, functions for the example, the first of them path -> uint8 (H, W, C)
     needs:str='',        # what those need beyond numpy and pillow
 )->list:                 # the files: network, facts, example

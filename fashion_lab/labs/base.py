@@ -287,13 +287,15 @@ def page_title(
 )->str:
     "A report's title, which says how many runs it shows, and whether their data are drawn."
     if {r.config['source'] for r in runs} == {'synthetic'}: title += ' (synthetic)'
-    return f'{title}: {len(runs)} runs'
+    return f"{title}: {len(runs)} run{'s' if len(runs) != 1 else ''}"
 
 def warnings_of(
     runs:list, # of `Run`
-)->list:
+)->list:       # of sentences, each once
     "What runs had to say of their data."
-    return [text for r in runs for text in r.extra['warnings']]
+    texts = {}
+    for run in runs: texts |= dict.fromkeys(run.extra.get('warnings', []))
+    return list(texts)
 
 # %% ../../nbs/labs/00_base.ipynb #53b863e0
 def worst_mistakes(

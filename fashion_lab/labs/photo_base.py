@@ -23,7 +23,7 @@ from ..report import answer_row
 from ..data.cards import DataError, MissingData
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #7d63b103
-from ..data.decoding import FITS
+from ..data.resizing import FITS
 
 from ..evaluate.classification import per_class, right_when
 from ..evaluate.significance import holm
@@ -49,7 +49,7 @@ from fashion_lab.labs.cross_validation import (
 import torch
 from PIL import Image
 
-from ..data.decoding import decode
+from ..data.resizing import decode
 from ..interpret import grad_cam, overlay
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #17ac94d3

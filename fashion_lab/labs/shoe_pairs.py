@@ -27,7 +27,7 @@ from ..data.cards import DataError, MissingData
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #048904af
 from ..data.scanning import scan
-from ..data.decoding import decode
+from ..data.resizing import decode
 
 from ..data.pairs import load_shoe_pairs, make_pairs
 from ..data.registry import noted, unusable

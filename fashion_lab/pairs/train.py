@@ -126,6 +126,7 @@ def _log_odds_of_embeddings(self:PairPredictor, left, right, at):
 # %% ../../nbs/pairs/02_train.ipynb #1b189f5f
 @torch.no_grad()
 def _compared(compare, left, right, at): # 1,024 pairs at a time, to save memory
+    if not len(at): raise ValueError("there are no pairs to compare: give positions of a left and a right shoe each")
     parts = np.array_split(at, -(-len(at)//1024))
     return np.concatenate([compare(left[k[:, 0]], right[k[:, 1]]).numpy() for k in parts])
 
@@ -159,10 +160,10 @@ def shoe_features(
         # a copy: stored features are read-only
         return np.array(frozen_features(net.body, x, device=device, cache=cache)[:, 0], np.float32)
     images = np.ascontiguousarray(images)
-    if net.mirror != 'both' and not (right and net.mirror == 'right'): return features(images)
     mirrored = np.ascontiguousarray(images[:, :, ::-1])
-    if net.mirror == 'right': return features(mirrored)
-    return (features(images) + features(mirrored))/2
+    if net.mirror == 'both': return (features(images) + features(mirrored))/2
+    if net.mirror == 'right' and right: return features(mirrored)
+    return features(images)
 
 # %% ../../nbs/pairs/02_train.ipynb #6f1457c1
 NORMALISE = ('dataset', 'mean', 'none')
@@ -176,7 +177,8 @@ def pixel_stats(
     one_of(normalise, NORMALISE, 'way to normalise')
     if normalise == 'none': return [0.]*3, [1.]*3
     mean, std = channel_stats(images)
-    return mean, std if normalise == 'dataset' else [1.]*3
+    if normalise == 'mean': return mean, [1.]*3
+    return mean, std
 
 # %% ../../nbs/pairs/02_train.ipynb #b134340d
 @dataclass

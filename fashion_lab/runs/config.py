@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNHASHED', 'RunError', 'RunBusy', 'plain', 'unwrapped', 'config_entries', 'integers', 'canonical', 'config_digest',
-           'run_name', 'slug', 'is_lab_name', 'lab_folder', 'write_json', 'read_json', 'now_text']
+           'slug', 'is_lab_name', 'lab_folder', 'write_json', 'read_json', 'now_text']
 
 # %% ../../nbs/runs/01_config.ipynb #ebfeeb47
 import dataclasses, enum, hashlib, json, math, os, re
@@ -96,16 +96,6 @@ def config_digest(
     # over the former names of variants: runs from before they changed stay valid
     text = canonical(renamed(lab, config_entries(config), former=True))
     return hashlib.sha256(f'{lab}\n{text}'.encode()).hexdigest()[:12]
-
-# %% ../../nbs/runs/01_config.ipynb #381ff4b0
-def run_name(
-    lab:str, # the lab
-    config,  # a dataclass instance or a dict; `variant` and `seed` are used if they are there
-)->str:      # for instance 'FashionCNN-s0-0f3a5e9c1d2b'
-    "The name of a run's folder: variant, seed, digest."
-    c = config_entries(config)
-    seed = '' if c.get('seed') is None else f"-s{c['seed']}"
-    return f"{slug(c.get('variant'))}{seed}-{config_digest(config, lab)}"
 
 # %% ../../nbs/runs/01_config.ipynb #fc2c1f6f
 def slug(

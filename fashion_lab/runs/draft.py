@@ -20,12 +20,12 @@ from ..core import atomic_path, file_sha256, runs_dir
 from .provenance import environment
 
 from fashion_lab.runs.config import (
-    config_digest, config_entries, lab_folder, now_text, read_json, run_name, RunBusy, RunError,
+    config_digest, config_entries, lab_folder, now_text, read_json, RunBusy, RunError,
     slug, write_json,
 )
 
 # %% ../../nbs/runs/03_draft.ipynb #b39bec7a
-from .run import check_kinds, check_metrics, find_run, finished_runs, FORMAT, is_whole, Run
+from .run import check_kinds, check_metrics, find_run, finished_runs, FORMAT, is_whole, Run, run_name
 
 # %% ../../nbs/runs/03_draft.ipynb #e7bde27f
 class Abandoned(Exception):

@@ -17,9 +17,9 @@ from fastcore.basics import patch
 from ..core import whole_number
 
 from ..devices import check_threads, n_cores
-from .config import run_name, RunBusy, RunError
+from .config import RunBusy, RunError
 
-from .run import find_run, Run
+from .run import find_run, Run, run_name
 from .draft import draft_folder, once
 
 # %% ../../nbs/runs/07_executors.ipynb #9846f66f

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ..core import runs_dir
 from .provenance import has_package
-from .config import config_digest, run_name, RunError
-from .run import Run
+from .config import config_digest, RunError
+from .run import Run, run_name
 from .draft import draft_folder
 
 # %% ../../nbs/runs/06_storage.ipynb #e2baf771

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 from ..core import one_of, progress, runs_dir
 
-from .config import config_digest, run_name
-from .run import all_runs, knows_its_data, Run
+from .config import config_digest
+from .run import all_runs, knows_its_data, Run, run_name
 
 from .results import table
 

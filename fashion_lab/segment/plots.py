@@ -61,7 +61,7 @@ def save_mask(
     path,               # a PNG file to write
     colours:np.ndarray, # as from `class_colours`
 )->Path:                # the file: a palette picture whose numbers are the classes
-    "Write a mask that any program shows in colours and `data.decoding.decode_mask` reads as numbers."
+    "Write a mask that any program shows in colours and `data.resizing.decode_mask` reads as numbers."
     im = Image.fromarray(np.asarray(mask, np.uint8), 'P')
     im.putpalette(np.asarray(colours, np.uint8).ravel().tolist())
     with atomic_path(Path(path)) as tmp: im.save(tmp, 'PNG')

@@ -39,7 +39,7 @@ class Portable:
     int8:bool = False      # whether the run was made in 8-bit integers
     unseen:object = None   # like `pictures`, of validation images: to compare answers on; `None`: there are none
     mirror:bool = False    # whether `predict` averages with the answer for the mirror image
-    fit:str = 'crop'       # how photos get to their size, as for `data.decoding.decode`
+    fit:str = 'crop'       # how photos get to their size, as for `data.resizing.decode`
     prepare:tuple = ()     # instead of that, as for `export.formats.write_export`
     needs:str = ''         # what `prepare` needs beyond numpy and pillow
 

@@ -27,6 +27,7 @@ from fastcore.meta import delegates
 from torch import nn
 
 # %% ../../nbs/train/03_loop.ipynb #a4852a79
+from ..core import whole_number
 from ..devices import has_bf16, keep_memory, rng_state, set_rng_state
 from .optim import decay_groups, group_rates, optimiser, schedule_callbacks
 from fashion_lab.train.callbacks import (
@@ -205,8 +206,7 @@ def check_fit(
     model:nn.Module, # the network
 ):
     "Raise a `ValueError` for arguments of `fit` that cannot be meant."
-    if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1:
-        raise ValueError(f"epochs must be a whole number of at least 1, got {epochs!r}")
+    whole_number(epochs, 'epochs')
     numeric = np.asarray(lr).dtype.kind in 'iuf'
     if not numeric or not (np.isfinite(lr).all() and (np.asarray(lr) > 0).all()):
         raise ValueError(f"lr must be a positive number, got {lr!r}")
@@ -237,21 +237,24 @@ def rates_and_decay(
     groups:int,      # parts with rates of their own
 )->tuple:            # learning rates and weight decays, one per parameter group that is not empty
     "The learning rate and the weight decay of every parameter group."
-    rates = group_rates(lr, groups).repeat(2)   # two parameter groups per part: with weight decay, and without
-    decays = [wd, 0.]*groups
-    used = [k for k, parameters in enumerate(decay_groups(model, groups)) if parameters]
+    parameter_groups = decay_groups(model, groups) # two per part: with weight decay, and without
+    parts = len(parameter_groups)//2               # a network may have fewer than were asked for
+    rates = group_rates(lr, parts).repeat(2)
+    decays = [wd, 0.]*parts
+    used = [k for k, parameters in enumerate(parameter_groups) if parameters]
     return [float(rates[k]) for k in used], [decays[k] for k in used]
 
 # %% ../../nbs/train/03_loop.ipynb #4f046786
 def halve_batch(
-    dls,        # `DataLoaders`; those of validation are halved at once
-    state:dict, # of the last finished epoch
-)->dict:        # the state to go on from, with half of the batch size
+    dls,             # `DataLoaders`; those of validation are halved at once
+    state:dict|None, # of the last finished epoch; `None` before the first one began
+)->dict|None:        # the state to go on from, with half of the batch size; `None`: from the beginning
     "After running out of memory: go on with half of the images per batch, and say so."
     bs = dls.train.bs
     for dl in dls.loaders[1:]: dl.bs = max(1, dl.bs//2)
     warnings.warn(f"out of memory with {bs} images per batch: going on with {bs//2}")
-    return dict(state, bs=bs//2)
+    if state: return dict(state, bs=bs//2)
+    dls.train.bs = bs//2
 
 # %% ../../nbs/train/03_loop.ipynb #e99f0f43
 def out_of_memory(

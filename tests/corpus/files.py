@@ -74,7 +74,7 @@ def ask_everybody(file, desk, path, *more):
 
 
 def decode(path):
-    from fashion_lab.data.decoding import decode
+    from fashion_lab.data.resizing import decode
 
     return decode(path, 32, 'squash')
 
