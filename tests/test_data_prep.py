@@ -199,10 +199,11 @@ def test_a_mistake_is_one_sentence(lab, make, says):
 
 def test_missing_photos_are_missing_and_never_drawn_instead(lab, tmp_path, monkeypatch):
     from fashion_lab.data.cards import MissingData
+    from fashion_lab.data.registry import at_hand
 
     monkeypatch.setenv('FASHION_LAB_DATA', str(tmp_path))
     monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path / 'cache'))
-    assert not lab.at_hand('clothing', tmp_path / 'nowhere')
+    assert not at_hand('clothing', tmp_path / 'nowhere')
     with pytest.raises(MissingData):
         lab.open_set('clothing', path=tmp_path / 'nowhere')
     assert lab.overview(['clothing'], path=tmp_path / 'nowhere').source.tolist() == ['not at hand']

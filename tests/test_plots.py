@@ -355,7 +355,7 @@ def test_summary_is_students_interval():
         (lambda: plot_classification.plot_roc(made_up(2), ax=[1]), 'one matplotlib Axes'),
         (
             lambda: plot_images.plot_filters(np.ones((4, 1, 3, 3)), layer=-1),
-            r'layer must be in \[0, 1\)',
+            'layer must be a whole number of at least 0',
         ),
         (
             lambda: plot_results.plot_comparison(results().assign(data=['a'] * 6 + ['b'] * 6)),

@@ -25,7 +25,7 @@ from fashion_lab.cost.receptive_field import (
 )
 from fashion_lab.cost.models import named_model
 from fashion_lab.plot.costs import plot_cone, plot_effective
-from fashion_lab.widgets.costs import explore_field
+from fashion_lab.widgets.fields import explore_field
 
 few = settings(max_examples=12, deadline=None)
 

@@ -253,7 +253,7 @@ def test_run_it(tab, base):
 
 def test_code_can_be_copied(tab):
     tab.goto('foundation/core.html')
-    block = tab.locator('div.cell_input div.highlight').first
+    block = tab.locator('div.cell_input div.highlight:visible').first
     block.hover()
     block.locator('button.copybtn').click()
     assert (
