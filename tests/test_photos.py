@@ -33,7 +33,7 @@ from fashion_lab.data.image_cache import (
     DecodedCache,
 )
 from fashion_lab.data.statistics import photo_stats
-from fashion_lab.data import decoding as data_decoding
+from fashion_lab.data import resizing as data_resizing
 from fashion_lab.data import image_cache as data_image_cache
 
 
@@ -368,7 +368,7 @@ def test_large_photos_are_turned_upright_though_the_decoder_reduces_them(tmp_pat
     }
     stored = upright.transpose(Image.Transpose[undo[n]]) if n > 1 else upright
     stored.save(tmp_path / 'a.jpg', quality=95, exif=orientation(n))
-    assert data_decoding._reduced(tmp_path / 'a.jpg', (24, 32), 'crop', None) is not None
+    assert data_resizing._reduced(tmp_path / 'a.jpg', (24, 32), 'crop', None) is not None
     got, notes = decode(tmp_path / 'a.jpg', (24, 32))
     assert (
         np.abs(
@@ -383,7 +383,7 @@ def test_large_photos_are_turned_upright_though_the_decoder_reduces_them(tmp_pat
 
 
 @pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGB'])
-@pytest.mark.parametrize('fit', data_decoding.FITS)
+@pytest.mark.parametrize('fit', data_resizing.FITS)
 def test_reduced_decoding_changes_next_to_nothing(tmp_path, mode, fit):
     Image.fromarray(pixels(7, 330, 410)).convert(mode).save(tmp_path / 'a.jpg', quality=95)
     quick, notes = decode(tmp_path / 'a.jpg', 40, fit)
@@ -445,9 +445,9 @@ edges = st.lists(st.integers(0, 20), min_size=2, max_size=2, unique=True).map(
 boxes = st.none() | st.tuples(edges, edges).map(lambda e: (e[0][0], e[1][0], e[0][1], e[1][1]))
 
 
-@given(sizes, sizes, st.sampled_from(data_decoding.FITS), boxes)
+@given(sizes, sizes, st.sampled_from(data_resizing.FITS), boxes)
 def test_geometry_stays_in_the_photo_and_keeps_proportions(source, size, fit, box):
-    (l, t, r, b), (wide, high) = data_decoding._geometry(source, size, fit, box)
+    (l, t, r, b), (wide, high) = data_resizing._geometry(source, size, fit, box)
     assert 0 <= l < r <= source[0]
     assert 0 <= t < b <= source[1]
     assert 1 <= wide <= size[1]
@@ -471,7 +471,7 @@ def test_geometry_stays_in_the_photo_and_keeps_proportions(source, size, fit, bo
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.tuples(st.integers(1, 60), st.integers(1, 60)), st.sampled_from(data_decoding.FITS), boxes
+    st.tuples(st.integers(1, 60), st.integers(1, 60)), st.sampled_from(data_resizing.FITS), boxes
 )
 def test_photo_and_mask_show_the_same_part(tmp_path, size, fit, box):
     mask = np.zeros((40, 60), np.uint8)
@@ -717,10 +717,10 @@ def test_arguments_are_checked():
             DecodedCache(8, cap_gb=bad)
     for bad in ('blueish', (1, 2), 256, (1.0, 2.5, 3), None):
         with pytest.raises(ValueError, match='fill must be'):
-            data_decoding.fill_colour(bad, 3)
+            data_resizing.fill_colour(bad, 3)
     for bad in ((0, 0, 1), 'a', (0, 0, 0, 1), (0, 0, 1.1, 1), (0, float('nan'), 1, 1)):
         with pytest.raises(ValueError, match='box must be'):
-            data_decoding.box_part(bad)
+            data_resizing.box_part(bad)
 
 
 # Reading as an array
@@ -1049,7 +1049,7 @@ if True:
     import os, signal, sys, time
     from pathlib import Path
     from fashion_lab.data import (
-        decoding as data_decoding,
+        resizing as data_resizing,
         image_cache as data_image_cache,
         scanning as data_scanning,
     )
@@ -1077,7 +1077,7 @@ def test_two_processes_write_the_same_cache_at_once(tmp_path):
     for i in range(40):
         jpeg(tmp_path / 'photos' / f'{i:02d}.jpg', i)
     code = """
-    slow = data_decoding.decode
+    slow = data_resizing.decode
     data_image_cache.decode = lambda *a: time.sleep(.005) or slow(*a)
     mine = names if sys.argv[4] == '0' else names[::-1]
     images = data_image_cache.DecodedCache(16, folder=cache).images(list(mine), root=folder)
