@@ -263,7 +263,7 @@ def test_page(measured, tmp_path):
         'layers_custom_cnn.png',
         'roofline_custom_cnn.png',
         'comparison.csv',
-        'dearest.csv',
+        'costliest_layers.csv',
         'published.csv',
         'layers_SmallCNN.csv',
     ):

@@ -15,7 +15,7 @@ from fashion_lab.cost.roofline import (
     measure_machine,
     thread_scaling,
 )
-from fashion_lab.plot.costs import dearest, plot_layers, plot_roofline, plot_scaling
+from fashion_lab.plot.costs import costliest_layers, plot_layers, plot_roofline, plot_scaling
 
 few = settings(max_examples=30, deadline=None)
 speed = st.floats(1e-3, 1e6)
@@ -95,7 +95,9 @@ def test_what_was_measured_differently_is_not_compared(machine, conditions, says
         against_roof(table_of([1], [1], [1.0], **conditions), machine)
 
 
-@pytest.mark.parametrize('f', [lambda t: against_roof(t, Machine(1, 1)), dearest, plot_layers])
+@pytest.mark.parametrize(
+    'f', [lambda t: against_roof(t, Machine(1, 1)), costliest_layers, plot_layers]
+)
 def test_a_table_without_times_is_refused(f):
     with pytest.raises(ValueError, match='the table has no times'):
         f(layer_table(net(), (1, 8, 8)))
@@ -128,7 +130,7 @@ def test_measuring_records_its_conditions_and_restores_the_threads():
 
 
 def test_ranks():
-    d = dearest(table_of([5, 100, 1, 2], [1] * 4, [1.0, 2.0, 9.0, 0.1]), 1)
+    d = costliest_layers(table_of([5, 100, 1, 2], [1] * 4, [1.0, 2.0, 9.0, 0.1]), 1)
     assert list(d.layer) == ['l2', 'l1']
     assert list(d.rank_time) == [1, 2]
     assert list(d.rank_operations) == [4, 1]

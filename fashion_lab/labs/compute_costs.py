@@ -899,7 +899,7 @@ def report(
     page = Report(runs[-1], folder, 'counts are exact; times are those of this machine and of what else it did')
     page.table('comparison', comparison(runs), 'Networks')
     page.figures(dict(latency=plot_latency(runs)), dict(latency='Counted and timed'))
-    page.table('dearest', dearest_layers(runs), 'Dear by operations, dear by the clock')
+    page.table('costliest_layers', dearest_layers(runs), 'Dear by operations, dear by the clock')
     largest_first = sorted(runs, key=lambda r: -r.metrics['macs'])
     for r in largest_first[:whole_number(shown, 'shown', 0)]:
         drawn = {f'{name}_{r.variant}': figure for name, figure in figures(r).items()}

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LAB', 'PROTOCOLS', 'HEADLINE', 'FLAGSHIP', 'CROPS', 'FULL', 'REDUCED', 'ABLATION', 'SMALL', 'QUICK', 'configs',
            'PUBLISHED', 'PUBLISHED_MEAN_AP', 'chosen_run', 'config_of', 'CAPTIONS', 'Config', 'photos_of', 'is_facades',
-           'pixels_of', 'likeness', 'house_groups', 'group_by_house', 'parts_of', 'prepare', 'run', 'evaluated_on',
-           'comparison', 'verdicts', 'best_run', 'network_of', 'shown', 'figures', 'report', 'predict']
+           'pixels_of', 'histogram_similarity', 'house_groups', 'group_by_house', 'parts_of', 'prepare', 'run',
+           'evaluated_on', 'comparison', 'verdicts', 'best_run', 'network_of', 'shown', 'figures', 'report', 'predict']
 
 # %% ../../nbs/labs/06_segmentation.ipynb #9b2afa07
 import functools
@@ -141,7 +141,7 @@ def _colour_histogram(image): # 512 counts: 8 x 8 x 8 bins
     return np.bincount(codes, minlength=512)
 
 # %% ../../nbs/labs/06_segmentation.ipynb #2238b3f2
-def likeness(
+def histogram_similarity(
     images,    # uint8 photos (N, H, W, 3)
 )->np.ndarray: # (N, N) float32 in [0, 1]; 1: the same colours in the same amounts
     "How alike the colours of photos are: Bhattacharyya's coefficient of histograms with 8 x 8 x 8 bins."
@@ -163,7 +163,7 @@ def house_groups(
     out = ('train ' + (number.astype(float) % CROPS).astype('string')).to_numpy(object)
     rest = np.flatnonzero(number.isna())
     if len(rest):
-        same = likeness(s.subset(rest).images(128)) > alike
+        same = histogram_similarity(s.subset(rest).images(128)) > alike
         out[rest] = [f'alike {k}' for k in connected_components(same)[1]]
     return out.astype(str)
 
