@@ -365,10 +365,10 @@ def test_voila_serves_an_explorer(browser, folder):
         )
         page.goto('')
         box = explorer(page, 'What one output sees')
-        box.get_by_text('One output sees 7 x 7 pixels').wait_for(timeout=60_000)
+        box.get_by_text('One output depends on 7 x 7 pixels').wait_for(timeout=60_000)
         handle = box.locator('.widget-slider:has(label:text-is("dilation"))').get_by_role('slider')
         changed(page, box, lambda: (handle.focus(), handle.press('ArrowRight')))
-        assert 'One output sees 13 x 13 pixels' in box.inner_text()
+        assert 'One output depends on 13 x 13 pixels' in box.inner_text()
         shown(page, 'voila')
         faults = [f for f in page.faults if f.startswith(('another host', 'exception'))]
         # the icon font is asked for by Voila's own page, and was refused above
