@@ -20,11 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 # `make test` starts a pytest process per core (pytest-xdist), each with one thread; a single
 # process gets all cores.
-# Notebooks run in processes of their own (test_repository.py): on the core of the one that waits
-# for them, or on all.
+# Notebooks run in processes of their own with one thread (test_repository.py), on the core of the
+# process that waits for them.
 PARALLEL = 'PYTEST_XDIST_WORKER' in os.environ
 os.environ.setdefault('OMP_NUM_THREADS', '1' if PARALLEL else str(CORES))
-NOTEBOOKS_AT_A_TIME = 1 if PARALLEL else CORES
 LEFT_BEHIND = shutil.ignore_patterns(
     '.git',
     '.venv',
@@ -69,6 +68,24 @@ def find_fashion_mnist():
 
 def pytest_configure(config):
     config.stash[NOTEBOOK_TIMES] = {}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of a file stay in one process and share its fixtures, and so do the two files that
+    need the whole site; every notebook is work of its own, so that all processes end at about
+    the same time."""
+    from xdist.scheduler import LoadFileScheduling
+
+    site = ('tests/test_website.py', 'tests/browser/test_site.py')
+
+    class NotebooksApart(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            if '::test_notebook_runs[' in nodeid:
+                return nodeid
+            return 'site' if nodeid.startswith(site) else super()._split_scope(nodeid)
+
+    return NotebooksApart(config, log) if config.option.dist == 'loadfile' else None
 
 
 def pytest_sessionfinish(session):

@@ -18,12 +18,11 @@ import tempfile
 import time
 import venv
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import NOT_SOURCES, NOTEBOOK_TIMES, NOTEBOOKS_AT_A_TIME, ROOT, find_fashion_mnist
+from conftest import NOT_SOURCES, NOTEBOOK_TIMES, ROOT, find_fashion_mnist
 from packaging.requirements import Requirement
 
 sys.path.insert(0, str(ROOT / 'tools'))
@@ -292,42 +291,24 @@ def execute(notebook, project, flags):
 
 
 @pytest.fixture(scope='session')
-def executed(request, tmp_path_factory):
-    "Futures of all notebooks that this session tests, the labs first, because they take longest."
-    project = tmp_path_factory.mktemp('notebooks') / 'copy'
-    shutil.copytree(ROOT, project, ignore=NOT_SOURCES)
-    wanted = [
-        i.callspec.params['notebook']
-        for i in request.session.items
-        if getattr(i, 'originalname', '') == 'test_notebook_runs'
-    ]
-    flags = 'data' if find_fashion_mnist()[0] else ''
-    with ThreadPoolExecutor(NOTEBOOKS_AT_A_TIME) as pool:
-        yield (
-            project,
-            contents(project),
-            flags,
-            {n: pool.submit(execute, n, project, flags) for n in sorted(wanted, reverse=True)},
-        )
-        pool.shutdown(cancel_futures=True)
+def project(tmp_path_factory):
+    "A copy of the project in which notebooks run; they leave nothing behind in it."
+    copied = tmp_path_factory.mktemp('notebooks') / 'copy'
+    shutil.copytree(ROOT, copied, ignore=NOT_SOURCES)
+    before = contents(copied)
+    yield copied
+    assert not differences(before, contents(copied)), 'notebooks left something behind'
 
 
 @each_notebook
-def test_notebook_runs(notebook, executed, request):
-    _, _, flags, futures = executed
-    passed, seconds, output = futures[notebook].result()
+def test_notebook_runs(notebook, project, request):
+    flags = 'data' if find_fashion_mnist()[0] else ''
+    passed, seconds, output = execute(notebook, project, flags)
     request.config.stash[NOTEBOOK_TIMES][notebook] = passed, seconds
     assert passed, output[-6000:]
     assert runnable(notebook, flags) or not code_cells(notebook), (
         'not one of its cells was executed'
     )
-
-
-def test_notebooks_leave_nothing_behind(executed):
-    project, before, _, futures = executed
-    for future in futures.values():
-        future.result()
-    assert not differences(before, contents(project))
 
 
 # The package
