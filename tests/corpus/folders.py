@@ -9,6 +9,7 @@ from .sets import Photos, Refused, Source, check_source, photo, plant
 
 TWO = dict(coat=4, hat=4)
 ODD_LAYOUT = ('train|folder|class|split|part',)
+LIKE_COLUMNS = 'error file answer notes probability id class label split path source'.split()
 
 
 def linked(folder):  # a class that is a link to another
@@ -279,40 +280,7 @@ SOURCES = {
         dict(nan=4, None_=4) | {'NA': 4, 'null': 4}, Photos(dict(nan=4, None_=4, NA=4, null=4))
     ),
     'classes called like columns': Source(
-        {
-            c: 2
-            for c in (
-                'error',
-                'file',
-                'answer',
-                'notes',
-                'probability',
-                'id',
-                'class',
-                'label',
-                'split',
-                'path',
-                'source',
-            )
-        },
-        Photos(
-            {
-                c: 2
-                for c in (
-                    'error',
-                    'file',
-                    'answer',
-                    'notes',
-                    'probability',
-                    'id',
-                    'class',
-                    'label',
-                    'split',
-                    'path',
-                    'source',
-                )
-            }
-        ),
+        dict.fromkeys(LIKE_COLUMNS, 2), Photos(dict.fromkeys(LIKE_COLUMNS, 2))
     ),
     # the same photo twice
     'one photo in two classes': Source(

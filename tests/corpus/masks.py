@@ -10,7 +10,7 @@ from PIL import Image
 from . import Case
 from .desk import in_every_way, must, no_crash, refused, says
 from .pictures import encoded
-from .sets import Refused, plant
+from .sets import Refused, all_told, plant, rightly_refused
 
 N, FACADES, SIDE = 16, 28, 32
 COLOURS = np.array([[0, 0, 0], [220, 40, 40], [40, 200, 60]], np.uint8)
@@ -396,24 +396,10 @@ def with_set(seen, desk):
 
 def check_masks(right, seen, way):
     "A set of photos with masks holds what it must, or there is none."
-    no_crash(seen)
-    if isinstance(right, Refused):
-        return refused(seen, right.words)
-    if right.run_refuses and way == 'run':
-        return refused(seen, right.run_refuses)
-    if right.run_refuses and seen.code:
-        return refused(seen, right.run_refuses)
-    if right.or_refused is not None and seen.code:
-        return refused(seen, right.or_refused)
-    must(seen.code == 0, seen, 'photos that are read')
+    if rightly_refused(right, seen, way):
+        return
     photos = seen.value
-    told = '\n'.join(
-        [
-            seen.text,
-            *photos.notes,
-            *(f'{f} {p}' for f, p in zip(photos.problems.file, photos.problems.problem)),
-        ]
-    )
+    told = all_told(seen)
     seen.out = f'{photos!r}; {photos.classes}; {told.strip()}'
     must(len(photos) == right.n, seen, f'{right.n} photos')
     must(len(photos.classes) == right.classes, seen, f'{right.classes} classes')

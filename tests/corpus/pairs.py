@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import Case
 from .desk import in_every_way, must, no_crash, refused, says
-from .sets import Refused, photo, plain, plant
+from .sets import Refused, all_told, photo, plain, plant, rightly_refused
 
 
 @dataclass(frozen=True)
@@ -349,24 +349,10 @@ def with_set(seen, desk):
 
 def check_pairs(right, seen, way):
     "A set of pairs holds what it must, or there is none."
-    no_crash(seen)
-    if isinstance(right, Refused):
-        return refused(seen, right.words)
-    if right.run_refuses and way == 'run':
-        return refused(seen, right.run_refuses)
-    if right.run_refuses and seen.code:
-        return refused(seen, right.run_refuses)
-    if right.or_refused is not None and seen.code:
-        return refused(seen, right.or_refused)
-    must(seen.code == 0, seen, 'pairs that are read')
+    if rightly_refused(right, seen, way):
+        return
     pairs = seen.value
-    told = '\n'.join(
-        [
-            seen.text,
-            *pairs.notes,
-            *(f'{f} {p}' for f, p in zip(pairs.problems.file, pairs.problems.problem)),
-        ]
-    )
+    told = all_told(seen)
     seen.out = f'{pairs!r}; {told.strip()}'
     whole = pairs.items[pairs.items.label == 1]
     must(right.pairs in (None, len(whole)), seen, f'{right.pairs} pairs, not {len(whole)}')

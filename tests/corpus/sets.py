@@ -108,26 +108,34 @@ def with_set(seen, desk):
     return seen
 
 
+def rightly_refused(right, seen, way) -> bool:
+    "Whether the input was refused as it must or may be; otherwise it is read without a fault."
+    no_crash(seen)
+    words = right.words if isinstance(right, Refused) else None
+    if words is None and right.run_refuses and (way == 'run' or seen.code):
+        words = right.run_refuses
+    if words is None and right.or_refused is not None and seen.code:
+        words = right.or_refused
+    if words is None:
+        must(seen.code == 0, seen, 'a set that is read')
+        return False
+    refused(seen, words)
+    return True
+
+
+def all_told(seen) -> str:
+    "All that was printed of a set, and what it says of itself and of its files."
+    problems = seen.value.problems
+    of_files = (f'{f} {p}' for f, p in zip(problems.file, problems.problem))
+    return '\n'.join([seen.text, *seen.value.notes, *of_files])
+
+
 def check_photos(right, seen, way):
     "A `PhotoSet` holds what it must, or there is none."
-    no_crash(seen)
-    if isinstance(right, Refused):
-        return refused(seen, right.words)
-    if right.run_refuses and way == 'run':
-        return refused(seen, right.run_refuses)
-    if right.run_refuses and seen.code:
-        return refused(seen, right.run_refuses)
-    if right.or_refused is not None and seen.code:
-        return refused(seen, right.or_refused)
-    must(seen.code == 0, seen, 'photos that are read')
+    if rightly_refused(right, seen, way):
+        return
     photos = seen.value
-    told = '\n'.join(
-        [
-            seen.text,
-            *photos.notes,
-            *(f'{f} {p}' for f, p in zip(photos.problems.file, photos.problems.problem)),
-        ]
-    )
+    told = all_told(seen)
     seen.out = f'{photos!r}; {counts_of(photos)}; {told.strip()}'
     must(counts_of(photos) == right.classes, seen, f'the classes {right.classes}')
     must(utf8([*photos.classes, *photos.ids]), seen, 'names that a file in UTF-8 can hold')
