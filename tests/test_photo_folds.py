@@ -142,14 +142,14 @@ def test_what_is_wrong_with_own_photos_is_said_once(tmp_path):
     assert out.returncode == 0 and 'UserWarning' not in out.stderr, out.stderr
     for said in (
         'note: 2 not used: laces/bad.jpg is not an image',
-        'HEIC is not supported',
+        'export it as JPEG',
         'spellings joined',
         'does not say who took the photos',
     ):
         assert out.stdout.count(said) == 1, said
     (report,) = (tmp_path / 'runs' / 'closures').glob('report-smoke-*/index.html')
     page = report.read_text()
-    assert 'HEIC is not supported' in page and 'spellings joined' in page
+    assert 'export it as JPEG' in page and 'spellings joined' in page
 
 
 def test_an_empty_folder(tmp_path):

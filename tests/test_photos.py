@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image, ImageOps
 
 from fashion_lab.data.cards import DataError, ImageError, MissingData
-from fashion_lab.data.images import read_image
+from fashion_lab.data.images import read_heif, read_image
 from fashion_lab.data.scanning import left_out, problem_table, scan
 from fashion_lab.data.resizing import decode, decode_mask
 from fashion_lab.data.image_cache import (
@@ -33,6 +33,7 @@ from fashion_lab.data.image_cache import (
     DecodedCache,
 )
 from fashion_lab.data.statistics import photo_stats
+from fashion_lab.data import images as data_images
 from fashion_lab.data import resizing as data_resizing
 from fashion_lab.data import image_cache as data_image_cache
 
@@ -380,6 +381,60 @@ def test_large_photos_are_turned_upright_though_the_decoder_reduces_them(tmp_pat
         np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / 'a.jpg'))).shape, (300, 400, 3)
     )
     assert notes == ([] if n == 1 else ['turned upright (EXIF orientation)'])
+
+
+def phone_photo(path, n=1):
+    """A photo as phones (HEIC) or the web (AVIF) keep it, with a note on how the camera was held,
+    and what it shows upright."""
+    if path.suffix == '.heic' and not read_heif():
+        pytest.skip('pillow-heif is not installed')
+    back = {1: n, 3: 3, 6: 8, 8: 6}[n]
+    upright = Image.fromarray(np.kron(pixels(n, 6, 8), np.ones((50, 50, 1), np.uint8)))
+    exif = orientation(n).tobytes()
+    ImageOps.exif_transpose(with_exif(upright, orientation(back))).save(path, quality=95, exif=exif)
+    return upright
+
+
+def with_exif(image, exif):
+    file = io.BytesIO()
+    image.save(file, 'PNG', exif=exif)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize('ending', ['heic', 'avif'])
+@pytest.mark.parametrize('n', [1, 3, 6, 8])
+def test_photos_of_phones_are_read_upright(tmp_path, ending, n):
+    path = tmp_path / f'a.{ending}'
+    upright = phone_photo(path, n)
+    for got in (read_image(path)[0], decode(path, (300, 400))[0]):
+        assert np.asarray(got).shape == (300, 400, 3)
+        assert np.abs(np.asarray(got).astype(int) - np.asarray(upright)).mean() < 6
+    (row,) = photo_stats([path]).to_dict('records')
+    assert (row['width'], row['height'], row['problem']) == (400, 300, '')
+
+
+def test_a_heic_file_is_known_by_its_content_and_a_cut_one_is_one_bad_file(tmp_path):
+    phone_photo(tmp_path / 'a.heic')
+    whole = (tmp_path / 'a.heic').read_bytes()
+    (tmp_path / 'b.jpg').write_bytes(whole)
+    (tmp_path / 'cut.hif').write_bytes(whole[: len(whole) // 2])
+    files = scan(tmp_path).path.tolist()
+    assert files == ['a.heic', 'b.jpg', 'cut.hif']
+    images = cached(tmp_path).images(files, root=tmp_path)
+    assert np.array_equal(images[0], images[1])
+    assert images.problems.file.tolist() == ['cut.hif']
+
+
+def test_the_cache_asks_again_once_heic_can_be_read(tmp_path, monkeypatch):
+    jpeg(tmp_path / 'b.jpg')
+    (tmp_path / 'a.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(500))
+    monkeypatch.setattr(data_images, 'read_heif', lambda: False)
+    said = [
+        cached(tmp_path).images(['a.heic', 'b.jpg'], root=tmp_path).problems.problem.item(),
+    ]
+    monkeypatch.setattr(data_images, 'read_heif', lambda: True)
+    said.append(cached(tmp_path).images(['a.heic', 'b.jpg'], root=tmp_path).problems.problem.item())
+    assert 'pip install pillow-heif' in said[0] and 'damaged' in said[1]
 
 
 @pytest.mark.parametrize('mode', ['L', 'CMYK', 'RGB'])

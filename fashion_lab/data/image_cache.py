@@ -27,7 +27,7 @@ from ..devices import n_cores
 
 # %% ../../nbs/data/04_image_cache.ipynb #6d9f8eb6
 from .cards import DataError, MissingData
-from .images import MAX_BYTES
+from .images import MAX_BYTES, NO_HEIF
 
 from .scanning import left_out, problem_table, TOO_LARGE
 from .resizing import box_part, decode, decode_mask, fill_colour, FITS, working_size
@@ -336,9 +336,9 @@ def _reason(e, path):
     "(what is wrong with a file, as the end of a sentence about it; whether that is a property of its content)."
     if isinstance(e, FileNotFoundError): return 'is not there', False
     if isinstance(e, OSError): return f'cannot be read ({e.strerror or e})', False
-    # the disk's and the memory's troubles pass, Pillow's do not
+    # the disk's and the memory's troubles pass, and so does a missing decoder; Pillow's do not
     cause = e.__cause__
-    passes = isinstance(cause, MemoryError) or isinstance(cause, OSError) and cause.errno
+    passes = isinstance(cause, MemoryError) or isinstance(cause, OSError) and cause.errno or NO_HEIF in str(e)
     return str(e).removeprefix(os.path.basename(path)).strip(), not passes
 
 # %% ../../nbs/data/04_image_cache.ipynb #7c11523b
@@ -395,7 +395,9 @@ def _look_up(self:DecodedCache, db, request):
     tasks = {} # key -> tasks
     for task in request.missing:
         if task[0] in request.digests: tasks.setdefault(request.key(task), []).append(task)
-    query = 'select key, file, slot, note, problem from records where works = ? and key in (?)'
+    # earlier versions could not read HEIC, and said so
+    query = '''select key, file, slot, note, problem from records
+        where works = ? and problem not like '%HEIC is not supported%' and key in (?)'''
     rows = list(_rows(db, query, tasks, self.works))
     self._open_files(rows, request)
     for key, file, slot, note, problem in rows:

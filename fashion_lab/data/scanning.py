@@ -18,8 +18,7 @@ from .cards import DataError, MissingData
 from .images import MAX_BYTES
 
 # %% ../../nbs/data/02_scanning.ipynb #b057fa14
-# HEIC is among them, so that it is named and not overlooked
-_ENDINGS = 'jpg jpeg jpe jfif png webp gif bmp tif tiff ppm pgm avif heic heif'
+_ENDINGS = 'jpg jpeg jpe jfif png webp gif bmp tif tiff ppm pgm avif heic heif hif'
 PATTERNS = tuple('*.' + ending for ending in _ENDINGS.split())
 
 def _matcher(patterns):

@@ -120,12 +120,16 @@ def checked_code(
 # %% ../../nbs/export/03_formats.ipynb #69ce2653
 FORMATS = {'onnx': 'onnx', 'safetensors': 'safetensors', 'torch-export': 'pt2'}
 
-_HEAD = '''"Answers for photos: python $example PHOTO [PHOTO ...]. Needs numpy, pillow and $needs; nothing else."
+_HEAD = '''"""Answers for photos: python $example PHOTO [PHOTO ...]. Needs numpy, pillow and $needs.
+HEIC needs pillow-heif too."""
 import json, sys
 from pathlib import Path
 $imports
 import numpy as np
 from PIL import Image
+try: from pillow_heif import register_heif_opener
+except ImportError: pass
+else: register_heif_opener()
 
 here = Path(__file__).parent
 about = json.loads((here/"$about").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ __all__ = ['LIMIT', 'SUFFIXES', 'LEAST_CONTRAST', 'shown_name', 'checked_upload'
            'read_upload', 'upload_box', 'first_answer', 'heat_map', 'without_heat', 'training_note', 'draw_photo']
 
 # %% ../../nbs/widgets/04_uploads.ipynb #fa44d7d0
-import contextlib, io, re, tempfile, warnings
+import contextlib, re, tempfile, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 # %% ../../nbs/widgets/04_uploads.ipynb #fb3f4986
-from ..data.images import MAX_PIXELS, read_image
+from ..data.images import MAX_PIXELS, open_image, read_image
 from ..plot.theme import GREY
 from .base import on_change
 
@@ -24,7 +24,8 @@ from .base import on_change
 # bytes of a file: Jupyter's servers carry no larger message, and drop it without a word
 LIMIT = 10e6
 
-SUFFIXES = dict(JPEG='.jpg', PNG='.png', WEBP='.webp', GIF='.gif', BMP='.bmp', TIFF='.tif', MPO='.jpg')
+SUFFIXES = dict(
+    JPEG='.jpg', PNG='.png', HEIF='.heic', AVIF='.avif', WEBP='.webp', GIF='.gif', BMP='.bmp', TIFF='.tif', MPO='.jpg')
 
 # %% ../../nbs/widgets/04_uploads.ipynb #8d3aa47e
 def shown_name(
@@ -40,7 +41,7 @@ def _kind_and_size(content): # format of a picture, or `None`, and (width, heigh
         with warnings.catch_warnings():
             # Pillow's remark on large images
             warnings.simplefilter('ignore')
-            with Image.open(io.BytesIO(bytes(content))) as image: return image.format, image.size
+            with open_image(bytes(content)) as image: return image.format, image.size
     except Image.DecompressionBombError: raise
     except Exception: return None, (0, 0)
 
