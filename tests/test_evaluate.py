@@ -655,7 +655,7 @@ def test_undefined_values_make_no_noise():
 def test_one_class_in_all():
     p = Predictions([0, 1, 2], np.ones((3, 1)), [0, 0, 0], ['coat'])
     out = evaluate_bootstrap.metrics(p, ci=True, n=100)
-    assert out['accuracy'] == dict(value=1, low=1, high=1)
+    assert out['accuracy'] == dict(value=1, low=1, high=1, interval='bootstrap')
     assert out['log_loss']['value'] == 0
     assert out['calibration_error']['value'] == 0
     assert np.isnan(out['macro_auc']['value'])
@@ -670,7 +670,7 @@ def test_one_example():
     out = evaluate_bootstrap.metrics(
         Predictions(['a'], [[0.2, 0.8]], [0], ['x', 'y']), ci=True, n=100
     )
-    assert out['accuracy'] == dict(value=0, low=0, high=0)
+    assert out['accuracy'] == dict(value=0, low=0, high=0, interval='bootstrap')
     assert out['macro_f1']['value'] == 0
     assert np.isnan(out['macro_auc']['value'])
 

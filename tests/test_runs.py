@@ -635,8 +635,8 @@ def test_table_has_the_agreed_columns_and_types(tmp_path):
         list(t.columns)
         == COLUMNS
         == (
-            'lab,variant,data,source,protocol,profile,seed,fold,split,metric,value,ci_low,ci_high,n,params,macs,train_s,infer_ms,'
-            'device,threads,torch,python,commit,date,command'
+            'lab,variant,data,source,protocol,profile,seed,fold,split,metric,value,ci_low,ci_high,'
+            'interval,n,params,macs,train_s,infer_ms,device,threads,torch,python,commit,date,command'
         ).split(',')
     )
     row = t[(t.split == 'test')].iloc[0]
@@ -846,3 +846,13 @@ def test_what_is_not_of_its_kind_stops_no_listing(tmp_path):
         (bad.path / 'run.json').write_text(before[0])
         (bad.path / name).write_text(before[1])
     assert all_runs(tmp_path) == [good, bad]
+
+
+def test_files_without_the_later_columns_are_read_and_written_with_them(tmp_path):
+    publish(finished(tmp_path / 'runs'), tmp_path / 'demo.csv')
+    full = pd.read_csv(tmp_path / 'demo.csv', dtype=str, keep_default_na=False)
+    full.drop(columns='interval').to_csv(tmp_path / 'older.csv', index=False)
+    assert (read_results(tmp_path / 'older.csv').interval == '').all()
+    full.drop(columns='ci_low').to_csv(tmp_path / 'damaged.csv', index=False)
+    with pytest.raises(ValueError, match='missing columns'):
+        read_results(tmp_path / 'damaged.csv')

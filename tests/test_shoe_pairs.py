@@ -395,7 +395,7 @@ def test_smoke_from_the_shell(smoke):
         assert {'recall_same', 'recall_different', 'top1', 'top5', 'mrr', 'eer'} <= set(
             run.metrics[split]
         )
-    assert set(run.metrics['test']['balanced_accuracy']) == {'value', 'low', 'high'}
+    assert set(run.metrics['test']['balanced_accuracy']) == {'value', 'low', 'high', 'interval'}
     assert len(run.extra['contributors']) == len(run.predictions('test'))
 
 

@@ -178,10 +178,10 @@ def with_interval(
     value,        # of the metric
     reps,         # (n,) its replicates
     level:float,  # in (0, 1)
-)->dict:          # value, low, high: floats
+)->dict:          # value, low, high: floats; interval: bootstrap
     "A value with its percentile interval."
     low, high = percentile_interval(reps, level)
-    return dict(value=float(value), low=float(low), high=float(high))
+    return dict(value=float(value), low=float(low), high=float(high), interval='bootstrap')
 
 # %% ../../nbs/evaluate/02_resampling.ipynb #1a51069e
 def count_replicates(

@@ -24,7 +24,9 @@ from ..core import check_between, one_of, whole_number
 from ..devices import pick_device, set_seed
 
 # %% ../../nbs/labs/08_compression.ipynb #6201ab9f
+from ..data.dataset import PhotoSet
 from ..data.loaders import BatchLoader, table_loaders
+from ..data.selection import contributors
 
 from ..evaluate.predictions import Predictions
 from ..evaluate.bootstrap import metrics
@@ -610,6 +612,13 @@ def _make_variant(cfg, d, draft, root, show):
 def _predictions(net, d, part):
     return Predictions(d.ids[part], predict_probs(net, d.parts[part], False), d.parts[part].y.numpy(), d.classes)
 
+# %% ../../nbs/labs/08_compression.ipynb #9f0d4326
+def _contributors(d, part): # (N,) whose photos a part holds; None where images have no contributors, or all the same
+    if not isinstance(d.table, PhotoSet): return None
+    of_photo = dict(zip(d.table.ids, contributors(d.table, alone=True)))
+    codes, names = pd.factorize(np.array([of_photo[i] for i in d.ids[part]]))
+    return codes if len(names) > 1 else None
+
 # %% ../../nbs/labs/08_compression.ipynb #76adca5c
 def _facts(cfg, d, is_base, quantised): # what an export and a reader of the run need to know
     train = d.parts['train']
@@ -617,6 +626,8 @@ def _facts(cfg, d, is_base, quantised): # what an export and a reader of the run
     facts['shipped'] = 'torch, eager' if is_base else 'ONNX Runtime'
     facts['dtype'] = 'int8' if cfg.int8 else 'float32'
     if quantised: facts['quantised'] = quantised
+    who = _contributors(d, 'test')
+    if who is not None: facts['contributors'] = who.tolist()
     return facts
 
 # %% ../../nbs/labs/08_compression.ipynb #2deca792
@@ -632,7 +643,8 @@ def _measure(cfg, d, nets, sizes, fitted):
     agreement = float((predictions['test'].preds == _predictions(other, d, 'test').preds).mean())
     disk = sizes | dict(nonzero=_count_nonzero(net))
     valid = metrics(predictions['valid'], names=MEASURES)
-    test = metrics(predictions['test'], ci=True, names=MEASURES) | dict(agreement=agreement)
+    test = metrics(predictions['test'], ci=True, names=MEASURES, groups=_contributors(d, 'test'))
+    test['agreement'] = agreement
     times = timed(nets, d.shape, cfg.turns, 'original' if is_base else 'file')
     counts = {part: len(p) for part, p in predictions.items()}
     counts |= {f'batch_{b}': cfg.turns for b in BATCHES} | dict(disk=1)

@@ -42,11 +42,12 @@ def splits_of(
 
 # %% ../../nbs/runs/02_run.ipynb #73af2703
 def value_with_interval(
-    v,               # a number, `None`, or a dict with value and perhaps low and high
+    v,               # a number, `None`, or a dict with value and perhaps low, high and how the interval was made
     where='metrics', # what it is called in an error message
 )->tuple:            # (value, low, high) as floats, NaN where undefined
     "A metric with its confidence interval."
-    if isinstance(v, dict) and 'value' in v and set(v) <= {'value', 'low', 'high'}:
+    kind = v.get('interval', '') if isinstance(v, dict) else None
+    if isinstance(kind, str) and 'value' in v and set(v) <= {'value', 'low', 'high', 'interval'}:
         return tuple(value_with_interval(v.get(k), where)[0] for k in ('value', 'low', 'high'))
     if v is None: return math.nan, math.nan, math.nan
     if isinstance(v, numbers.Real) and not isinstance(v, bool): return float(v), math.nan, math.nan

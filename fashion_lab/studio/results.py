@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 # %% ../../nbs/studio/00_results.ipynb #7fc0cbc9
 from ..core import one_of
 from ..plot.theme import BLUE, canvas, dress, name_ticks, percent_axis, pretty, VERMILLION
-from ..runs.results import COLUMNS, read_results, result_folders
+from ..runs.results import COLUMNS, LATER_COLUMNS, read_results, result_folders
 
 # %% ../../nbs/studio/00_results.ipynb #de537408
-def _is_results_file(path): return set(COLUMNS) <= set(pd.read_csv(path, nrows=0).columns)
+def _is_results_file(path): # by its columns; those that came later may lack
+    return set(COLUMNS) - set(LATER_COLUMNS) <= set(pd.read_csv(path, nrows=0).columns)
 
 # %% ../../nbs/studio/00_results.ipynb #3db51dcf
 def recorded_labs(
