@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 # %% ../../nbs/studio/00_results.ipynb #7fc0cbc9
 from ..core import one_of
 from ..plot.theme import BLUE, canvas, dress, name_ticks, percent_axis, pretty, VERMILLION
-from ..runs.results import COLUMNS, read_results, result_folders
+from ..runs.results import COLUMNS, LATER, read_results, result_folders
 
 # %% ../../nbs/studio/00_results.ipynb #de537408
-def _is_results_file(path): return set(COLUMNS) <= set(pd.read_csv(path, nrows=0).columns)
+def _is_results_file(path): return set(COLUMNS) - set(LATER) <= set(pd.read_csv(path, nrows=0).columns)
 
 # %% ../../nbs/studio/00_results.ipynb #3db51dcf
 def recorded_labs(
@@ -118,7 +118,8 @@ def _mean_score(runs): # of one variant and protocol
     )
 
 # %% ../../nbs/studio/00_results.ipynb #f6ebdc9d
-_MADE_WITH = ['device', 'threads', 'torch', 'python', 'date', 'commit', 'command']
+_MADE_WITH = ['device', 'instructions', 'threads', 'train_dtype', 'eval_dtype', 'torch', 'python']
+_MADE_WITH += ['date', 'commit', 'command']
 
 def _different(values): # each value once, as text
     return ', '.join(dict.fromkeys(str(v) for v in values if pd.notna(v) and str(v)))
