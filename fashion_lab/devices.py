@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_THREADS', 'set_seed', 'rng_state', 'set_rng_state', 'pick_device', 'n_cores', 'check_threads', 'threads',
-           'keep_memory', 'has_bf16', 'cpu_name', 'synchronise', 'Timer']
+           'keep_memory', 'has_bf16', 'instruction_set', 'cpu_name', 'synchronise', 'Timer']
 
 # %% ../nbs/foundation/01_devices.ipynb #f92910a3
 import contextlib, ctypes, os, platform, random, time, warnings
@@ -140,9 +140,29 @@ def has_bf16(
     if device.type == 'cuda':
         return torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
     if device.type != 'cpu': return False
-    # private functions of torch, absent in some versions
-    tests = [getattr(torch.cpu, f'_is_{name}_supported', None) for name in ('avx512_bf16', 'amx_tile')]
-    return any(bool(test and test()) for test in tests)
+    return _cpu_has('avx512_bf16') or _cpu_has('amx_tile')
+
+def _cpu_has(name): # whether torch finds an extension; by a private function, absent in some versions
+    import torch  # heavy: torch
+    test = getattr(torch.cpu, f'_is_{name}_supported', None)
+    return bool(test and test())
+
+# %% ../nbs/foundation/01_devices.ipynb #55c5ac17
+_EXTENSIONS = dict(vnni='VNNI', avx512_bf16='BF16', amx_tile='AMX')
+
+def instruction_set(
+    device='cpu', # a `torch.device` or its name
+)->str:           # for instance 'AVX512 VNNI BF16' of a processor, 'sm_90' of a GPU; '' where nobody knows
+    "The instructions that torch may compute with: last digits are the same only where these are."
+    import torch  # heavy: torch
+    device = torch.device(device)
+    if device.type == 'cuda': return 'sm_{}{}'.format(*torch.cuda.get_device_capability(device))
+    if device.type != 'cpu': return ''
+    words = [torch.backends.cpu.get_cpu_capability()]
+    words += [word for name, word in _EXTENSIONS.items() if _cpu_has(name)]
+    limit = os.environ.get('ONEDNN_MAX_CPU_ISA') # of the library that computes convolutions
+    if limit: words.append(f'(oneDNN: {limit})')
+    return ' '.join(words)
 
 # %% ../nbs/foundation/01_devices.ipynb #46a74508
 def cpu_name()->str: # for instance 'AMD EPYC'; the machine type where the system does not say

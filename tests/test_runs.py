@@ -17,12 +17,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings, strategies as st
 
 from fashion_lab.runs.config import canonical, config_digest, plain, RunBusy, RunError
 from fashion_lab.runs.run import all_runs, check_metrics, find_run, Run
 from fashion_lab.runs.draft import start_run, unfinished
-from fashion_lab.runs.results import COLUMNS, publish, read_results, results_dir, table
+from fashion_lab.devices import instruction_set
+from fashion_lab.runs.provenance import environment
+from fashion_lab.runs.results import (
+    ARITHMETIC,
+    COLUMNS,
+    LATER_COLUMNS,
+    publish,
+    read_results,
+    results_dir,
+    table,
+)
 from fashion_lab import core
 from fashion_lab.runs import run as runs_run
 
@@ -636,7 +647,8 @@ def test_table_has_the_agreed_columns_and_types(tmp_path):
         == COLUMNS
         == (
             'lab,variant,data,source,protocol,profile,seed,fold,split,metric,value,ci_low,ci_high,'
-            'interval,n,params,macs,train_s,infer_ms,device,threads,torch,python,commit,date,command'
+            'interval,n,params,macs,train_s,infer_ms,device,instructions,threads,'
+            'train_dtype,eval_dtype,torch,python,commit,date,command'
         ).split(',')
     )
     row = t[(t.split == 'test')].iloc[0]
@@ -659,6 +671,31 @@ def test_table_has_the_agreed_columns_and_types(tmp_path):
     assert pd.isna(row.fold)
     assert t[t.metric == 'auc'].value.isna().all()
     assert len(t) == 3
+
+
+def test_rows_say_how_they_were_computed(tmp_path):
+    """The arithmetic and the instructions of new runs; nothing of runs from before they were
+    noted."""
+    with start_run('demo', CFG | dict(seed=1), tmp_path) as d:
+        new = d.finish(METRICS, environment=environment('cpu', torch.bfloat16, 'float32'))
+    row = table(new).iloc[0]
+    assert row.instructions == instruction_set() != ''
+    assert (row.train_dtype, row.eval_dtype) == ('bfloat16', 'float32')
+    assert (table(finished(tmp_path))[ARITHMETIC] == '').all(axis=None)
+
+
+def test_results_from_before_a_column_take_new_rows(tmp_path):
+    finished(tmp_path)
+    (file,) = publish(tmp_path, tmp_path / 'results')
+    pd.read_csv(file, dtype=str).drop(columns=LATER_COLUMNS).to_csv(file, index=False)
+    with start_run('demo', CFG | dict(seed=1), tmp_path) as d:
+        new = d.finish(METRICS, environment=STAMP | dict(eval_dtype='float32'))
+    publish(new, tmp_path / 'results')
+    t = read_results(file)
+    assert t.eval_dtype[t.seed == 0].eq('').all() and t.eval_dtype[t.seed == 1].eq('float32').all()
+    pd.read_csv(file, dtype=str).drop(columns='torch').to_csv(file, index=False)
+    with pytest.raises(ValueError, match=r"missing columns \['torch'\]"):
+        read_results(file)
 
 
 def test_an_empty_table_has_the_columns_too(tmp_path):

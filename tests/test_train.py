@@ -15,7 +15,7 @@ from torch import nn
 from fashion_lab.devices import set_seed
 from fashion_lab.data.loaders import BatchLoader
 from fashion_lab.train.callbacks import batch_weight, BestEpoch, Diverged
-from fashion_lab.train.loop import fit, lr_range_test
+from fashion_lab.train.loop import arithmetic, fit, lr_range_test, predict_probs
 from fashion_lab.train.stacked import fit_stacked, loaders_for_seeds
 from fashion_lab.segment.train import SegmentLoss
 
@@ -171,6 +171,24 @@ def test_a_range_test_without_a_loss_is_one_sentence():
         ),
     ):
         lr_range_test(broken, loaders(), n=20, bf16=False)
+
+
+# Arithmetic
+
+
+def test_what_is_evaluated_does_not_depend_on_bfloat16_in_the_processor(monkeypatch):
+    """Predictions are float32 on a processor with bfloat16 and on one without, unless bfloat16 is
+    asked for; only training goes by what the processor has."""
+    model, dl = net(), loaders().valid
+    has = {}
+    for native in (True, False):
+        monkeypatch.setattr('fashion_lab.train.loop.has_bf16', lambda device, native=native: native)
+        has[native] = predict_probs(model, dl), predict_probs(model, dl, 'auto')
+        assert arithmetic(device='cpu') == (torch.bfloat16 if native else torch.float32)
+    plain = has[False][0]
+    for probs in (*has[True], *has[False]):
+        assert np.array_equal(probs, plain)
+    assert not np.array_equal(predict_probs(model, dl, True), plain)
 
 
 # Means of losses

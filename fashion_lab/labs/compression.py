@@ -44,7 +44,7 @@ from ..runs.draft import save_weights, start_run
 from ..runs.results import as_runs, runs_for_answers, table
 
 from ..runs.ablation import Ablation, Variant
-from ..train.loop import fit, predict_probs
+from ..train.loop import arithmetic, fit, predict_probs
 
 from ..train.finetune import fit_classifier, rebuilt
 
@@ -630,6 +630,12 @@ def _facts(cfg, d, is_base, quantised): # what an export and a reader of the run
     if who is not None: facts['contributors'] = who.tolist()
     return facts
 
+# %% ../../nbs/labs/08_compression.ipynb #50754195
+def _environment(cfg): # of a run, which is evaluated and timed on the CPU
+    in_steps = cfg.epochs > 0 and cfg.data == 'fashion_mnist'
+    trained = arithmetic(device=pick_device(cfg.device)) if in_steps else 'none'
+    return environment('cpu', trained, 'int8' if cfg.int8 else 'float32')
+
 # %% ../../nbs/labs/08_compression.ipynb #2deca792
 def _count_nonzero(net): return round((1 - sparsity(net))*sum(w.numel() for w in prunable(net).values()))
 
@@ -676,7 +682,7 @@ def run(
             nets = dict(original=original, original_onnx=original_onnx, eager=net, file=file)
         numbers, predictions = _measure(cfg, d, nets, sizes, fitted)
         return draft.finish(
-            numbers, fitted.history if fitted else None, predictions, net.state_dict(), environment('cpu'),
+            numbers, fitted.history if fitted else None, predictions, net.state_dict(), _environment(cfg),
             extra=_facts(cfg, d, cfg.variant == base, quantised),
         )
 

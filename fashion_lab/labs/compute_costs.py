@@ -641,7 +641,8 @@ def run(
             costs, times = _measure(net, card.shape, cfg.batches, device, bar)
         layers = costs.to_dict('records')
         extra = dict(shape=card.shape, layers=layers, attrs=costs.attrs, machine=asdict(machine), times=times)
-        return draft.finish(_numbers(costs, times), environment=environment(device), extra=extra)
+        env = environment(device, 'none', 'float32')
+        return draft.finish(_numbers(costs, times), environment=env, extra=extra)
 
 # %% ../../nbs/labs/07_compute.ipynb #feb37afa
 def _as_tuple(v): # a list of numbers as it comes out of JSON, where `null` stands for NaN

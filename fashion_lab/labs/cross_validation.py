@@ -236,6 +236,11 @@ def _computed_apart(parts): # for `extra`: what made each fold; nothing where th
     made = {str(k): {n: r.environment.get(n) for n in names} for k, r in parts.items()}
     return dict(apart=made) if made else {}
 
+# %% ../../nbs/labs/03a_cross_validation.ipynb #251d1e02
+def _environment(cfg): # of a run, or of one of its folds
+    device = pick_device(cfg.device)
+    return environment(device, **cfg.recipe.number_formats(device))
+
 # %% ../../nbs/labs/03a_cross_validation.ipynb #698b2aa8
 def _about(s): # sentences about photos that were left out and labels that were joined, not about the set's own split
     about = 'left out', 'joined', 'are used', 'the same photo'
@@ -300,7 +305,7 @@ def run_folds(
         remarks = [*remarks, *filter(None, [partly, few_groups_note(who, 'contributors')])]
         extra = dict(warnings=[*_about(s), *remarks], contributors=who.tolist(), fold=fold[rows].tolist())
         extra |= dict(classes=list(s.classes), fit=s.fit) | _computed_apart(apart)
-        env = _made_by(environment(pick_device(cfg.device)), apart)
+        env = _made_by(_environment(cfg), apart)
         run = draft.finish(numbers, history, dict(test=p), states[0], env, extra=extra)
         for r in apart.values(): shutil.rmtree(r.path, ignore_errors=True)
         return run
@@ -329,7 +334,7 @@ def run_fold(
         held = np.flatnonzero(fold == cfg.fold)
         p = Predictions(s.ids[held], probs, s.labels[held], s.classes)
         numbers = dict(test=metrics(p, names=MEASURES[:4]))
-        return draft.finish(numbers, history, dict(test=p), state, environment(pick_device(cfg.device)))
+        return draft.finish(numbers, history, dict(test=p), state, _environment(cfg))
 
 # %% ../../nbs/labs/03a_cross_validation.ipynb #51bfb215
 def validation_score(

@@ -471,7 +471,8 @@ def run(
         numbers |= dict(train_s=timer.seconds, n=sizes | dict(folds=len(s)))
         remarks = [*remarks, *filter(None, [few_groups_note(who, 'contributors')])]
         extra = dict(warnings=remarks, contributors=pd.factorize(who)[0].tolist(), fold=fold.tolist())
-        return draft.finish(numbers, rows, dict(test=p), None, environment(pick_device(cfg.device)), extra=extra)
+        env = environment(pick_device(cfg.device), 'none', 'float32')
+        return draft.finish(numbers, rows, dict(test=p), None, env, extra=extra)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #f2b10587
 def _summary(s): # a row of `comparison`, from the `Scores` of one variant

@@ -52,7 +52,7 @@ from ..runs.draft import start_run
 from ..runs.results import as_runs, table
 from ..runs.ablation import Ablation, Variant
 
-from ..train.loop import fit, lr_range_test, predict_probs
+from ..train.loop import arithmetic, evaluation_dtype, fit, lr_range_test, predict_probs
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #f2724323
 from ..plot.classification import plot_confusion, plot_per_class, plot_reliability, plot_roc
@@ -108,7 +108,7 @@ class Config(LabConfig):
     average:float|None = None      # decay of the moving average of the weights
     mirror:bool = False            # predict each picture and its mirror image
     restore_best:bool = False      # end with the epoch that was best on validation
-    bf16:bool|str = 'auto'         # bfloat16 arithmetic where the hardware has it
+    bf16:bool|str = 'auto'         # bfloat16 in training: 'auto' (where the hardware has it), True or False
     fp16:bool = False              # float16 arithmetic instead, with a scaled loss
     channels_last:bool = True      # memory layout of pictures and filters
     compile:bool = False           # `torch.compile` the network for training
@@ -448,7 +448,8 @@ def run(
         numbers['train_s'] = fitted.seconds
         extra = dict(lr=lr, batch_size=fitted.batch_size, best_epoch=fitted.best_epoch)
         extra |= dict(mean=dls.train.mean, std=dls.train.std)
-        return draft.finish(numbers, fitted.history, kept, net.state_dict(), environment(device), extra=extra)
+        env = environment(device, arithmetic(cfg.bf16, cfg.fp16, device), evaluation_dtype(cfg.bf16))
+        return draft.finish(numbers, fitted.history, kept, net.state_dict(), env, extra=extra)
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #4a53b293
 def network(

@@ -34,6 +34,7 @@ from ..runs.provenance import environment
 from ..runs.run import Run
 
 from ..runs.draft import start_run
+from ..train.loop import arithmetic, evaluation_dtype
 
 # %% ../../nbs/labs/06_segmentation.ipynb #42bd42e9
 from ..runs.results import as_runs, of_one_data_set
@@ -319,7 +320,9 @@ def run(
         numbers |= inference_cost(fitted.model.to('cpu'), (3, cfg.size, cfg.size)) | dict(train_s=fitted.seconds)
         extra = dict(classes=list(s.classes), batch_size=fitted.batch_size, fit=s.fit, colours=s.colours)
         extra['houses'] = {name: h.tolist() for name, h in house.items()}
-        used = environment(pick_device(cfg.device))
+        device = pick_device(cfg.device)
+        r = cfg.recipe
+        used = environment(device, arithmetic(r.bf16, r.fp16, device), evaluation_dtype(r.bf16))
         return draft.finish(numbers, fitted.history, scores, fitted.model.state_dict(), used, extra=extra)
 
 # %% ../../nbs/labs/06_segmentation.ipynb #44f10a1e

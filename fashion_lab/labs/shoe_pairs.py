@@ -49,6 +49,7 @@ from ..runs.draft import start_run
 
 from ..runs.results import as_runs, of_one_data_set, table
 from ..runs.ablation import Ablation, paired_difference, Variant, verdict_table
+from ..train.loop import arithmetic
 
 from ..pairs.models import CNN, CNNChannel, HeadPair, PairAugment, SiamesePair, with_colours
 
@@ -502,6 +503,14 @@ def _extra(fitted, s, d): # what else is stored of a run, as plain values
         fit=s.fit,
     )
 
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #184ab848
+def _environment(cfg): # of a run; siamese networks are trained in float32
+    device = pick_device(cfg.device)
+    if cfg.model == 'HeadPair' or not cfg.epochs: trained = 'none'
+    elif cfg.siamese: trained = 'float32'
+    else: trained = arithmetic(device=device)
+    return environment(device, trained, 'float32')
+
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #2cd03804
 def run(
     cfg:Config,           # what to run
@@ -516,7 +525,7 @@ def run(
         net = fitted.predictor.net
         numbers |= inference_cost(net, (6, cfg.size, cfg.size), repeats=10, warmup=2)
         numbers |= dict(train_s=fitted.seconds, n={k: len(p) for k, p in predicted.items()})
-        machine = environment(pick_device(cfg.device))
+        machine = _environment(cfg)
         return draft.finish(numbers, fitted.history, predicted, net.state_dict(), machine, extra=_extra(fitted, s, d))
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #fd847692

@@ -21,7 +21,7 @@ from torch import nn
 from ..core import atomic_path, cache_dir, one_of, progress, whole_number
 from ..data.augment import image_tensor
 
-from ..devices import has_bf16, keep_memory, pick_device
+from ..devices import keep_memory, pick_device
 from .backbones import Backbone, check_size
 
 # %% ../../nbs/models/04_features.ipynb #ce18fe5e
@@ -208,7 +208,7 @@ def frozen_features(
     size:int|None=None, # pixels of the images that enter the backbone; default: its `input_size`
     store:str='float32',# number format of the result: 'float32', or 'float16' for half the space
     device='auto',      # as for `devices.pick_device`
-    bf16:bool|None=None,# compute in bfloat16; `None`: where the device has it (`devices.has_bf16`)
+    bf16:bool=False,    # compute in bfloat16: faster where the device has it, and other in the third digit
     wait:float=3600,    # seconds to wait for another process that computes the same
 )->np.ndarray:          # `(N, views, n_features)` or `(N, views, C, H, W)`; read-only, memory-mapped where kept
     "Features of a frozen backbone, computed once per image and view; a killed computation goes on where it stopped."
@@ -216,7 +216,6 @@ def frozen_features(
     _check_request(images, batch, views, augment, store, seed)
     device = pick_device(str(device))
     size = check_size(size or backbone.input_size, backbone.card)
-    bf16 = has_bf16(device) if bf16 is None else bool(bf16)
     dtype = np.dtype(store)
     def blocks(start):
         return _blocks(backbone, images, start, batch, views, augment, seed, size, device, bf16, dtype)

@@ -106,7 +106,7 @@ def _wrong_entry(info)->str: # which entry of run.json is not of its kind; '' wh
 # %% ../../nbs/runs/02_run.ipynb #726b44bd
 _WORDS = dict(
     config='variant protocol source profile data_id data_path'.split(),
-    environment='device device_name python commit date command'.split(),
+    environment='device device_name instructions train_dtype eval_dtype python commit date command'.split(),
 )
 
 _WHOLE = dict(config=['seed', 'fold'], environment=['threads'])

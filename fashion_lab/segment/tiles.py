@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..core import whole_number
 from ..devices import keep_memory, pick_device
-from ..train.loop import arithmetic, MixedPrecision
+from ..train.loop import evaluation_dtype, MixedPrecision
 
 import numpy as np
 import torch
@@ -140,7 +140,7 @@ def segment_photo(
     short:int|None=256,     # pixels of the short side for the network, as in training; `None`: the photo's own
     tile:int=512, overlap:int=128, mirror:bool=True, # as for `tiled_probs`
     device='cpu',           # as in `devices.pick_device`
-    bf16='auto',            # as in `train.loop.fit`
+    bf16=False,             # as in `train.loop.predict_probs`
 )->Segmented:               # at the photo's own size
     "Segment one photo of any size; the memory needed hardly grows with it."
     pixels = np.asarray(pixels)
@@ -152,7 +152,7 @@ def segment_photo(
     scale = 1. if short is None else whole_number(short, 'short', STEP, ' pixels')/min(h, w)
     size = max(1, round(h*scale)), max(1, round(w*scale))
     net = net.to(device, memory_format=torch.channels_last)
-    wrapped = MixedPrecision(net.eval(), arithmetic(bf16, device=device))
+    wrapped = MixedPrecision(net.eval(), evaluation_dtype(bf16))
     mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (net.mean, net.std))
     x = torch.from_numpy(_resized(pixels, size)).permute(2, 0, 1)[None].to(device)
     try:

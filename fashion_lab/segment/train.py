@@ -29,7 +29,7 @@ from .metrics import measured, SegmentScores
 from .models import NETS, PlainSegNet, UNet
 from .tiles import pixel_probs
 from ..train.finetune import GrowingPictures
-from ..train.loop import arithmetic, fit, MixedPrecision
+from ..train.loop import evaluation_dtype, fit, MixedPrecision
 from ..train.optim import OPTIMISERS, SCHEDULES
 
 # %% ../../nbs/segment/03_train.ipynb #f5d4ffd5
@@ -234,7 +234,7 @@ class SegmentRecipe:
     schedule:str = 'one_cycle'           # as in `train.loop.fit`
     average:float|None = .98             # decay of a moving average of the weights
     mirror:bool = True                   # predict each photo and its mirror image
-    bf16:bool|str = 'auto'               # bfloat16 arithmetic where the hardware has it
+    bf16:bool|str = 'auto'               # bfloat16 in training: 'auto' (where the hardware has it), True or False
     fp16:bool = False                    # float16 arithmetic instead, with a scaled loss
     channels_last:bool = True            # memory layout of pictures and filters
     compile:bool = False                 # `torch.compile` the network for training
@@ -273,14 +273,14 @@ def mask_probs(
     images,             # uint8 photos `(N, H, W, 3)`, or anything indexed like an array of them
     mirror:bool=True,   # average with the mirror image's prediction
     device='auto',      # as in `devices.pick_device`
-    bf16='auto',        # as in `train.loop.fit`
+    bf16=False,         # as in `train.loop.predict_probs`
     batch:int=16,       # photos at a time
 ):                      # yields (slice of positions, float32 probabilities `(B, K, H, W)` on the CPU)
     "Class probabilities of every pixel, a batch at a time."
     device = pick_device(str(device))
     was_training = net.training
     net = net.to(device, memory_format=torch.channels_last)
-    wrapped = MixedPrecision(net.eval(), arithmetic(bf16, device=device))
+    wrapped = MixedPrecision(net.eval(), evaluation_dtype(bf16))
     mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (net.mean, net.std))
     try:
         with keep_memory():

@@ -119,7 +119,8 @@ def _mean_score(runs): # of one variant and protocol
     )
 
 # %% ../../nbs/studio/00_results.ipynb #f6ebdc9d
-_MADE_WITH = ['device', 'threads', 'torch', 'python', 'date', 'commit', 'command']
+_MADE_WITH = ['device', 'instructions', 'threads', 'train_dtype', 'eval_dtype', 'torch', 'python']
+_MADE_WITH += ['date', 'commit', 'command']
 
 def _different(values): # each value once, as text
     return ', '.join(dict.fromkeys(str(v) for v in values if pd.notna(v) and str(v)))

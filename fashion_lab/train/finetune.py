@@ -30,7 +30,7 @@ from ..models.backbones import backbone, Backbone
 from ..models.features import frozen_features
 
 from .optim import OPTIMISERS, SCHEDULES
-from .loop import fit, lr_range_test, predict_probs, RangeTest
+from .loop import arithmetic, evaluation_dtype, fit, lr_range_test, predict_probs, RangeTest
 
 import numpy as np
 import pandas as pd
@@ -133,7 +133,7 @@ class Recipe:
     average:float|None = None      # decay of a moving average of the weights, in the second phase
     start_size:int|None = None     # from images: begin with smaller ones, `size` from the middle of the epochs on
     mirror:bool = True             # predict each photo and its mirror image
-    bf16:bool|str = 'auto'         # bfloat16 arithmetic where the hardware has it
+    bf16:bool|str = 'auto'         # bfloat16 in training: 'auto' (where the hardware has it), True or False
     fp16:bool = False              # float16 arithmetic instead, with a scaled loss, where steps are taken
     channels_last:bool = True      # memory layout of images and filters, where steps are taken
     compile:bool = False           # `torch.compile` what is trained in steps
@@ -171,6 +171,16 @@ def check_phases(
     if AUGMENTS[r.augment] is None:
         names = ', '.join(k for k, v in AUGMENTS.items() if v)
         raise ValueError(f"start_size needs an augmentation that cuts windows: choose one of {names}")
+
+# %% ../../nbs/train/04_finetune.ipynb #1dbb896d
+@patch
+def number_formats(self:Recipe,
+    device='cpu', # a `torch.device` or its name
+)->dict:          # train_dtype and eval_dtype, as for `runs.provenance.environment`
+    "In which number formats a recipe trains and evaluates."
+    in_steps = self.stage is not None or (self.head_c is None and self.head_epochs > 0)
+    trained = arithmetic(self.bf16, self.fp16, device) if in_steps else 'none'
+    return dict(train_dtype=trained, eval_dtype=evaluation_dtype(self.bf16))
 
 # %% ../../nbs/train/04_finetune.ipynb #cdd9f4d5
 @dataclass
@@ -250,7 +260,7 @@ def cached_features(
         body, job.images, size=r.size, store=store, device=str(job.device),
         views=r.views if augmented else 1,
         augment=job.augment if augmented else None,
-        bf16=None if r.bf16 == 'auto' else r.bf16,
+        bf16=r.bf16 is True,
     )
 
 # %% ../../nbs/train/04_finetune.ipynb #6f91705c
@@ -501,7 +511,7 @@ def classify(
     rows=None,             # positions `(M,)`; default: all
     mirror:bool=True,      # average with the prediction for the mirror image
     device='auto',         # as in `devices.pick_device`
-    bf16='auto',           # as in `train.loop.fit`
+    bf16=False,            # as in `train.loop.predict_probs`
     batch:int=64,          # photos at a time
 )->np.ndarray:             # `(M, n_classes)` float32, rows sum to 1
     "Class probabilities of photos."
