@@ -378,7 +378,7 @@ def test_import_is_light(module):
 PACKAGES = (
     'core devices report arrays synthetic data evaluate cost plot models interpret runs train '
     'compress segment pairs '
-    'export labs widgets studio'
+    'export labs zoo widgets studio'
 ).split()
 
 

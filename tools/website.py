@@ -60,7 +60,7 @@ SECTIONS = [
     (
         'Models and training',
         'models/index.html',
-        ['models/*.ipynb', 'train/*.ipynb', 'compress/*.ipynb', 'export/*.ipynb'],
+        ['models/*.ipynb', 'train/*.ipynb', 'compress/*.ipynb', 'export/*.ipynb', 'zoo/*.ipynb'],
     ),
     (
         'Measuring',

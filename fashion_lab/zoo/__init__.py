@@ -1,0 +1,6 @@
+"Trained networks that answer right after installation"
+from ..core import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, dict(
+    training='BODY ZooBody',
+))
