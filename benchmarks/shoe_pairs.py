@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from fashion_lab.devices import set_seed
-from fashion_lab.synthetic.shoes import PairDrawer
+from fashion_lab.synthetic.pair_drawer import PairDrawer
 from fashion_lab.data.image_cache import DecodedCache
 from fashion_lab.train.loop import make_learner
 from fashion_lab.pairs.models import CNNChannel, PairAugment, PairLoader

@@ -12,23 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fashion_lab.synthetic.shoes import (
-    ClosureDrawer,
-    CLOSURES,
-    draw_pair_photo,
-    draw_shoe,
-    FLOORS,
-    KINDS_OF,
-    PairDrawer,
-    PATTERNS,
-    scene,
-    SHOE_COLOURS,
-    shoe_identity,
-    SHOE_KINDS,
-    synthetic_closures,
-    synthetic_shoe_pairs,
-)
-from fashion_lab.synthetic import shoes as ds
+from fashion_lab.synthetic.shoe_colours import PATTERNS, SHOE_COLOURS
+from fashion_lab.synthetic.shoe_kinds import CLOSURES, KINDS_OF, shoe_identity, SHOE_KINDS
+from fashion_lab.synthetic.shoe_scenes import FLOORS, scene
+from fashion_lab.synthetic.shoes import draw_pair_photo, draw_shoe
+from fashion_lab.synthetic.closure_drawer import ClosureDrawer, synthetic_closures
+from fashion_lab.synthetic.pair_drawer import PairDrawer, synthetic_shoe_pairs
+from fashion_lab.synthetic import closure_drawer, shoe_closures_beside, shoe_pen, shoes
 
 few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -138,8 +128,8 @@ class Still:
 
 def posed(shoe, view, side, toes='up', polygons=slice(None)):
     "The corners of a shoe's drawing, in an upright pose around (0, 0)."
-    pen = ds._sketch(shoe, view)
-    return ds._Pose(
+    pen = shoes._sketch(shoe, view)
+    return shoes.ShoePose(
         Still(), np.concatenate(pen.polygons[polygons]), (0.9, 0.0, 1.0, 0.0), view, side, toes
     )
 
@@ -148,9 +138,9 @@ def posed(shoe, view, side, toes='up', polygons=slice(None)):
 @given(seed=seeds, view=st.sampled_from(['side', 'top']))
 def test_left_and_right_are_mirror_images(seed, view):
     shoe = shoe_identity(new(seed))
-    pen = ds._sketch(shoe, view)
+    pen = shoes._sketch(shoe, view)
     left, right = (
-        ds._raster(pen, p.points * 100 + p.shift(100, 128, 128), 128, 128)[0]
+        shoe_pen.rasterise(pen, p.points * 100 + p.shift(100, 128, 128), 128, 128)[0]
         for p in (posed(shoe, view, side) for side in ('left', 'right'))
     )
     assert 2 * np.abs(left - right[:, ::-1]).mean() < np.abs(left - right).mean()
@@ -176,7 +166,7 @@ def test_a_right_foot_bends_inwards(closure, kind):
 def test_from_the_side_a_shoe_points_to_its_own_side():
     for closure, kind in EVERY:
         shoe = shoe_identity(new(1), closure, kinds=(kind,))
-        points = np.concatenate(ds._sketch_beside(shoe).polygons)
+        points = np.concatenate(shoe_closures_beside.sketch_beside(shoe).polygons)
         for side, sign in (('left', -1), ('right', 1)):
             toe = posed(shoe, 'side', side).points[points[:, 0].argmin()]
             assert np.sign(toe[0]) == sign  # the toe, which is at the least x of the sketch
@@ -323,17 +313,17 @@ def test_the_cut_separates_the_two_shoes(seed, view, size):
     assert 0.35 < cut < 0.65
     assert abs(cut * size - round(cut * size)) < 1e-9
     covered = []
-    spy = ds._sprite
+    spy = shoes.draw_sprite
 
     def note(*args):
         covered.append(spy(*args)[1][..., 0])
         return spy(*args)
 
-    ds._sprite = note
+    shoes.draw_sprite = note
     try:
         draw_pair_photo(shoe, hall, new(seed), view, size)
     finally:
-        ds._sprite = spy
+        shoes.draw_sprite = spy
     first, second = covered
     assert first.shape[1] == round(cut * size)
     assert second.shape[1] == size - first.shape[1]
@@ -345,19 +335,19 @@ def test_the_cut_separates_the_two_shoes(seed, view, size):
 def test_whoever_faces_the_wearer_sees_the_left_shoe_on_the_right():
     shoe = shoe_identity(new(4), 'buckle', kinds=('loafer',))
     sides = []
-    spy = ds._Pose
+    spy = shoes.ShoePose
 
     class Note(spy):
         def __init__(self, rng, points, camera, view, side, toes):
             sides.append(side)
             super().__init__(rng, points, camera, view, side, toes)
 
-    ds._Pose = Note
+    shoes.ShoePose = Note
     try:
         for toes in ('up', 'down'):
             draw_pair_photo(shoe, dataclasses.replace(quiet(), toes=toes), new(0), 'top', 32)
     finally:
-        ds._Pose = spy
+        shoes.ShoePose = spy
     assert sides == ['left', 'right', 'right', 'left']
 
 
@@ -376,7 +366,7 @@ def test_closures_have_the_real_proportions(n, seed):
     assert set(items['view']) <= {'side', 'top'}
     assert set(items.shoes) <= {1, 2}
     counts = items.closure.value_counts()
-    for c, real in ds._COUNTS.items():
+    for c, real in closure_drawer._COUNTS.items():
         assert abs(counts[c] - n * real / 422) < 6
 
 
@@ -413,18 +403,18 @@ def test_a_data_set_is_drawn_in_any_order_and_at_any_size():
 def test_one_person_has_one_floor():
     d = ClosureDrawer(60, 1, 32)
     seen = {}
-    draw = ds._floor
+    draw = shoes.draw_floor
 
     def note(sc, *args):
         seen.setdefault(person, set()).add((sc.floor, sc.colour, sc.turn))
         return draw(sc, *args)
 
-    ds._floor = note
+    shoes.draw_floor = note
     try:
         for i, person in enumerate(d.items.person):
             d.draw(i)
     finally:
-        ds._floor = draw
+        shoes.draw_floor = draw
     assert all(len(s) == 1 for s in seen.values())
     assert len(set().union(*seen.values())) == d.items.person.nunique() > 5
 
@@ -432,7 +422,7 @@ def test_one_person_has_one_floor():
 def test_the_same_photographs_in_another_process():
     "No randomness from the clock, from hashes or from the order of imports."
     code = (
-        "import numpy as np, hashlib; from fashion_lab.synthetic.shoes import ClosureDrawer, "
+        "import numpy as np, hashlib; from fashion_lab.synthetic import ClosureDrawer, "
         "PairDrawer;"
         "d = ClosureDrawer(20, 5, 32); p = PairDrawer(2, 5, 32);"
         "print(hashlib.sha256(d[:4].tobytes() + p.left[:].tobytes() + "

@@ -26,7 +26,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from fashion_lab.core import printable
-from fashion_lab.synthetic.shoes import CLOSURES
+from fashion_lab.synthetic.shoe_kinds import CLOSURES
 from fashion_lab.synthetic.garments import CLOTHING_CLASSES
 from fashion_lab.synthetic.facades import FACADE_CLASSES
 from fashion_lab.data.cards import (

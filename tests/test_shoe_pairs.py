@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from fashion_lab.synthetic.shoes import PairDrawer
+from fashion_lab.synthetic.pair_drawer import PairDrawer
 from fashion_lab.data.cards import DataError
 from fashion_lab.data.pairs import load_shoe_pairs
 from fashion_lab.models.backbones import backbone

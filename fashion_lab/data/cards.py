@@ -13,7 +13,7 @@ from fastcore.basics import patch
 
 from ..core import one_of
 from ..synthetic.fashion_mnist import FASHION_CLASSES
-from ..synthetic.shoes import CLOSURES
+from ..synthetic.shoe_kinds import CLOSURES
 from ..synthetic.garments import CLOTHING_CLASSES
 from ..synthetic.facades import FACADE_CLASSES
 

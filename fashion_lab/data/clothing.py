@@ -10,7 +10,8 @@ import importlib.resources, os
 from pathlib import Path
 
 import pandas as pd
-from ..synthetic.shoes import ClosureDrawer, CLOSURES
+from ..synthetic.shoe_kinds import CLOSURES
+from ..synthetic.closure_drawer import ClosureDrawer
 
 from ..synthetic.garments import CLOTHING_CLASSES, ClothingDrawer
 from .cards import DataError, NO_CLASSES, TOP10

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from ..core import check_between, local_path, one_of
 
-from ..synthetic.shoes import PairDrawer
+from ..synthetic.pair_drawer import PairDrawer
 from .cards import DataError, SHOE_PAIRS
 
 from .scanning import left_out, problem_table, scan

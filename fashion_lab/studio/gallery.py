@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from ..plot.theme import BLUE, canvas, style
 from ..synthetic.facades import FACADE_CLASSES, synthetic_facades
 from ..synthetic.garments import ClothingDrawer
-from ..synthetic.shoes import ClosureDrawer, PairDrawer
+from ..synthetic.closure_drawer import ClosureDrawer
+from ..synthetic.pair_drawer import PairDrawer
 
 # %% ../../nbs/studio/02_gallery.ipynb #935a9032
 def tiled(

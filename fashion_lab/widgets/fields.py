@@ -18,7 +18,9 @@ from ..core import whole_number
 from ..cost.receptive_field import chain_field
 from ..plot.costs import plot_cone
 from ..plot.theme import canvas, dress, style, VERMILLION
-from ..synthetic.shoes import draw_shoe, scene, shoe_identity
+from ..synthetic.shoe_kinds import shoe_identity
+from ..synthetic.shoe_scenes import scene
+from ..synthetic.shoes import draw_shoe
 from .base import Explorer
 
 # %% ../../nbs/widgets/08_fields.ipynb #5b79cfbe

@@ -63,7 +63,7 @@ def finish(lab, cfg, root, net, predictions, metrics, extra):
 
 def closures_run(root, classes=None, variant='linear-probe', seed=0):
     "A network for closures, or for classes of one's own."
-    from fashion_lab.synthetic.shoes import CLOSURES
+    from fashion_lab.synthetic.shoe_kinds import CLOSURES
     from fashion_lab.labs.photo_base import SMALL
     from fashion_lab.labs import closures as lab
 
