@@ -22,6 +22,7 @@ from ..data.identity import identify
 from ..data.registry import at_hand
 
 # %% ../../nbs/labs/00_base.ipynb #08756bb0
+from ..evaluate.repeats import mean_over_runs
 from ..evaluate.significance import paired_seeds
 from ..evaluate.predictions import Predictions
 from ..plot.datasets import pictures, plot_balance, plot_set
@@ -179,8 +180,13 @@ class Scores:
         return self.rows[(self.rows.split == split) & (self.rows.metric == metric)]
 
     def mean(self, split:str, metric:str, column:str='value')->float:
-        "Mean over runs: of a value, or of a bound of its interval (`ci_low`, `ci_high`)."
+        "Mean over runs."
         return self.of(split, metric)[column].mean()
+
+    def over_runs(self, split:str, metric:str)->dict:
+        "Mean, sd over seeds and intervals: `evaluate.repeats.mean_over_runs`."
+        rows = self.of(split, metric)
+        return mean_over_runs(rows.value, rows.ci_low, rows.ci_high)
 
     def costs(self, split:str, metric:str)->dict:
         "Parameters, MACs, mean seconds of training and median milliseconds of an answer."

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..data.registry import at_hand, open_set
+from ..evaluate.repeats import mean_over_runs
 from ..models.backbones import backbone, Backbone
 from ..models.weights import MissingWeights
 from ..runs.results import recorded
@@ -89,18 +90,16 @@ def recorded_scores(
     split:str='test',    # as in the results file
     protocol=None,       # as in the results file; default: all
     data=None,           # as in the results file; default: all
-)->pd.DataFrame:         # variant, score (mean over runs), sd, lowest and highest bound of the intervals, runs
+)->pd.DataFrame:         # variant, score (mean over runs), sd over seeds, low and high (of a typical run), runs
     "Recorded scores of a lab's full profile on real data, a row per variant."
     t = recorded(lab)
     if t is None: return pd.DataFrame(columns=['score', 'sd', 'low', 'high', 'runs']).rename_axis('variant')
     t = t[(t.metric == metric) & (t.split == split)]
     if protocol is not None: t = t[t.protocol == protocol]
     if data is not None: t = t[t.data == data]
-    by_variant = t.groupby('variant')
-    scores = by_variant.agg(
-        score=('value', 'mean'), sd=('value', 'std'),
-        low=('ci_low', 'min'), high=('ci_high', 'max'),
-        runs=('value', 'size'),
-    )
+    rows = {v: mean_over_runs(g.value, g.ci_low, g.ci_high) for v, g in t.groupby('variant')}
+    columns = ['mean', 'sd', 'low', 'high', 'runs']
+    scores = pd.DataFrame(rows, columns).T.astype(dict(runs=int)).rename(columns=dict(mean='score'))
+    scores.index.name = 'variant'
     if variants is None: return scores.sort_values('score', ascending=False)
     return scores.loc[[v for v in variants if v in scores.index]]

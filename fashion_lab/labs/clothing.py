@@ -9,6 +9,9 @@ __all__ = ['LINEAR_PROBE_VARIANTS', 'SCRATCH', 'SCRATCH_VARIANTS', 'LAST_STAGES'
            'FLAGSHIP', 'SHARES', 'plot_learning_curve']
 
 # %% ../../nbs/labs/04_clothing.ipynb #fdcf5716
+import pandas as pd
+
+from ..evaluate.repeats import mean_over_runs
 from ..runs.results import table
 from ..runs.ablation import Ablation, Variant
 from .photo_base import PhotoLab
@@ -179,11 +182,13 @@ def plot_learning_curve(
     _check_shares(t.variant.unique())
     source = t.source.iloc[0]
     t = t.assign(share=t.variant.map(SHARES))
-    t = t.groupby(['protocol', 'share'])[['value', 'ci_low', 'ci_high']].mean().reset_index()
+    by_share = t.groupby(['protocol', 'share'])
+    rows = {k: mean_over_runs(g.value, g.ci_low, g.ci_high) for k, g in by_share}
+    t = pd.DataFrame(rows).T.rename_axis(['protocol', 'share']).reset_index()
     fig, ax = canvas(size=(6, 3.4))
     for i, (protocol, g) in enumerate(t.groupby('protocol')):
-        ax.plot(g.share, g.value, MARKERS[i] + '-', color=COLOURS[i], label=protocol)
-        ax.fill_between(g.share, g.ci_low, g.ci_high, color=COLOURS[i], alpha=.15, lw=0)
+        ax.plot(g.share, g['mean'], MARKERS[i] + '-', color=COLOURS[i], label=protocol)
+        ax.fill_between(g.share, g.low, g.high, color=COLOURS[i], alpha=.15, lw=0)
     shares = sorted(t.share.unique())
     ax.set_xscale('log', base=2)
     ax.set_xticks(shares, [f'{100*v:.3g}' for v in shares])

@@ -52,6 +52,7 @@ from ..runs.draft import start_run
 from ..runs.results import as_runs, table
 
 # %% ../../nbs/labs/01_data_prep.ipynb #ec4e453a
+from ..evaluate.repeats import mean_over_runs
 from ..runs.ablation import paired_difference
 from ..plot.classification import plot_confusion, plot_per_class
 
@@ -476,18 +477,19 @@ def run(
 
 # %% ../../nbs/labs/01_data_prep.ipynb #f2b10587
 def _summary(s): # a row of `comparison`, from the `Scores` of one variant
-    accuracy, f1 = s.of('test', 'accuracy'), s.of('test', 'weighted_f1')
+    rows = s.of('test', 'accuracy')
+    accuracy, f1 = (s.over_runs('test', metric) for metric in ('accuracy', 'weighted_f1'))
     return dict(
-        photos=accuracy.n.iloc[0],
-        seeds=len(accuracy),
-        accuracy=accuracy.value.mean(),
-        sd=accuracy.value.std(),
-        weighted_f1=f1.value.mean(),
-        f1_sd=f1.value.std(),
-        f1_low=f1.ci_low.mean(),
-        f1_high=f1.ci_high.mean(),
+        photos=rows.n.iloc[0],
+        seeds=accuracy['runs'],
+        accuracy=accuracy['mean'],
+        sd=accuracy['sd'],
+        weighted_f1=f1['mean'],
+        f1_sd=f1['sd'],
+        f1_low=f1['low'],
+        f1_high=f1['high'],
         contributor_outside=s.mean('folds', 'contributor_outside'),
-        train_s=accuracy.train_s.mean(),
+        train_s=rows.train_s.mean(),
     )
 
 # %% ../../nbs/labs/01_data_prep.ipynb #389e3cf3
@@ -592,9 +594,10 @@ def plot_leak(
 # %% ../../nbs/labs/01_data_prep.ipynb #361f5bb4
 def _crowd_label(t, crowd): return f'{CROWD_TITLES[crowd]}\n({t[t.split == crowd].n.max():,} photos)'
 
-def _crowd_means(t, variant, crowds): # a row per crowd: value, ci_low, ci_high
-    means = t[t.variant == variant].groupby('split')[['value', 'ci_low', 'ci_high']].mean()
-    return means.reindex(crowds)
+def _crowd_means(t, variant, crowds): # a row per crowd: as `mean_over_runs` gives it
+    by_crowd = t[t.variant == variant].groupby('split')
+    rows = {crowd: mean_over_runs(g.value, g.ci_low, g.ci_high) for crowd, g in by_crowd}
+    return pd.DataFrame(rows).T.reindex(crowds)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #5ea90416
 def plot_crowds(
@@ -612,13 +615,13 @@ def plot_crowds(
     for i, v in enumerate(variants):
         means = _crowd_means(t, v, crowds)
         x = np.arange(len(crowds)) + .16*(i - (len(variants) - 1)/2)
-        ax.vlines(x, means.ci_low, means.ci_high, color=COLOURS[i], lw=2)
-        ax.plot(x, means.value, MARKERS[i], color=COLOURS[i], ms=7, label=v)
+        ax.vlines(x, means.low, means.high, color=COLOURS[i], lw=2)
+        ax.plot(x, means['mean'], MARKERS[i], color=COLOURS[i], ms=7, label=v)
     ax.set_xticks(range(len(crowds)), [_crowd_label(t, k) for k in crowds])
     ax.legend(loc='upper left', bbox_to_anchor=(1.01, 1.02), frameon=False, fontsize=8.5)
     percent_axis(ax.yaxis)
     title = f'{data_title(data)}, {protocol}: who profits from a leak?'
-    subtitle = 'mean over seeds, line: 95% interval over contributors'
+    subtitle = 'mean over seeds, line: 95% interval over contributors (a typical seed)'
     dress(ax, title, subtitle, 'Photos that the contributor sent', 'Accuracy', source, 'y')
     return fig
 

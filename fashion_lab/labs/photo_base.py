@@ -60,18 +60,16 @@ from ..plot.theme import BLUE, canvas, COLOURS, dress, MARKERS, ORANGE, percent_
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #0155c91e
 def _summary(s): # a row of `comparison`, from the `Scores` of one variant; without published figures and costs
-    folds = s.rows[s.rows.split.str.startswith('fold_')]
-    def spread(metric): return folds[folds.metric == metric].value.std()
-    accuracy = s.of('test', 'accuracy')
+    accuracy, f1 = (s.over_runs('test', metric) for metric in ('accuracy', 'weighted_f1'))
     return dict(
-        photos=accuracy.n.iloc[0],
-        seeds=len(accuracy),
-        accuracy=accuracy.value.mean(),
-        accuracy_sd=spread('accuracy'),
-        weighted_f1=s.mean('test', 'weighted_f1'),
-        f1_sd=spread('weighted_f1'),
-        f1_low=s.mean('test', 'weighted_f1', 'ci_low'),
-        f1_high=s.mean('test', 'weighted_f1', 'ci_high'),
+        photos=s.of('test', 'accuracy').n.iloc[0],
+        seeds=accuracy['runs'],
+        accuracy=accuracy['mean'],
+        accuracy_sd=accuracy['sd'],
+        weighted_f1=f1['mean'],
+        f1_sd=f1['sd'],
+        f1_low=f1['low'],
+        f1_high=f1['high'],
         macro_f1=s.mean('test', 'macro_f1'),
     )
 
@@ -81,7 +79,7 @@ def comparison(
     published:dict|None=None, # variant -> published figure, for a column of its own
     metric:str='weighted_f1', # what is published; the best come first
 )->pd.DataFrame: # a row per data set, source, protocol and variant
-    "Means over runs and folds, the spread over folds, the interval over contributors, and the cost."
+    "Means and standard deviations over seeds, an interval over contributors (of a typical run), and the cost."
     def row(s):
         out = _summary(s)
         if published:

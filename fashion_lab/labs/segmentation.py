@@ -343,11 +343,12 @@ PUBLISHED_MEAN_AP = dict(plain=PUBLISHED['mean'])
 # %% ../../nbs/labs/06_segmentation.ipynb #9270828a
 def _variant_row(s): # of `comparison`, from the `Scores` of one variant
     split, ap = s.first.split, s.of(s.first.split, 'mean_ap')
+    over = s.over_runs(split, 'mean_ap')
     def mean(metric): return s.mean(split, metric)
     names = [metric for metric in s.rows.metric.unique() if metric.startswith('ap_')]
     return dict(
-        images=ap.n.iloc[0], seeds=len(ap),
-        mean_ap=ap.value.mean(), sd=ap.value.std(), low=ap.ci_low.mean(), high=ap.ci_high.mean(),
+        images=ap.n.iloc[0], seeds=over['runs'],
+        mean_ap=over['mean'], sd=over['sd'], low=over['low'], high=over['high'],
         **{name: mean(name) for name in names},
         mean_iou=mean('mean_iou'), accuracy=mean('accuracy'), boundary_f=mean('mean_boundary_f'),
         params=ap.params.iloc[0], gmacs=ap.macs.iloc[0]/1e9,
@@ -358,7 +359,7 @@ def _variant_row(s): # of `comparison`, from the `Scores` of one variant
 def comparison(
     runs,        # a list of `Run`, or a table of them
 )->pd.DataFrame: # a row per data set, source, protocol, split and variant
-    "Average precision over seeds, with the interval over images; what each class got; the cost."
+    "Average precision: mean and sd over seeds, an interval over houses (of a typical run); each class; the cost."
     groups = ['data', 'source', 'protocol', 'split']
     t = compared(runs, [*groups, 'variant'], _variant_row)
     return t.sort_values([*groups, 'mean_ap'], ascending=[True]*4 + [False], kind='stable', ignore_index=True)

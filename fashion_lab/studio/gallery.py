@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..evaluate.repeats import mean_over_runs
 from ..plot.theme import BLUE, canvas, style
 from ..synthetic.facades import FACADE_CLASSES, synthetic_facades
 from ..synthetic.garments import ClothingDrawer
@@ -92,14 +93,15 @@ HEADLINES = [
 def headlines(
     recorded:dict, # lab -> results, as from `studio.results.recorded_labs`
 )->pd.DataFrame:   # label, score, low, high: a row per lab that has recorded its headline
-    "One score per lab, mean over runs, with its interval."
+    "One score per lab, mean over runs, with the interval over test data of a typical run."
     rows = []
     for lab, label, variant, protocol, metric in HEADLINES:
         if lab not in recorded: continue
         wanted = dict(variant=variant, protocol=protocol, metric=metric, profile='full', split='test')
         runs = _rows_with(recorded[lab], **wanted)
         if not len(runs): continue
-        rows.append(dict(label=label, score=runs.value.mean(), low=runs.ci_low.mean(), high=runs.ci_high.mean()))
+        found = mean_over_runs(runs.value, runs.ci_low, runs.ci_high)
+        rows.append(dict(label=label, score=found['mean'], low=found['low'], high=found['high']))
     return pd.DataFrame(rows, columns=['label', 'score', 'low', 'high'])
 
 def _rows_with(table, **wanted): # column -> the value that it must have
