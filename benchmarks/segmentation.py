@@ -34,7 +34,8 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from fashion_lab.synthetic.facades import FACADE_CLASSES, synthetic_facades
+from fashion_lab.synthetic.facade_classes import FACADE_CLASSES
+from fashion_lab.synthetic.facade_drawer import synthetic_facades
 from fashion_lab.train.loop import make_learner
 from fashion_lab.segment.models import PlainSegNet, UNet
 from fashion_lab.segment.metrics import histogram_ap, measured, N_BINS, score_bins, SegmentScores

@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fashion_lab.synthetic.garments import CLOTHING_CLASSES, ClothingDrawer
+from fashion_lab.synthetic.clothing_classes import CLOTHING_CLASSES
+from fashion_lab.synthetic.clothing_drawer import ClothingDrawer
 from fashion_lab.data.tables import label_codes
 from fashion_lab.data.loaders import FeatureLoader
 from fashion_lab.models.layers import head

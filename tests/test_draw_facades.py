@@ -10,16 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fashion_lab.synthetic.facades import (
-    colour_mask,
-    draw_facade,
-    FACADE_CLASSES,
-    FACADE_COLOURS,
-    FacadeDrawer,
-    STYLES,
-    synthetic_facades,
-)
-from fashion_lab.synthetic import facades as df
+from fashion_lab.synthetic.facade_classes import colour_mask, FACADE_CLASSES, FACADE_COLOURS
+from fashion_lab.synthetic.facade_plans import draw_plan, STYLES
+from fashion_lab.synthetic.facades import draw_facade
+from fashion_lab.synthetic.facade_drawer import FacadeDrawer, synthetic_facades
+from fashion_lab.synthetic.facade_balconies import _balcony
+from fashion_lab.synthetic.facade_canvas import Site
 
 few = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -65,9 +61,9 @@ def test_a_balcony_is_whole(kind):
     "Its railing and its floor meet, also where nothing is quite level."
     for size in (40, 57, 128):
         for y in np.linspace(0.55, 0.65, 21):
-            site = df._Site(size, 0.0, 0.012)
-            df._balcony(
-                site, new(0), df._plan(new(0), 'stucco'), 0.1, 0.9, y, 0.2, kind, (20, 20, 20)
+            site = Site(size, 0.0, 0.012)
+            _balcony(
+                site, new(0), draw_plan(new(0), 'stucco'), 0.1, 0.9, y, 0.2, kind, (20, 20, 20)
             )
             assert (
                 site.mask()[
@@ -87,7 +83,7 @@ def test_a_balcony_is_whole(kind):
     label=st.integers(1, 4),
 )
 def test_a_box_covers_exactly_its_pixels(x, y, w, h, label):
-    site = df._Site(40)
+    site = Site(40)
     site.box(x / 40, y / 40, (x + w) / 40, (y + h) / 40, (250, 250, 250), label)
     want = np.zeros((40, 40), np.uint8)
     want[y : y + h, x : x + w] = label
@@ -115,7 +111,7 @@ def test_colour_and_class_share_their_edges(seed):
 @few
 @given(seed=seeds, style=st.sampled_from(STYLES))
 def test_plans_stand(seed, style):
-    p = df._plan(new(seed), style)
+    p = draw_plan(new(seed), style)
     assert p.style == style
     assert p.left < p.columns[0] - p.width / 2
     assert p.columns[-1] + p.width / 2 < p.right + 1e-9
@@ -174,7 +170,7 @@ def test_synthetic_facades():
 
 def test_the_same_in_another_process():
     code = (
-        "import hashlib; from fashion_lab.synthetic.facades import FacadeDrawer; "
+        "import hashlib; from fashion_lab.synthetic import FacadeDrawer; "
         "print(hashlib.sha256(b''.join(a.tobytes() for a in FacadeDrawer(4, seed=3, "
         "size=40)[:])).hexdigest())"
     )

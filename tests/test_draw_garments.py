@@ -10,17 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fashion_lab.synthetic.garments import (
-    CLOTHING_CLASSES,
-    CLOTHING_COUNTS,
-    clothing_index,
-    ClothingDrawer,
-    draw_clothing,
-    new_contributor,
-    Sender,
-    synthetic_clothing,
-)
-from fashion_lab.synthetic import garments as dg
+from fashion_lab.synthetic.clothing_classes import CLOTHING_CLASSES, CLOTHING_COUNTS, clothing_index
+from fashion_lab.synthetic.contributors import BACKGROUNDS, new_contributor, Sender
+from fashion_lab.synthetic.garments import draw_clothing
+from fashion_lab.synthetic.clothing_drawer import ClothingDrawer, synthetic_clothing
+from fashion_lab.synthetic import clothing_drawer, garment_backgrounds
 
 few = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -88,7 +82,7 @@ def test_a_smaller_set_is_the_beginning_of_a_larger_one(n, more, seed, people):
 @given(n=st.integers(17, 3000), seed=st.integers(0, 1000))
 def test_shares_follow_the_real_counts(n, seed):
     "Every class is there, and none is further than one photo and the rounding up from its share."
-    drawn = np.bincount(dg._class_order(n, seed), minlength=17)
+    drawn = np.bincount(clothing_drawer._class_order(n, seed), minlength=17)
     share = np.maximum(np.array(CLOTHING_COUNTS) / sum(CLOTHING_COUNTS), 0.01)
     share /= share.sum()
     assert drawn.sum() == n and drawn.min() >= 1
@@ -176,7 +170,7 @@ def test_indexing_like_an_array():
 def test_the_same_in_another_process():
     "No hidden state: a fresh interpreter with another hash seed draws the same bytes."
     code = (
-        "import numpy as np, hashlib; from fashion_lab.synthetic.garments import ClothingDrawer;"
+        "import numpy as np, hashlib; from fashion_lab.synthetic import ClothingDrawer;"
         "print(hashlib.sha256(ClothingDrawer(40, seed=3, size=24)[::5].tobytes()).hexdigest())"
     )
     out = subprocess.run(
@@ -216,7 +210,8 @@ def test_wrong_arguments_are_named(call, says):
 
 def test_senders_differ_and_are_complete():
     senders = [new_contributor(new(i)) for i in range(200)]
-    assert {s.background for s in senders} == set(dg.BACKGROUNDS) == set(dg._FLOORS)
+    assert {s.background for s in senders} == set(BACKGROUNDS)
+    assert set(BACKGROUNDS) == set(garment_backgrounds._FLOORS)
     assert 0.25 < np.mean([s.parent for s in senders]) < 0.55
     for s in senders:
         assert isinstance(s, Sender)

@@ -27,8 +27,8 @@ from PIL import Image
 
 from fashion_lab.core import printable
 from fashion_lab.synthetic.shoe_kinds import CLOSURES
-from fashion_lab.synthetic.garments import CLOTHING_CLASSES
-from fashion_lab.synthetic.facades import FACADE_CLASSES
+from fashion_lab.synthetic.clothing_classes import CLOTHING_CLASSES
+from fashion_lab.synthetic.facade_classes import FACADE_CLASSES
 from fashion_lab.data.cards import (
     CARDS,
     CMP_CLASSES,

@@ -14,8 +14,8 @@ from fastcore.basics import patch
 from ..core import one_of
 from ..synthetic.fashion_mnist import FASHION_CLASSES
 from ..synthetic.shoe_kinds import CLOSURES
-from ..synthetic.garments import CLOTHING_CLASSES
-from ..synthetic.facades import FACADE_CLASSES
+from ..synthetic.clothing_classes import CLOTHING_CLASSES
+from ..synthetic.facade_classes import FACADE_CLASSES
 
 # %% ../../nbs/data/00_cards.ipynb #4a2e5b6c
 class DataError(ValueError):

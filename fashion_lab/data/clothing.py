@@ -13,7 +13,8 @@ import pandas as pd
 from ..synthetic.shoe_kinds import CLOSURES
 from ..synthetic.closure_drawer import ClosureDrawer
 
-from ..synthetic.garments import CLOTHING_CLASSES, ClothingDrawer
+from ..synthetic.clothing_classes import CLOTHING_CLASSES
+from ..synthetic.clothing_drawer import ClothingDrawer
 from .cards import DataError, NO_CLASSES, TOP10
 
 from .scanning import problem_table

@@ -15,7 +15,8 @@ import pandas as pd
 from ..core import progress
 from ..devices import n_cores
 
-from ..synthetic.facades import FACADE_CLASSES, FacadeDrawer
+from ..synthetic.facade_classes import FACADE_CLASSES
+from ..synthetic.facade_drawer import FacadeDrawer
 from .cards import CMP_VALUES, DataError, ImageError
 
 from .images import open_image

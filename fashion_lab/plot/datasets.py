@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from matplotlib.patches import Patch
-from ..synthetic.facades import colour_mask, FACADE_CLASSES, FACADE_COLOURS
+from ..synthetic.facade_classes import colour_mask, FACADE_CLASSES, FACADE_COLOURS
 
 from ..data.cards import card
 from ..data.statistics import balance, kind_of

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from ..evaluate.repeats import mean_over_runs
 from ..plot.theme import BLUE, canvas, style
-from ..synthetic.facades import FACADE_CLASSES, synthetic_facades
-from ..synthetic.garments import ClothingDrawer
+from ..synthetic.facade_classes import FACADE_CLASSES
+from ..synthetic.facade_drawer import synthetic_facades
+from ..synthetic.clothing_drawer import ClothingDrawer
 from ..synthetic.closure_drawer import ClosureDrawer
 from ..synthetic.pair_drawer import PairDrawer
 

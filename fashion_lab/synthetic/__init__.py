@@ -6,6 +6,10 @@ __getattr__, __dir__, __all__ = lazy_names(__name__, dict(
     shoe_kinds='CLOSURES',
     closure_drawer='ClosureDrawer synthetic_closures',
     pair_drawer='PairDrawer synthetic_shoe_pairs',
-    garments='CLOTHING_CLASSES draw_clothing ClothingDrawer synthetic_clothing',
-    facades='FACADE_CLASSES draw_facade FacadeDrawer synthetic_facades',
+    clothing_classes='CLOTHING_CLASSES',
+    garments='draw_clothing',
+    clothing_drawer='ClothingDrawer synthetic_clothing',
+    facade_classes='FACADE_CLASSES',
+    facades='draw_facade',
+    facade_drawer='FacadeDrawer synthetic_facades',
 ))

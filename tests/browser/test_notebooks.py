@@ -28,7 +28,7 @@ CELLS = dict(
         "from fashion_lab.widgets import browse\nbrowse('clothing', 'synthetic', runs=[], "
         "rows=2, columns=6)"
     ),
-    overlay="from fashion_lab.synthetic.facades import FACADE_CLASSES, synthetic_facades\nfrom "
+    overlay="from fashion_lab.synthetic import FACADE_CLASSES, synthetic_facades\nfrom "
     "fashion_lab.widgets import explore_overlay\n"
     "images, masks, table = synthetic_facades(4, seed=3, size=96)\nexplore_overlay(images, "
     "masks[:, ::-1], FACADE_CLASSES, masks, table.id, source='synthetic')",

@@ -117,7 +117,7 @@ def fashion_mnist_run(root):
 
 
 def segmentation_run(root):
-    from fashion_lab.synthetic.facades import FACADE_CLASSES
+    from fashion_lab.synthetic.facade_classes import FACADE_CLASSES
     from fashion_lab.segment.train import segment_net
     from fashion_lab.labs import segmentation as lab
     import torch
