@@ -202,7 +202,7 @@ def stated_beside_recorded(
         ours = dict(runs=0, n=pd.NA, score=np.nan, sd=np.nan, low=np.nan, high=np.nan, interval='')
         t = results.get(r['lab'], pd.DataFrame(columns=COLUMNS))
         same = (t.variant == r['beside']) & (t.protocol == r['beside_protocol']) & (t.profile == 'full')
-        t = t[same & (t.metric == r['metric']) & (t.split == r['split'])]
+        t = t[same & (t.metric == r['metric']) & (t.split == r['beside_split'])]
         if len(t): ours |= _mean_score(t)
         about = {k: r[k] for k in _OF_CLAIMS}
         about |= dict(stated_n=r['n'], stated_low=low, stated_high=high)
