@@ -77,7 +77,7 @@ MODELS = [
     ':',
     'torch:float32',
 ]
-FLAGS = 'find fetch verify clear csv int8 allow-dirty help version'.split()
+FLAGS = 'find fetch verify clear csv json int8 allow-dirty help version'.split()
 CHOICES = dict(
     profile=['smoke', 'quick', 'full', 'fast'],
     source=['real', 'synthetic', 'folder', 'empty.csv'],
@@ -105,7 +105,7 @@ COMMANDS = dict(
     publish=([[*LABS]], 'profile source out results allow-dirty'.split()),
     predict=(
         [['fashion_mnist'], ['photo.png', 'file']],
-        'run out device csv folder heat picture'.split(),
+        'run out device csv json folder heat picture'.split(),
     ),
     compute=([MODELS], 'input repeats threads csv html'.split()),
     export=([[*LABS]], 'format int8 run out folder'.split()),

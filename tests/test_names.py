@@ -14,6 +14,7 @@ from fashion_lab.report import class_values, plain_cells
 from fashion_lab.data.photo_tables import load_csv
 from fashion_lab.data.pairs import load_shoe_pairs
 from fashion_lab.runs.run import Run
+from fashion_lab.labs.photo_base import OTHER
 from fashion_lab.studio import cli, predict_command
 from fashion_lab.labs import segmentation
 from shell import shell
@@ -89,10 +90,11 @@ def test_no_answer_is_lost_whatever_the_terminal_can_show(odd, env):
     said = shell('predict', 'closures', *photos, '--run', run, '--csv', cwd=odd, **env)
     table = plain_cells(pd.read_csv(io.StringIO(said.stdout), keep_default_na=False))
     assert said.returncode == 1 and len(table) == 9, said.stderr
-    assert list(table)[:5] == ['file', 'answer', 'probability', 'notes', 'error']
-    assert list(table)[5:] == ['p(error)', 'p(file)', r'p(rob\xe9)']
+    assert list(table)[:6] == ['file', 'answer', 'probability', 'notes', 'error', 'set']
+    assert list(table)[6:] == ['p(error)', 'p(file)', r'p(rob\xe9)']
     assert (table.error != '').sum() == 3
-    assert table.answer[table.error == ''].isin(['error', 'file', r'rob\xe9']).all()
+    classes = ['error', 'file', r'rob\xe9']
+    assert table.answer[table.error == ''].isin([*classes, OTHER]).all()
 
 
 @linux

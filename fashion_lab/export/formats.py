@@ -21,6 +21,7 @@ from ..runs.draft import save_weights
 from ..segment.tiles import STEP, tile_starts, tile_weights
 
 # %% ../../nbs/export/03_formats.ipynb #9a038445
+from ..evaluate.answers import tempered
 from fashion_lab.export.answering import (
     eight_bits, exif_orientation, likeliest_class, photo_pixels, tiled_answer, TURNS, upright_rgb, used_part,
     whole_photo,
@@ -141,9 +142,12 @@ $load
 
 # %% ../../nbs/export/03_formats.ipynb #6115e52a
 _CLASSES = '''
+calibration = about.get("calibration")
+
 def predict(path):
-    "The probability of every class, float32 (classes,)."
-    return answer($pixels[None])[0]
+    "The probability of every class, (classes,); calibrated, where the run has learned how."
+    p = answer($pixels[None])[0]
+    return tempered(p, calibration["temperature"]) if calibration else p
 
 if __name__ == "__main__":
     if not sys.argv[1:]: sys.exit(__doc__)
@@ -152,6 +156,9 @@ if __name__ == "__main__":
         p = predict(path)
         if sys.argv[2:]: print(path)
         for k in p.argsort()[::-1][:3]: print(names[k], f"{p[k]:.3f}")
+        if not calibration: continue
+        likely = [str(names[k]) for k in p.argsort()[::-1] if 1 - p[k] <= calibration["threshold"]]
+        if likely[1:]: print("one of", *likely, f"for {calibration['coverage']:.0%} of new photos")
 '''
 
 # %% ../../nbs/export/03_formats.ipynb #3f051dbd
@@ -362,6 +369,7 @@ def _sources(is_mask, prepare): # what the program needs of this package, as tex
     if is_mask: functions += [whole_photo, tiled_answer, likeliest_class, tile_starts, tile_weights]
     elif prepare: functions += [_read_image, *prepare]
     else: functions += [used_part, photo_pixels]
+    if not is_mask: functions.append(tempered)
     for f in functions:
         source = inspect.getsource(f).strip()
         parts.append(source.replace('def _read_image', 'def read_image'))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import whole_number
+from ..evaluate.label_suspects import label_suspects
 from ..runs.run import Run
 from ..runs.ablation import Ablation, Variant
 from .cross_validation import photos_of_run
@@ -163,40 +164,13 @@ lab = PhotoLab('closures', ABLATION, QUICK, PUBLISHED_ACCURACY, 'accuracy', flag
 LAB, Config, configs, prepare, run, comparison, verdicts, report, chosen_run, predict = lab.face()
 FLAGSHIP = lab.flagship
 
-# %% ../../nbs/labs/05_closures.ipynb #ff6e9ad4
-def _mean_confidence(p): # (classes,) of each class, on the photos that have its label; 1 where there are none
-    means = np.ones(len(p.classes))
-    for k in np.unique(p.targets): means[k] = p.probs[p.targets == k, k].mean()
-    return means
-
-# %% ../../nbs/labs/05_closures.ipynb #9c461036
-def _disagreements(p, rows, instead): # a row for each of `rows`, with its label and the class instead
-    label = p.targets[rows]
-    t = pd.DataFrame(dict(
-        id=p.ids[rows],
-        label=[p.classes[k] for k in label],
-        instead=[p.classes[k] for k in instead],
-        p_label=p.probs[rows, label],
-        p_instead=p.probs[rows, instead],
-    ))
-    return t.assign(margin=t.p_instead - t.p_label)
-
 # %% ../../nbs/labs/05_closures.ipynb #fc4345ff
 def label_review(
     run:Run,   # a finished run
     n:int=20,  # how many at most
-)->pd.DataFrame: # id, label, instead, p_label, p_instead (in [0, 1]), margin; the most suspicious first
+)->pd.DataFrame: # as `evaluate.label_suspects.label_suspects`; the most suspicious first
     "Photos whose out-of-fold prediction disagrees with their label, as confident learning counts them."
-    n = whole_number(n, 'n')
-    p = run.predictions('test')
-    every = np.arange(len(p))
-    # classes whose probability is at least their mean confidence, without the label
-    suspected = np.where(p.probs >= _mean_confidence(p), p.probs, -1.)
-    suspected[every, p.targets] = -1.
-    other = suspected.argmax(1)
-    rows = np.flatnonzero((suspected.max(1) > 0) & (p.preds == other))
-    t = _disagreements(p, rows, other[rows])
-    return t.sort_values('margin', ascending=False, kind='stable', ignore_index=True).head(n)
+    return label_suspects(run.predictions('test')).head(whole_number(n, 'n'))
 
 # %% ../../nbs/labs/05_closures.ipynb #df6f4ff8
 def either_right(

@@ -44,6 +44,7 @@ from ..train.finetune import classify, fit_classifier, rebuilt, Recipe
 from safetensors.torch import load
 
 from .base import inference_cost, LabConfig, PhotoConfig, recipe_of
+from .calibration import calibration_facts
 
 # %% ../../nbs/labs/03a_cross_validation.ipynb #b0380af8
 PROTOCOLS = ('grouped-folds', 'random-folds')
@@ -295,16 +296,20 @@ def run_folds(
         rows = np.concatenate([np.flatnonzero(fold == k) for k in range(len(done))])
         p = Predictions(s.ids[rows], np.concatenate(probs), s.labels[rows], s.classes)
         history = pd.concat(histories, ignore_index=True)
-        who = pd.factorize(contributors(s, alone=True))[0][rows] # the same in every seed
+        everybody = pd.factorize(contributors(s, alone=True))[0] # the same in every seed
+        who = everybody[rows]
         numbers, n = _measured(p, fold[rows], len(done), who)
         size = cfg.recipe.size
-        numbers |= inference_cost(rebuilt(cfg.recipe, s.classes, states[0]), (3, size, size))
+        net = rebuilt(cfg.recipe, s.classes, states[0])
+        numbers |= inference_cost(net, (3, size, size))
         numbers |= dict(train_s=float(history.seconds.sum()), n=n)
 
         partly = _partly_note(cfg, len(rows), s, len(done))
         remarks = [*remarks, *filter(None, [partly, few_groups_note(who, 'contributors')])]
         extra = dict(warnings=[*_about(s), *remarks], contributors=who.tolist(), fold=fold[rows].tolist())
         extra |= dict(classes=list(s.classes), fit=s.fit) | _computed_apart(apart)
+        extra['answers'] = calibration_facts(
+            net, cfg.recipe, x, s.labels, fold, everybody, p, rows, cfg.seed, cfg.device)
         env = _made_by(_environment(cfg), apart)
         run = draft.finish(numbers, history, dict(test=p), states[0], env, extra=extra)
         for r in apart.values(): shutil.rmtree(r.path, ignore_errors=True)

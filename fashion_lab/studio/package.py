@@ -24,6 +24,7 @@ from torch import nn
 from ..labs import compression, cross_validation as photo_folds, segmentation
 
 # %% ../../nbs/studio/03_package.ipynb #ecf9fbb1
+from ..labs.calibration import calibrated
 from ..train.finetune import rebuilt
 
 # %% ../../nbs/studio/03_package.ipynb #dc502afe
@@ -154,7 +155,7 @@ def portable(
 # %% ../../nbs/studio/03_package.ipynb #9ef63261
 def _facts(run, classes): # what the JSON file says of a run
     made, c = run.environment, run.config
-    return dict(
+    facts = dict(
         classes=list(classes),
         lab=run.lab,
         variant=run.variant,
@@ -165,6 +166,8 @@ def _facts(run, classes): # what the JSON file says of a run
         date=made.get('date'),
         torch=made.get('versions', {}).get('torch'),
     )
+    reading = calibrated(run).calibration
+    return facts | dict(calibration=reading.as_dict()) if reading else facts
 
 # %% ../../nbs/studio/03_package.ipynb #e3effd14
 def export_run(

@@ -9,6 +9,7 @@ __all__ = ['PhotoTrial', 'try_photo']
 import inspect
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
@@ -59,7 +60,9 @@ def ask(self:PhotoTrial,
     self.answer = None
     try: self._predict(content, name)
     except ValueError as e: return self.refuse(e)
-    text = f'{self.answer.answer}, {self.answer.probability:.1%}'
+    text = self.answer.answer
+    # none where the photo is none of the classes
+    if not np.isnan(self.answer.probability): text += f', {self.answer.probability:.1%}'
     notes = without_heat(self.answer.notes)
     self.say(f'{text}; {notes}' if notes else text)
     self.redraw()
