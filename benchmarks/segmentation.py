@@ -34,7 +34,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from fashion_lab.synthetic.facade_classes import FACADE_CLASSES
+from fashion_lab.synthetic.classes import FACADE_CLASSES
 from fashion_lab.synthetic.facade_drawer import synthetic_facades
 from fashion_lab.train.loop import make_learner
 from fashion_lab.segment.models import PlainSegNet, UNet

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fashion_lab.synthetic.clothing_classes import CLOTHING_CLASSES
+from fashion_lab.synthetic.classes import CLOTHING_CLASSES
 from fashion_lab.synthetic.clothing_drawer import ClothingDrawer
 from fashion_lab.data.tables import label_codes
 from fashion_lab.data.loaders import FeatureLoader

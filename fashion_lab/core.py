@@ -169,9 +169,10 @@ def file_sha256(
 # %% ../nbs/foundation/00_core.ipynb #63180b5a
 def cache_dir()->Path: # not made yet: the first writer makes it
     "Where downloads are kept: `FASHION_LAB_CACHE`, else the platform's user cache folder."
+    folder = os.environ.get('FASHION_LAB_CACHE')
+    if folder: return Path(os.path.expanduser(folder))
     import platformdirs  # heavy: platformdirs
-    folder = os.environ.get('FASHION_LAB_CACHE') or platformdirs.user_cache_dir('fashion_lab', appauthor=False)
-    return Path(os.path.expanduser(folder))
+    return Path(platformdirs.user_cache_dir('fashion_lab', appauthor=False))
 
 # %% ../nbs/foundation/00_core.ipynb #ac24d66f
 def runs_dir()->Path: # not made yet: the first run makes it

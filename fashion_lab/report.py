@@ -10,8 +10,6 @@ __all__ = ['STYLE', 'table_html', 'figure_html', 'list_html', 'made_with', 'html
 import base64, html, math, mimetypes, re
 from pathlib import Path
 
-import pandas as pd
-
 from .core import atomic_path, printable
 
 # %% ../nbs/foundation/02_report.ipynb #0f48c800
@@ -83,6 +81,7 @@ def _is_number(text):
 
 # %% ../nbs/foundation/02_report.ipynb #18266c71
 def _map_texts(df, change): # `change` applied to every string of a table, its column names included
+    import pandas as pd  # heavy: pandas
     def cell(v): return change(v) if isinstance(v, str) else v
     text_columns = [i for i, kind in enumerate(df.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
     out = df.copy()

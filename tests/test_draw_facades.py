@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fashion_lab.synthetic.facade_classes import colour_mask, FACADE_CLASSES, FACADE_COLOURS
+from fashion_lab.synthetic.facade_classes import colour_mask, FACADE_COLOURS
+from fashion_lab.synthetic.classes import FACADE_CLASSES
 from fashion_lab.synthetic.facade_plans import draw_plan, STYLES
 from fashion_lab.synthetic.facades import draw_facade
 from fashion_lab.synthetic.facade_drawer import FacadeDrawer, synthetic_facades

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fashion_lab.synthetic.clothing_classes import CLOTHING_CLASSES, CLOTHING_COUNTS, clothing_index
+from fashion_lab.synthetic.clothing_classes import CLOTHING_COUNTS, clothing_index
+from fashion_lab.synthetic.classes import CLOTHING_CLASSES
 from fashion_lab.synthetic.contributors import BACKGROUNDS, new_contributor, Sender
 from fashion_lab.synthetic.garments import draw_clothing
 from fashion_lab.synthetic.clothing_drawer import ClothingDrawer, synthetic_clothing

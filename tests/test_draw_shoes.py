@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fashion_lab.synthetic.shoe_colours import PATTERNS, SHOE_COLOURS
-from fashion_lab.synthetic.shoe_kinds import CLOSURES, KINDS_OF, shoe_identity, SHOE_KINDS
+from fashion_lab.synthetic.shoe_kinds import KINDS_OF, shoe_identity, SHOE_KINDS
+from fashion_lab.synthetic.classes import CLOSURES
 from fashion_lab.synthetic.shoe_scenes import FLOORS, scene
 from fashion_lab.synthetic.shoes import draw_pair_photo, draw_shoe
 from fashion_lab.synthetic.closure_drawer import ClosureDrawer, synthetic_closures

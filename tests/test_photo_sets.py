@@ -26,9 +26,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from fashion_lab.core import printable
-from fashion_lab.synthetic.shoe_kinds import CLOSURES
-from fashion_lab.synthetic.clothing_classes import CLOTHING_CLASSES
-from fashion_lab.synthetic.facade_classes import FACADE_CLASSES
+from fashion_lab.synthetic.classes import CLOSURES, CLOTHING_CLASSES, FACADE_CLASSES
 from fashion_lab.data.cards import (
     CARDS,
     CMP_CLASSES,

@@ -9,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from sklearn.metrics import average_precision_score, jaccard_score
 
-from fashion_lab.synthetic.facade_classes import colour_mask, FACADE_CLASSES, FACADE_COLOURS
+from fashion_lab.synthetic.facade_classes import colour_mask, FACADE_COLOURS
+from fashion_lab.synthetic.classes import FACADE_CLASSES
 from fashion_lab.synthetic.facade_drawer import synthetic_facades
 from fashion_lab.data.cards import DataError, ImageError
 from fashion_lab.data.resizing import decode_mask

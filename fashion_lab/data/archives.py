@@ -11,8 +11,6 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from ..core import atomic_path, file_sha256, progress
 from .cards import DataError, MissingData
 from .download import BrokenDownload, download_to, host_of, link_bytes, one_at_a_time, retry
@@ -285,8 +283,9 @@ def _file_problem(file, size, digest):
 # %% ../../nbs/data/06_archives.ipynb #a92bab90
 def verify_photos(
     folder:str|Path, # a folder that `fetch_photos` filled
-)->pd.DataFrame:     # a row per file: file, bytes, ok, problem
+)->object:           # a pandas table, a row per file: file, bytes, ok, problem
     "Compare every file with the digest that was noted when it was fetched; changes nothing."
+    import pandas as pd  # heavy: pandas
     folder = Path(folder)
     manifest = folder/'manifest.json'
     if not manifest.is_file():

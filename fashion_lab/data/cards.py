@@ -9,13 +9,8 @@ __all__ = ['FASHION_MNIST', 'NO_CLASSES', 'TOP10', 'CLOTHING', 'CLOSURES_CARD', 
 # %% ../../nbs/data/00_cards.ipynb #015582c1
 from dataclasses import dataclass
 
-from fastcore.basics import patch
-
 from ..core import one_of
-from ..synthetic.fashion_mnist import FASHION_CLASSES
-from ..synthetic.shoe_kinds import CLOSURES
-from ..synthetic.clothing_classes import CLOTHING_CLASSES
-from ..synthetic.facade_classes import FACADE_CLASSES
+from ..synthetic.classes import CLOSURES, CLOTHING_CLASSES, FACADE_CLASSES, FASHION_CLASSES
 
 # %% ../../nbs/data/00_cards.ipynb #4a2e5b6c
 class DataError(ValueError):
@@ -65,21 +60,19 @@ class Card:
             if not mirror.endswith('/'):
                 raise ValueError(f"a mirror's address must end in '/', got {mirror!r}")
 
-# %% ../../nbs/data/00_cards.ipynb #65297e10
-@patch
-def _repr_markdown_(self:Card):
-    rows = dict(
-        task=self.task,
-        classes=f"{len(self.classes)}: {', '.join(self.classes)}",
-        images=', '.join(f'{n:,} {split}' for split, n in self.counts.items()),
-        licence=self.licence,
-        citation=self.citation,
-        homepage=self.homepage,
-        files=', '.join(f.packed or f.name for f in self.files),
-        notes=self.notes,
-    )
-    head = f'**{self.title}** (`{self.name}`)\n\n| | |\n|---|---|\n'
-    return head + '\n'.join(f'| {name} | {text} |' for name, text in rows.items() if text)
+    def _repr_markdown_(self):
+        rows = dict(
+            task=self.task,
+            classes=f"{len(self.classes)}: {', '.join(self.classes)}",
+            images=', '.join(f'{n:,} {split}' for split, n in self.counts.items()),
+            licence=self.licence,
+            citation=self.citation,
+            homepage=self.homepage,
+            files=', '.join(f.packed or f.name for f in self.files),
+            notes=self.notes,
+        )
+        head = f'**{self.title}** (`{self.name}`)\n\n| | |\n|---|---|\n'
+        return head + '\n'.join(f'| {name} | {text} |' for name, text in rows.items() if text)
 
 # %% ../../nbs/data/00_cards.ipynb #ef9103c7
 _FASHION_MNIST_FILES = (

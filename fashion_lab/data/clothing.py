@@ -10,10 +10,9 @@ import importlib.resources, os
 from pathlib import Path
 
 import pandas as pd
-from ..synthetic.shoe_kinds import CLOSURES
+from ..synthetic.classes import CLOSURES, CLOTHING_CLASSES
 from ..synthetic.closure_drawer import ClosureDrawer
 
-from ..synthetic.clothing_classes import CLOTHING_CLASSES
 from ..synthetic.clothing_drawer import ClothingDrawer
 from .cards import DataError, NO_CLASSES, TOP10
 

@@ -6,11 +6,8 @@
 __all__ = ['host_of', 'BrokenDownload', 'open_url', 'next_chunk', 'download_to', 'link_bytes', 'retry', 'one_at_a_time']
 
 # %% ../../nbs/data/05_download.ipynb #97f61873
-import contextlib, os, time, urllib.error, urllib.parse, urllib.request
-from http.client import HTTPException
+import contextlib, os, time, urllib.parse
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from ..core import progress, whole_number
 from .cards import DataError
@@ -39,6 +36,8 @@ class BrokenDownload(Exception):
 # %% ../../nbs/data/05_download.ipynb #91e4f5f5
 def _send(url, start, timeout):
     "The response to a request for `url` from byte `start` on; `None` where nothing lies beyond `start`."
+    import urllib.error, urllib.request  # heavy: email, http, ssl
+    from http.client import HTTPException  # heavy: email, ssl
     headers = {'User-Agent': 'fashion_lab'}
     if start: headers['Range'] = f'bytes={start}-'
     request = urllib.request.Request(url, headers=headers)
@@ -73,6 +72,7 @@ def next_chunk(
     response, # as `open_url` returns it
 )->bytes:     # at most 256 kB; b'' at the end
     "The next bytes of a response: what has arrived, without waiting for more."
+    from http.client import HTTPException  # heavy: email, ssl
     try: return response.read1(1 << 18)
     except (OSError, HTTPException) as e: raise BrokenDownload(e) from e
 
@@ -165,6 +165,7 @@ def one_at_a_time(
     wait:float,  # seconds to wait for another process
 ):
     "A block that only one process at a time runs for this folder; `DataError` where another one takes too long."
+    from filelock import FileLock, Timeout  # heavy: filelock
     lock = FileLock(folder/'.lock')
     try: lock.acquire(timeout=wait)
     except Timeout as e:

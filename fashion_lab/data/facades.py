@@ -15,7 +15,7 @@ import pandas as pd
 from ..core import progress
 from ..devices import n_cores
 
-from ..synthetic.facade_classes import FACADE_CLASSES
+from ..synthetic.classes import FACADE_CLASSES
 from ..synthetic.facade_drawer import FacadeDrawer
 from .cards import CMP_VALUES, DataError, ImageError
 

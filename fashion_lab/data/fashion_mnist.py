@@ -24,7 +24,7 @@ from .download import BrokenDownload, download_to, host_of, one_at_a_time, retry
 from .folds import stratified_choice, stratified_split
 from .image_table import ImageTable
 
-from .locate import places_of
+from .locate import file_in, files_folder, missing_files, NOT_TRIED
 from . import cards
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #38b78204
@@ -81,11 +81,6 @@ def _checked(path, spec, card):
     except DataError as e: return b'', str(e)
     return data, _problem(data, spec, card)
 
-def _file_in(folder, spec):
-    "Where the file lies in the folder, unpacked or as published; `None` where it does not."
-    for name in spec.names:
-        if (Path(folder)/name).is_file(): return Path(folder)/name
-
 # %% ../../nbs/data/23_fashion_mnist.ipynb #246a1425
 def verify(
     card:str|Card,   # a card or its name
@@ -95,7 +90,7 @@ def verify(
     card = cards.card(card)
     rows = []
     for spec in card.files:
-        path = _file_in(folder, spec)
+        path = file_in(folder, spec)
         data, problem = _checked(path, spec, card) if path else (b'', 'is missing')
         origin = '' if problem else _origin(path, spec)
         rows.append(dict(file=spec.name, found=path.name if path else '', bytes=len(data), origin=origin,
@@ -109,38 +104,6 @@ def _origin(path, spec):
     is_published = hashlib.md5(path.read_bytes()).hexdigest() == spec.packed_md5
     return 'as published' if is_published else 'packed anew'
 
-# %% ../../nbs/data/23_fashion_mnist.ipynb #8da1a922
-def _lacking(folder, card):
-    "Why a folder will not do; '' where every file is there."
-    if not os.path.isdir(folder):
-        return 'is a file, not a folder' if os.path.exists(folder) else 'no such folder'
-    lacking = [f.name for f in card.files if _file_in(folder, f) is None]
-    return f"lacks {', '.join(lacking)}" if lacking else ''
-
-# %% ../../nbs/data/23_fashion_mnist.ipynb #bfa5d0b5
-def _ways_to_get(card):
-    "What a user can do to get a data set, in sentences."
-    ways = []
-    if card.install: ways.append(f"install it: {card.install}")
-    if card.mirrors:
-        hosts = ', '.join(map(host_of, card.mirrors))
-        ways.append(f"download it: fetch({card.name!r}), with a connection to one of {hosts}")
-    files = ', '.join(f.packed or f.name for f in card.files)
-    ways.append(f"get {files} from {card.homepage}, and name their folder with path=... or in FASHION_LAB_DATA")
-    ways.append("use drawn stand-ins, which say that they are: source='synthetic'")
-    return ways
-
-# %% ../../nbs/data/23_fashion_mnist.ipynb #fc89dc7d
-def _missing(card, tried, path=None):
-    "The error for data that is nowhere: every place tried, and the ways to get it."
-    ways = _ways_to_get(card)
-    where = 'in any of the places looked at'
-    if path is not None:
-        ways.insert(0, 'leave out the path, and the usual places are searched')
-        where = f'in {path}, the only place looked at because it was given'
-    places = '\n  - '.join([f"{card.title} was not found {where}:", *tried])
-    return MissingData(places + '\n' + '\n  - '.join(["Ways to get it:", *ways]))
-
 # %% ../../nbs/data/23_fashion_mnist.ipynb #52895be6
 def find_files(
     card:str|Card,            # a card or its name
@@ -149,17 +112,12 @@ def find_files(
 )->Path:                      # the folder with all the files, whose content is not verified yet
     "Find the folder with a data set's files, or fetch them; `MissingData` lists what was tried and how to get them."
     card = cards.card(card)
-    tried = []
-    for place, folder in places_of(card, path):
-        problem = _lacking(folder, card)
-        if not problem: return folder
-        tried.append(f"{place}: {folder} ({problem})")
-    if path is not None: raise _missing(card, tried, path)
-    if not os.environ.get('FASHION_LAB_DATA'): tried.insert(0, 'FASHION_LAB_DATA: not set')
-    if not download:
-        raise _missing(card, tried + ['download: not tried, because of download=False'])
+    folder, tried = files_folder(card, path)
+    if folder: return folder
+    if path is not None: raise missing_files(card, tried, path)
+    if not download: raise missing_files(card, [*tried, NOT_TRIED])
     try: return fetch(card)
-    except MissingData as e: raise _missing(card, tried + [f'download: {e}']) from e
+    except MissingData as e: raise missing_files(card, [*tried, f'download: {e}']) from e
 
 # %% ../../nbs/data/23_fashion_mnist.ipynb #379df0ea
 def _size(path): return path.stat().st_size if path.exists() else 0
@@ -211,7 +169,7 @@ def _fetch_file(spec, card, folder, retries, timeout, pause):
 def _fetch_all(card, folder, retries, timeout, pause):
     "Fetch every file that is missing or wrong; the caller holds the folder's lock."
     for spec in card.files:
-        old = _file_in(folder, spec)
+        old = file_in(folder, spec)
         if old:
             problem = _checked(old, spec, card)[1]
             if not problem: continue
@@ -256,7 +214,7 @@ def fetch(
 # %% ../../nbs/data/23_fashion_mnist.ipynb #8a1af284
 def _array(spec, card, folder):
     "The array in one file of a data set, verified."
-    path = _file_in(folder, spec)
+    path = file_in(folder, spec)
     data, problem = _checked(path, spec, card) if path else (b'', 'is missing')
     if not problem:
         try: return parse_idx(data, spec.dims)

@@ -14,7 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from matplotlib.patches import Patch
-from ..synthetic.facade_classes import colour_mask, FACADE_CLASSES, FACADE_COLOURS
+from ..synthetic.facade_classes import colour_mask, FACADE_COLOURS
+from ..synthetic.classes import FACADE_CLASSES
 
 from ..data.cards import card
 from ..data.statistics import balance, kind_of

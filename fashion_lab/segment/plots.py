@@ -24,7 +24,8 @@ from fashion_lab.plot.theme import (
 
 # %% ../../nbs/segment/04_plots.ipynb #af5f8d00
 from .metrics import measured, pr_table, reliability_table, segment_metrics, SegmentScores
-from ..synthetic.facade_classes import FACADE_CLASSES, FACADE_COLOURS
+from ..synthetic.facade_classes import FACADE_COLOURS
+from ..synthetic.classes import FACADE_CLASSES
 
 # %% ../../nbs/segment/04_plots.ipynb #02613ef8
 def class_colours(

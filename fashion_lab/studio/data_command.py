@@ -40,11 +40,12 @@ def place_of(
     path=None, # a folder to look in; default: the usual places
 )->Path:
     "The folder of a data set; `MissingData` says where it was looked for."
-    from fashion_lab.data.cards import card, PHOTO_SETS  # heavy: PIL, numpy
-    from fashion_lab.data.fashion_mnist import find_files  # heavy: PIL, filelock
-    from fashion_lab.data.locate import find_photos  # heavy: PIL, filelock
+    from fashion_lab.data.cards import card, PHOTO_SETS  # heavy: 20 ms
+    from fashion_lab.data.locate import files_folder, find_photos, missing_files, NOT_TRIED  # heavy: urllib
     if card(name).name in PHOTO_SETS: return find_photos(name, path, download=False)
-    return find_files(name, path, download=False)
+    folder, tried = files_folder(card(name), path)
+    if folder: return folder
+    raise missing_files(card(name), tried if path else [*tried, NOT_TRIED], path)
 
 # %% ../../nbs/studio/05_data_command.ipynb #bb9ff699
 def cmd_data(

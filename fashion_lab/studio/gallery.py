@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..evaluate.repeats import mean_over_runs
 from ..plot.theme import BLUE, canvas, style
-from ..synthetic.facade_classes import FACADE_CLASSES
+from ..synthetic.classes import FACADE_CLASSES
 from ..synthetic.facade_drawer import synthetic_facades
 from ..synthetic.clothing_drawer import ClothingDrawer
 from ..synthetic.closure_drawer import ClosureDrawer

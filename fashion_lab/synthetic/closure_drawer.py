@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..core import whole_number
 from .base import Drawn
-from .shoe_kinds import CLOSURES, shoe_identity
+from .shoe_kinds import shoe_identity
+from .classes import CLOSURES
 from .shoe_scenes import another_day, home_scene
 from .shoes import draw_pair_photo, draw_shoe
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..core import whole_number
 from .base import Drawn
-from .clothing_classes import CLOTHING_CLASSES, CLOTHING_COUNTS, KIDS_COUNTS
+from .clothing_classes import CLOTHING_COUNTS, KIDS_COUNTS
+from .classes import CLOTHING_CLASSES
 from .contributors import new_contributor
 from .garments import draw_clothing
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .base import weighted_choice
-from .clothing_classes import CLOTHING_CLASSES
+from .classes import CLOTHING_CLASSES
 
 # %% ../../nbs/synthetic/22_contributors.ipynb #4ee9af65
 # hue in [0, 1] and how common it is

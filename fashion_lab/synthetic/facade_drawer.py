@@ -12,7 +12,7 @@ from fastcore.basics import patch
 
 from ..core import whole_number
 from .base import Drawn
-from .facade_classes import FACADE_CLASSES
+from .classes import FACADE_CLASSES
 from .facades import draw_facade
 
 # %% ../../nbs/synthetic/46_facade_drawer.ipynb #a462717f

@@ -7,7 +7,7 @@ __all__ = ['choose_cloth']
 
 # %% ../../nbs/synthetic/33_garment_fabrics.ipynb #7b41db67
 from .base import weighted_choice
-from .clothing_classes import CLOTHING_CLASSES
+from .classes import CLOTHING_CLASSES
 from .garment_cloth import CLOTHS
 from .contributors import dye, rgb
 

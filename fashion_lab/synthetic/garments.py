@@ -9,7 +9,8 @@ __all__ = ['draw_clothing']
 import numpy as np
 
 from ..core import whole_number
-from .clothing_classes import CLOTHING_CLASSES, clothing_index
+from .clothing_classes import clothing_index
+from .classes import CLOTHING_CLASSES
 from .contributors import new_contributor, Sender
 from .garment_canvas import Cut
 from fashion_lab.synthetic.garment_tops import (

@@ -15,7 +15,8 @@ from fastcore.basics import patch
 from ..core import whole_number
 from .base import Drawn
 from .shoe_colours import COLOURS_OF_ADULTS
-from .shoe_kinds import CLOSURES, shoe_identity, SHOE_KINDS
+from .shoe_kinds import shoe_identity, SHOE_KINDS
+from .classes import CLOSURES
 from .shoe_scenes import another_day, home_scene
 from .shoes import draw_shoe
 

@@ -13,7 +13,8 @@ import numpy as np
 from ..core import one_of, whole_number
 from .base import check_rng
 from .shoe_colours import PATTERNS
-from .shoe_kinds import CLOSURES, KINDS_OF, ShoeIdentity
+from .shoe_kinds import KINDS_OF, ShoeIdentity
+from .classes import CLOSURES
 from .shoe_scenes import FLOORS, Scene
 from .shoe_floors import draw_floor
 from .shoe_light import expose, light_up

@@ -288,7 +288,8 @@ def offer(page, box, file):
 
 
 def test_ones_own_photo_gets_an_answer(notebook, tmp_path):
-    from fashion_lab.synthetic.fashion_mnist import draw_garment, FASHION_CLASSES
+    from fashion_lab.synthetic.fashion_mnist import draw_garment
+    from fashion_lab.synthetic.classes import FASHION_CLASSES
     import numpy as np
 
     Image.fromarray(draw_garment(8, np.random.default_rng(0), 200)).convert('RGB').save(

@@ -63,7 +63,7 @@ def finish(lab, cfg, root, net, predictions, metrics, extra):
 
 def closures_run(root, classes=None, variant='linear-probe', seed=0):
     "A network for closures, or for classes of one's own."
-    from fashion_lab.synthetic.shoe_kinds import CLOSURES
+    from fashion_lab.synthetic.classes import CLOSURES
     from fashion_lab.labs.photo_base import SMALL
     from fashion_lab.labs import closures as lab
 
@@ -117,9 +117,9 @@ def fashion_mnist_run(root):
 
 
 def segmentation_run(root):
-    from fashion_lab.synthetic.facade_classes import FACADE_CLASSES
     from fashion_lab.segment.train import segment_net
     from fashion_lab.labs import segmentation as lab
+    from fashion_lab.synthetic.classes import FACADE_CLASSES
     import torch
 
     options = tuple(
