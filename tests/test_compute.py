@@ -16,21 +16,15 @@ from hypothesis import given, settings, strategies as st
 torch = pytest.importorskip('torch')
 from torch import nn
 from torch.nn import functional as F
-from fashion_lab.cost.counts import (
-    attention_macs,
-    count_flops,
-    count_macs,
-    count_params,
-    cross_check,
-    hand_macs,
-    make_input,
-    model_mb,
-    one_pass,
-)
+from fashion_lab.cost.inputs import make_input
+from fashion_lab.cost.passes import one_pass
+from fashion_lab.cost.counts import attention_macs, count_params, hand_macs, model_mb
+from fashion_lab.cost.macs import count_macs
+from fashion_lab.cost.flops import count_flops, cross_check
 from fashion_lab.cost.timing import cost, latency, layer_latency
 from fashion_lab.cost.layers import layer_table, readable, TABLE_COLUMNS, totals
 from fashion_lab.cost.models import input_of, named_model, parse_shape
-from fashion_lab.cost import counts as cost_counts
+from fashion_lab.cost import macs as cost_macs
 
 few = settings(max_examples=15, deadline=None)
 sizes = st.integers(1, 4)
@@ -162,7 +156,7 @@ def test_whatever_fvcore_weighs_by_itself_is_a_product_or_is_noted():
     flop_count = importlib.import_module('fvcore.nn.flop_count')
     products = {'aten::' + o for o in 'addmm bmm _convolution einsum matmul mm linear'.split()}
     assert set(flop_count._DEFAULT_SUPPORTED_OPS) - products <= {
-        'aten::' + o for o in cost_counts._NOTED
+        'aten::' + o for o in cost_macs._NOTED
     }
 
 
@@ -715,7 +709,7 @@ def test_counting_is_silent_and_importing_compute_is_cheap(capfd):
     code = """
 import sys, torch
 from torch import nn
-from fashion_lab.cost.counts import *
+from fashion_lab.cost.flops import *
 from fashion_lab.cost.layers import layer_table
 
 assert 'fvcore' not in sys.modules

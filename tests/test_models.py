@@ -188,7 +188,7 @@ def test_costs_without_running():
     t = backbone_costs(['custom_cnn', 'efficientnet_lite0', 'resnet18']).set_index('backbone')
     body = backbone('custom_cnn')
     assert t.params.custom_cnn == sum(p.numel() for p in body.parameters())
-    from fashion_lab.cost.counts import count_macs
+    from fashion_lab.cost.macs import count_macs
 
     assert t.macs.custom_cnn == count_macs(body, (3, 128, 128))['total']
     assert t.packaged.tolist() == [False, True, False]

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 torch = pytest.importorskip('torch')
 from torch import nn
 from torch.nn import functional as F
-from fashion_lab.cost.counts import make_input
+from fashion_lab.cost.inputs import make_input
 from fashion_lab.cost.layers import layer_table
 from fashion_lab.cost.receptive_field import (
     chain_field,

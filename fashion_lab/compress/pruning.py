@@ -10,7 +10,7 @@ __all__ = ['prunable', 'sparsity', 'layer_name', 'magnitude_masks', 'apply_masks
 import copy
 
 from ..core import check_between, whole_number
-from ..cost.counts import make_input
+from ..cost.inputs import make_input
 
 import torch
 from fastai.callback.core import Callback

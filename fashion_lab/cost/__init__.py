@@ -2,7 +2,9 @@
 from ..core import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, dict(
-    counts='count_flops count_macs count_params cross_check hand_macs',
+    counts='count_params hand_macs',
+    macs='count_macs',
+    flops='count_flops cross_check',
     timing='cost latency',
     layers='layer_table totals',
     receptive_field='receptive_fields',

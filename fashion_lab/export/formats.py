@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from ..core import atomic_path, one_of
-from ..cost.counts import make_input
+from ..cost.inputs import make_input
 from ..data.resizing import FITS
 from ..runs.draft import save_weights
 from ..segment.tiles import STEP, tile_starts, tile_weights

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from ..core import atomic_path, whole_number
-from ..cost.counts import make_input, one_pass
+from ..cost.inputs import make_input
+from ..cost.passes import one_pass
 from ..cost.layers import layer_table
 
 # %% ../../nbs/export/00_onnx.ipynb #bd8ab393

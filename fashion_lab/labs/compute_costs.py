@@ -25,7 +25,8 @@ from ..core import number_of_seeds, one_of, progress, whole_number
 
 from ..devices import pick_device, set_seed
 
-from ..cost.counts import conv_macs, cross_check, linear_macs
+from ..cost.counts import conv_macs, linear_macs
+from ..cost.flops import cross_check
 
 # %% ../../nbs/labs/07_compute.ipynb #7f15026d
 from ..cost.timing import latency

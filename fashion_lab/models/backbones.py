@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from torch import nn
 from ..core import one_of, whole_number
 
-from ..cost.counts import hand_macs, one_pass
+from ..cost.passes import one_pass
+from ..cost.counts import hand_macs
 from ..data.augment import image_tensor
 
 from .cards import backbone_card, BackboneCard, BACKBONES
