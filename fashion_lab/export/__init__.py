@@ -6,4 +6,5 @@ __getattr__, __dir__, __all__ = lazy_names(__name__, dict(
     int8='agreement quantise quantise_checked',
     formats='FORMATS to_torch_export write_export',
     answering='photo_pixels',
+    web='write_web',
 ))

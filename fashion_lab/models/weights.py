@@ -7,17 +7,16 @@ __all__ = ['WEIGHTS_BY_ORDER', 'WeightsError', 'MissingWeights', 'match_state', 
            'packaged_state', 'fetch_weights', 'imagenet_state']
 
 # %% ../../nbs/models/02_weights.ipynb #39304043
-import difflib, importlib.util, os, re
+import difflib, importlib.util, re
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch import nn
 
-from ..core import cache_dir, file_sha256, one_of, whole_number
-from ..data.download import BrokenDownload, download_to, host_of, retry
+from ..core import cache_dir, file_sha256, one_of
+from ..data.download import fetch_checked, has_digest, host_of
 from .cards import backbone_card, BACKBONE_CARDS, BackboneCard, digest_in_name
 
 # %% ../../nbs/models/02_weights.ipynb #0bb1ba4d
@@ -171,23 +170,6 @@ def packaged_state(
     "Read the packaged weights of a backbone, verified."
     return read_weights(packaged_file(name))
 
-# %% ../../nbs/models/02_weights.ipynb #b4e9e224
-def _has_digest(path, digits): return path.is_file() and file_sha256(path).startswith(digits)
-
-# %% ../../nbs/models/02_weights.ipynb #ce8e3a36
-def _fetch(url, target, digits, tries, pause, timeout): # put the right file at `target`; returns what failed
-    part = target.with_name(target.name + '.part')
-
-    def attempt():
-        download_to(url, part, timeout)
-        if _has_digest(part, digits): return os.replace(part, target)
-        part.unlink()
-        raise BrokenDownload('another file arrived than its name says (SHA-256), '
-                             'and was removed', wait=False)
-
-    if _has_digest(target, digits): return []
-    return retry(attempt, whole_number(tries, 'tries', 1), pause, count_all=True)[1]
-
 # %% ../../nbs/models/02_weights.ipynb #50fda90f
 def fetch_weights(
     url:str,                   # address of a file whose name holds digits of its SHA-256, as in resnet50-0676ba61.pth
@@ -203,10 +185,10 @@ def fetch_weights(
                            "checked; download it yourself and give its path as weights=")
     folder = Path(folder) if folder is not None else cache_dir()/'weights'
     target = folder/url.rpartition('/')[2]
-    if _has_digest(target, digits): return target
+    if has_digest(target, digits): return target
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{target}.lock'): failures = _fetch(url, target, digits, tries, pause, timeout)
-    if _has_digest(target, digits): return target
+    failures = fetch_checked(url, target, digits, tries, pause, timeout)
+    if has_digest(target, digits): return target
     error = WeightsError if 'SHA-256' in failures[-1] else MissingWeights
     raise error(f"{target.name} could not be fetched from {host_of(url)}: {failures[-1]}")
 

@@ -15,15 +15,20 @@ from .predict_command import trained
 def cmd_export(
     args,  # as from `export_arguments`
 )->int:    # exit code
-    "Write a trained network as ONNX, safetensors or torch.export."
+    "Write a trained network as ONNX, safetensors, torch.export, or as a page for the browser."
     from fashion_lab.export.formats import FORMATS  # heavy: fastai, matplotlib
-    from fashion_lab.studio.package import export_run, takes_part  # heavy: fastai, matplotlib
+    from fashion_lab.studio.package import export_page, export_run, takes_part  # heavy: fastai, matplotlib
     lab = lab_module(takes_part(args.lab))
-    one_of(args.format, FORMATS, 'format')
+    one_of(args.format, [*FORMATS, 'web'], 'format')
     run = trained(lab, args)
-    files = export_run(run, args.folder, args.format, True if args.int8 else None)
-    lines = [f'network: {run.variant}, {run.name}', *files, f'try it:  python {files[-1]} PHOTO']
-    print(*map(printable, lines), sep='\n')
+    int8 = True if args.int8 else None
+    if args.format == 'web':
+        page = export_page(run, args.folder, int8)
+        lines = [page, f'look at it: python -m http.server --directory {page.parent}']
+    else:
+        files = export_run(run, args.folder, args.format, int8)
+        lines = [*files, f'try it:  python {files[-1]} PHOTO']
+    print(*map(printable, [f'network: {run.variant}, {run.name}', *lines]), sep='\n')
     return 0
 
 # %% ../../nbs/studio/11_export_command.ipynb #119240f1
@@ -33,11 +38,12 @@ def export_arguments(
     "Add the arguments of `export`."
     lab_argument(s)
     s.add_argument('--format', default='onnx',
-        help='onnx, torch-export, or for the small networks of fashion_mnist and compression safetensors; '
-             'default: %(default)s')
-    s.add_argument('--int8', action='store_true', help='onnx in 8-bit integers, calibrated on training pictures')
+        help='onnx, torch-export, for the small networks of fashion_mnist and compression safetensors, '
+             'or web: a folder with a page that answers in the browser; default: %(default)s')
+    s.add_argument('--int8', action='store_true', help='onnx or web in 8-bit integers, calibrated on training pictures')
     s.add_argument('--run', metavar='FOLDER',
         help="a finished run's folder; default: the run that answers for photos")
     s.add_argument('--source', metavar='WHICH', help='as for predict')
     out_argument(s)
-    s.add_argument('--folder', metavar='FOLDER', help='where to write; default: LAB-VARIANT in the working folder')
+    s.add_argument('--folder', metavar='FOLDER',
+        help='where to write; default: LAB-VARIANT in the working folder, for a page LAB-VARIANT-web')
