@@ -103,6 +103,10 @@ COMMANDS = dict(
     **{'run-all': ([], 'profile labs source device threads out'.split())},
     report=([[*LABS]], 'profile source out folder'.split()),
     publish=([[*LABS]], 'profile source out results allow-dirty'.split()),
+    verify=(
+        [[*LABS]],
+        'rows minutes seed costly tolerance profile variants protocol source results out'.split(),
+    ),
     predict=(
         [['fashion_mnist'], ['photo.png', 'file']],
         'run out device csv json folder heat picture'.split(),

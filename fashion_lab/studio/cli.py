@@ -20,6 +20,7 @@ from .predict_command import cmd_predict, predict_arguments
 from .report_command import cmd_publish, cmd_report, publish_arguments, report_arguments
 from .run_command import cmd_run, cmd_run_all, run_all_arguments, run_arguments
 from .sweep_command import cmd_sweep, sweep_arguments
+from .verify_command import cmd_verify, verify_arguments
 
 # %% ../../nbs/studio/12_cli.ipynb #3fc3ec59
 EPILOG = """exit codes: 0 done, 1 some runs or photos failed, 2 unusable argument, 3 something is missing, \
@@ -32,6 +33,7 @@ examples:
   fashion_lab run fashion_mnist --profile quick
   fashion_lab run fashion_mnist --profile full --seeds 5 --variants recipe
   fashion_lab sweep fashion_mnist --variants FashionCNN --grid lr=.001,.002 --seeds 5 --executor processes
+  fashion_lab verify closures --rows 3
   fashion_lab predict fashion_mnist photo.jpg
   fashion_lab predict shoe_pairs left.jpg right.jpg
   fashion_lab predict shoe_pairs heap_of_single_shoes/
@@ -50,6 +52,7 @@ def commands()->dict: # name -> (function, function that adds its arguments, or 
         'sweep': (cmd_sweep, sweep_arguments),
         'report': (cmd_report, report_arguments),
         'publish': (cmd_publish, publish_arguments),
+        'verify': (cmd_verify, verify_arguments),
         'predict': (cmd_predict, predict_arguments),
         'compute': (cmd_compute, compute_arguments),
         'export': (cmd_export, export_arguments),
