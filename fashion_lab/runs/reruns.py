@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import whole_number
-from .results import CONDITIONS, LATER
+from .results import ARITHMETIC, CONDITIONS
 
 # %% ../../nbs/runs/11_reruns.ipynb #8bc2e629
 _CLOCKED = 'latency_ms speedup runtime_speedup per_second'.split()
@@ -58,7 +58,7 @@ def verdict(
     return 'off'
 
 # %% ../../nbs/runs/11_reruns.ipynb #dc672796
-_TOLD = ('device', *LATER, 'threads', 'torch', 'python', 'n', 'params', 'macs')
+_TOLD = ('device', *ARITHMETIC, 'threads', 'torch', 'python', 'n', 'params', 'macs')
 
 def differences(
     row,   # a recorded row, by column
