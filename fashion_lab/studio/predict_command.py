@@ -39,9 +39,10 @@ def named_run(
     folder, # of a finished run
 ):          # a `Run`
     "The run in a folder; a `ValueError` where it belongs to another lab."
+    from fashion_lab.labs.final_model import evaluated_lab  # heavy: torch
     from fashion_lab.runs.run import Run  # heavy: numpy, pandas
     run = Run(folder)
-    if run.lab != lab.LAB: raise ValueError(f"{run.name} is a run of {run.lab}, not of {lab.LAB}")
+    if evaluated_lab(run.lab) != lab.LAB: raise ValueError(f"{run.name} is a run of {run.lab}, not of {lab.LAB}")
     return run
 
 # %% ../../nbs/studio/09_predict_command.ipynb #a7d78a81
@@ -124,7 +125,9 @@ def print_answers(
     for answer in answers.to_dict('records'):
         lines = [printable(line) for line in answer_lines(answer)]
         print('\n    '.join(lines))
-    print(printable(f'network: {run.variant}, {run.name}'))
+    about = run.extra.get('evaluation')
+    known = f", trained on all photos; evaluated as {about['run']}" if about else ''
+    print(printable(f'network: {run.variant}, {run.name}{known}'))
 
 # %% ../../nbs/studio/09_predict_command.ipynb #27df9d77
 def answer_lines(
