@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_SEEDS', 'one_of', 'printable', 'whole_number', 'check_between', 'number_of_seeds', 'is_interactive', 'progress',
            'output_file', 'atomic_path', 'free_paths', 'file_sha256', 'cache_dir', 'runs_dir', 'local_path',
-           'lazy_names']
+           'existing_source', 'lazy_names']
 
 # %% ../nbs/foundation/00_core.ipynb #d404006a
 import contextlib, difflib, hashlib, importlib, itertools, numbers, os, re, sys, tempfile
@@ -185,6 +185,17 @@ def local_path(
 )->Path:           # with `~` expanded where that user exists; otherwise as it is
     "A path on this machine; never raises, so that one odd name in a list does not stop the others."
     return Path(os.path.expanduser(path))
+
+# %% ../nbs/foundation/00_core.ipynb #92b415a2
+def existing_source(
+    path:str, # as it was typed
+)->str:       # the same
+    "A folder or table that exists; a `FileNotFoundError` otherwise, a `ValueError` for what looks like no path."
+    if not path.strip(): raise ValueError("the source is empty: give real, synthetic, or a folder or a table")
+    if local_path(path).exists(): return path
+    if os.sep in path or Path(path).suffix:
+        raise FileNotFoundError(f"there is no folder or table at {path}: check the path, or use real or synthetic")
+    return one_of(path, ('real', 'synthetic', 'a folder or a table that is there'), 'source')
 
 # %% ../nbs/foundation/00_core.ipynb #7c1f40ab
 def lazy_names(

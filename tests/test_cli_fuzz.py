@@ -93,11 +93,23 @@ CHOICES = dict(
     labs=['fashion_mnist', 'closures,clothing'],
     threads=['1', '2'],
 )
-DATA = ['fashion_mnist', 'clothing', 'closures', 'facades', 'shoe_pairs']
-RUN = 'profile seeds variants protocol source data device threads out'.split()
+DATA = ['fashion_mnist', 'photos', 'clothing', 'closures', 'facades', 'shoe_pairs']
+PHOTO = 'image label group split size fit backbone epochs'.split()
+RUN = [
+    'profile',
+    'seeds',
+    'variants',
+    'protocol',
+    'source',
+    'data',
+    'device',
+    'threads',
+    'out',
+    *PHOTO,
+]
 COMMANDS = dict(
     list=([], []),
-    data=([DATA], 'source find fetch verify clear'.split()),
+    data=([DATA], 'source find fetch verify clear image label group split'.split()),
     run=([[*LABS]], RUN),
     sweep=([[*LABS]], [*RUN, *'grid executor workers cpus gpus memory address storage'.split()]),
     **{'run-all': ([], 'profile labs source device threads out'.split())},

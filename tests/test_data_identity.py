@@ -34,6 +34,8 @@ RECORDED_DIGESTS = {
     'shoe_pairs/full': '23f66d2cc4ab',
     'fashion_mnist/quick': '196c65708db7',
     'fashion_mnist/full': '4647f69d6555',
+    'photos/quick': '2e2935119eb6',
+    'photos/full': '3ec8a8e75850',
     'clothing/quick': '9cac37135e84',
     'clothing/full': '8a02a73cf0c0',
     'closures/quick': 'a90458353bac',

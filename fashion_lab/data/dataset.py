@@ -55,6 +55,7 @@ class PhotoSet(ItemSet):
     mask_values:dict|None=None    # value in the mask files -> class index, where the files count otherwise
     colours:tuple|None=None       # (red, green, blue) of each class, where the masks say in which to show it
     published:bool=False          # read from the published layout of the set called `name`
+    stated_split:bool=False       # the split is the user's own, with something held out; else it was assigned
 
     def __post_init__(self):
         one_of(self.source, ('real', 'synthetic'), 'source')

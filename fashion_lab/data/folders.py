@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 from ..core import local_path
 
-from .cards import DataError
+from .cards import DataError, MissingData
 from .scanning import is_hidden, name_matcher, PATTERNS, problem_table, scan
 
-from .tables import listed, one_spelling, same_letters
+from .tables import file_text, listed, one_spelling, same_letters, text_rows
 from .splits import split_name, SPLIT_NAMES
 
 from .dataset import PhotoSet
@@ -137,7 +137,8 @@ def load_folder(
     found, parts, above = _scan_classes(folder)
     items, bad = found[found.problem == ''], found[found.problem != '']
     if not len(items):
-        raise DataError(f"no photo in {folder} lies in a class folder; expected "
+        raise DataError(f"no photo in {folder} lies in a class folder: put the photos into a folder per class, or give "
+                        f"a CSV with a column for the photo and one for its class; expected "
                         f"{folder.name}/class_name/photo.jpg")
     class_of, classes = _class_of_files(folder, parts, items, above)
     ids = items.path.map(same_letters)
@@ -149,22 +150,69 @@ def load_folder(
     return own_set(items, folder, name or folder.resolve().name, owner, problems, split, size, fit, classes)
 
 # %% ../../nbs/data/21_folders.ipynb #628f4377
-_TABLES = ('.csv', '.tsv', '.txt')
+_TABLES = ('.csv', '.tsv', '.txt', '.parquet')
+_METADATA = 'metadata.csv'   # as the Hugging Face hub keeps a folder of images
 
 # %% ../../nbs/data/21_folders.ipynb #3a173302
+def _read_parquet(path): # a data frame
+    try: table = pd.read_parquet(path)
+    except ImportError: raise DataError(f"reading {path.name} needs pyarrow: pip install pyarrow") from None
+    except (OSError, ValueError) as e: raise DataError(f"{path.name} cannot be read as Parquet ({e})") from None
+    packed = [c for c in table if table[c].map(lambda v: isinstance(v, (bytes, dict))).any()]
+    if packed:
+        raise DataError(f"{path.name} holds photos themselves in {packed[0]!r}; write them to files, "
+                        "and their names into a column 'file'")
+    return table
+
+def _load_table(path, **kwargs): # a `PhotoSet`
+    if isinstance(path, pd.DataFrame) or Path(path).suffix.lower() != '.parquet': return load_csv(path, **kwargs)
+    path = local_path(path)
+    if not path.is_file(): raise MissingData(f"there is no table {path}; check its name and folder")
+    return load_csv(_read_parquet(path), root=path.parent, **dict(name=path.stem) | kwargs)
+
+# %% ../../nbs/data/21_folders.ipynb #9b1d0149
+def _metadata(folder): # the tables of a folder as one, with splits where these are folders; `None` where there is none
+    if (folder/_METADATA).is_file(): return folder/_METADATA
+    rows = []
+    for below in sorted(os.listdir(folder)):
+        path = folder/below/_METADATA
+        if not split_name(below) or not path.is_file(): continue
+        header, lines = text_rows(file_text(path), f'{below}/{_METADATA}')
+        if 'file_name' not in header:
+            raise DataError(f"{below}/{_METADATA} lacks the column 'file_name', which names the photos of its folder")
+        for _, cells in lines:
+            row = dict(zip(header, cells))
+            rows.append(row | dict(file_name=f"{below}/{row['file_name']}", split=below))
+    return pd.DataFrame(rows) if rows else None
+
+# %% ../../nbs/data/21_folders.ipynb #3d9b3317
+def _load_photo_folder(folder, recognised, columns, **kwargs):
+    "A `PhotoSet`; `None` for a published layout, and where there are no photos."
+    if not os.path.isdir(folder) or recognised(folder): return None
+    metadata = _metadata(folder)
+    if metadata is not None:
+        named = dict(name=folder.resolve().name) | columns
+        return load_csv(metadata, root=folder, **named | kwargs)
+    is_photo = name_matcher(PATTERNS)
+    entries = [e for e in os.scandir(folder) if not is_hidden(e.name)]
+    if not any(e.is_dir() or is_photo(e.name) for e in entries): return None
+    if columns:
+        names = ', '.join(f'{k}={v!r}' for k, v in columns.items())
+        raise DataError(f"{folder.name} is a folder without a table, so there are no columns {names}: "
+                        "its folders are the classes; leave the columns out, or give a CSV")
+    return load_folder(folder, **kwargs)
+
+# %% ../../nbs/data/21_folders.ipynb #a347d380
 def load_own(
     path,       # a folder, a table or its file; or `None`
     recognised, # folder -> whether it is a published layout, as from `data.locate.is_published`
+    columns=(), # pairs such as ('label', 'category'): the columns of a table, as for `load_csv`
     **kwargs    # for `load_folder` or `load_csv`
 )->PhotoSet|None: # `None` where `path` is a published layout, or not given
     "A set of the user's own photos."
     if path is None: return None
+    columns = dict(columns)
     is_table = isinstance(path, pd.DataFrame)
     if not is_table: is_table = Path(path).suffix.lower() in _TABLES and not os.path.isdir(path)
-    if is_table: return load_csv(path, **kwargs)
-    folder = local_path(path)
-    if not os.path.isdir(folder) or recognised(folder): return None
-    is_photo = name_matcher(PATTERNS)
-    entries = [e for e in os.scandir(folder) if not is_hidden(e.name)]
-    has_photos = any(e.is_dir() or is_photo(e.name) for e in entries)
-    return load_folder(folder, **kwargs) if has_photos else None
+    if is_table: return _load_table(path, **columns, **kwargs)
+    return _load_photo_folder(local_path(path), recognised, columns, **kwargs)

@@ -61,8 +61,12 @@ def own_set(
     valid_frac, test_frac, seed = split
     present = sorted(items['class'].unique())
     items['label'] = label_codes(items['class'], present)
+    stated = 'split' in items and {'train'} < set(items.split)
     if 'split' not in items: items['split'] = split_items(items, valid_frac, test_frac, group, 'class', seed)
-    s = PhotoSet(items, present, name, 'real', root, group=group, problems=problems, size=size or 224, fit=fit)
+    s = PhotoSet(
+        items, present, name, 'real', root, group=group, problems=problems, size=size or 224, fit=fit,
+        stated_split=stated,
+    )
     if size:
         s = s.readable()
         _warn_of_copies(s)

@@ -55,19 +55,23 @@ def photos(
     size,          # working size in pixels
     data_path,     # where they are; `None` for the usual places
     classes='all', # or 'top10', for clothing
+    columns=(),    # of a table, as for `data.folders.load_own`
+    fit='crop',    # how photos get to their size: 'crop', 'pad' or 'squash'
 )->PhotoSet:
     "The photos of a configuration, loaded once per process as long as they do not change."
-    data_id = data_id_of(data, data_path) if source == 'real' else ''
-    return _photos(data, source, limit, size, data_path, classes, data_id)
+    data_id = data_id_of(data, data_path, columns=columns) if source == 'real' else ''
+    return _photos(data, source, limit, size, data_path, classes, tuple(columns), fit, data_id)
 
 # %% ../../nbs/data/30_selection.ipynb #02919d01
 @functools.lru_cache(maxsize=4)
-def _photos(data, source, limit, size, data_path, classes, data_id)->PhotoSet:
+def _photos(data, source, limit, size, data_path, classes, columns, fit, data_id)->PhotoSet:
     options = dict(size=size)
+    if fit != 'crop': options['fit'] = fit
     if classes == 'top10': options['top10'] = True
     if source == 'synthetic':
         if limit: options['n'] = limit
         return noted(load_photos, data, source=source, **options)
+    if columns: options['columns'] = columns
     s = noted(load_photos, data, path=data_path, **options)
     return s if limit is None or limit >= len(s) else _limited(s, limit)
 

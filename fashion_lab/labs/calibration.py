@@ -127,7 +127,9 @@ def calibrated(
     "What a run has kept about its answers; a `RunError` where that is damaged."
     facts = run.extra.get('answers')
     if facts is None: return Calibrated(None, None)
-    try: return Calibrated(calibration_of(facts['probabilities']), space_of(facts['features']))
+    try:
+        space = space_of(facts['features']) if facts['features'] else None
+        return Calibrated(calibration_of(facts['probabilities']), space)
     except (KeyError, TypeError, ValueError) as e:
         raise RunError(f"extra.json of run {run.name} is damaged ({e}); run it again") from None
 

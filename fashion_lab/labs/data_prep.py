@@ -60,7 +60,7 @@ from ..plot.results import plot_comparison
 from ..plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis, pretty
 
 from fashion_lab.labs.base import (
-    compared, data_title, LabConfig, page_title, per_config, photo_figures, PhotoConfig, PROFILES, Report,
+    compared, data_title, LabConfig, own_source, page_title, per_config, photo_figures, PhotoConfig, PROFILES, Report,
     usual_source, warnings_of,
 )
 
@@ -298,9 +298,11 @@ def configs(
     variants = [one_of(v, VARIANTS, f'variant of {LAB}') for v in _names(variants, VARIANTS)]
     sets = [one_of(d, LEAK_SETS, 'data') for d in _names(data, LEAK_SETS)]
     protocols = [protocol] if protocol else _protocols(profile)
+    source, path = own_source(source, changes.get('data_path'))
+    if path: changes = changes | dict(data_path=path)
     out = []
     for seed, d in product(range(number_of_seeds(seeds, SEEDS[profile])), sets):
-        usual = _usual_settings(profile, source or usual_source(d, profile, changes.get('data_path')))
+        usual = _usual_settings(profile, source or usual_source(d, profile, path))
         for p, v in product(protocols, variants):
             named = dict(protocol=p, profile=profile, seed=seed, data=d, variant=v)
             out.append(Config(**(usual | named | changes)))

@@ -61,7 +61,7 @@ from ..plot.images import plot_filters, plot_mistakes, plot_predictions
 from ..plot.results import plot_comparison, plot_history
 
 from fashion_lab.labs.base import (
-    answered, choose_run, compared, inference_cost, LabConfig, list_photos, page_title, Plan, Report,
+    answered, choose_run, compared, inference_cost, LabConfig, list_photos, own_source, page_title, Plan, Report,
     verdicts_over_seeds,
 )
 
@@ -354,6 +354,8 @@ def configs(
     **changes,                  # fields of `Config` for every run: source, device, limit, ...
 )->list:                        # of `Config`, whole seeds one after another
     "The runs that make up a profile."
+    source, path = own_source(changes.get('source'), changes.get('data_path'))
+    changes |= {k: v for k, v in dict(source=source, data_path=path).items() if v is not None}
     if variants is not None: variants = [m.name for m in ABLATION.chosen(variants)]
     if protocol == 'as-published':
         _check_published(variants)

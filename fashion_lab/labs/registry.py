@@ -15,6 +15,7 @@ LABS = dict(
     data_prep='What is in each data set, how is it split, and how much does a leak flatter?',
     shoe_pairs='Do a left and a right shoe belong together? Stacked, channel and siamese networks',
     fashion_mnist='What do augmentation, dropout, depth and the learning rate buy on Fashion-MNIST?',
+    photos='Which class is it? Your own photos: a folder or a table, from the first score to a model that answers',
     clothing='Which of 17 articles of clothing is it, and what does transfer learning buy?',
     closures='How does the shoe fasten? One-cycle transfer learning on 422 photos',
     segmentation='Which pixels of a house front are wall, window, pillar or balcony, and what does a U-Net save?',

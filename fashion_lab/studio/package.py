@@ -17,6 +17,7 @@ from ..runs.run import Run, value_with_interval
 from ..export.formats import FORMATS, write_export
 from ..export.web import WebNetwork, write_web
 
+from ..labs.final_model import evaluated_lab
 from ..labs.fashion_mnist import prepare_photo
 from ..labs import fashion_mnist
 
@@ -98,7 +99,7 @@ def _of_compression(run):
     )
 
 # %% ../../nbs/studio/03_package.ipynb #a8e1419a
-def _of_photos(run): # clothing and closures: the network that predicted the first fold
+def _of_photos(run): # photos, clothing and closures: trained on all photos, or without those of the first fold
     cfg, classes = photo_folds.config_of(run), run.predictions('test').classes
     net, size = rebuilt(cfg.recipe, classes, run.weights()), cfg.recipe.size
     def pictures(n):
@@ -133,6 +134,7 @@ def _of_segmentation(run): # a class for every pixel
 PORTABLE = dict(
     fashion_mnist=_of_fashion_mnist,
     compression=_of_compression,
+    photos=_of_photos,
     clothing=_of_photos,
     closures=_of_photos,
     segmentation=_of_segmentation,
@@ -152,16 +154,17 @@ def portable(
     run:Run, # a finished run
 )->Portable:
     "The network of a run with what is needed to use it; a `ValueError` where the lab has none that takes one image."
-    return PORTABLE[takes_part(run.lab)](run)
+    return PORTABLE[takes_part(evaluated_lab(run.lab))](run)
 
 # %% ../../nbs/studio/03_package.ipynb #9ef63261
 def _facts(run, classes): # what the JSON file says of a run
     made, c = run.environment, run.config
     facts = dict(
         classes=list(classes),
-        lab=run.lab,
+        lab=evaluated_lab(run.lab),
         variant=run.variant,
         run=run.name,
+        evaluation=run.extra.get('evaluation'),
         data=c['data'],
         source=c['source'],
         commit=made.get('commit'),
@@ -190,9 +193,10 @@ def export_run(
         calibration = p.pictures(512)
         if p.unseen: unseen = p.unseen(1024)
     # a variant's name may come from a run folder made by somebody else
-    folder = Path(folder) if folder else Path(f'{run.lab}-{slug(run.variant)}')
+    lab = evaluated_lab(run.lab)
+    folder = Path(folder) if folder else Path(f'{lab}-{slug(run.variant)}')
     return write_export(
-        p.net, p.shape, folder, format, run.lab, p.mean, p.std, _facts(run, p.classes), calibration, unseen,
+        p.net, p.shape, folder, format, lab, p.mean, p.std, _facts(run, p.classes), calibration, unseen,
         p.mirror, p.fit, p.prepare, p.needs,
     )
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['trained', 'named_run', 'other_runs', 'cmd_predict', 'answers_for', 'takes', 'check_predict', 'picture_of',
-           'print_csv', 'print_json', 'print_answers', 'answer_lines', 'ranking', 'predict_arguments']
+           'print_csv', 'print_json', 'print_answers', 'network_line', 'answer_lines', 'ranking', 'predict_arguments']
 
 # %% ../../nbs/studio/09_predict_command.ipynb #b945e309
 import inspect, itertools, json, math, sys
@@ -40,9 +40,10 @@ def named_run(
     folder, # of a finished run
 ):          # a `Run`
     "The run in a folder; a `ValueError` where it belongs to another lab."
+    from fashion_lab.labs.final_model import evaluated_lab  # heavy: torch
     from fashion_lab.runs.run import Run  # heavy: numpy, pandas
     run = Run(folder)
-    if run.lab != lab.LAB: raise ValueError(f"{run.name} is a run of {run.lab}, not of {lab.LAB}")
+    if evaluated_lab(run.lab) != lab.LAB: raise ValueError(f"{run.name} is a run of {run.lab}, not of {lab.LAB}")
     return run
 
 # %% ../../nbs/studio/09_predict_command.ipynb #a7d78a81
@@ -71,7 +72,7 @@ def cmd_predict(
     if args.csv: print_all = print_csv
     if args.json: print_all = print_json
     n_failed = print_all(answers)
-    if not args.csv and not args.json: print(printable(f'network: {run.variant}, {run.name}'))
+    if not args.csv and not args.json: print(printable(network_line(run)))
     return 1 if n_failed else 0
 
 # %% ../../nbs/studio/09_predict_command.ipynb #5154157b
@@ -190,6 +191,13 @@ def print_answers(
         print('\n    '.join(lines), flush=True)
         failed += answer['error'] != ''
     return failed
+
+# %% ../../nbs/studio/09_predict_command.ipynb #ea380ac0
+def network_line(run)->str: # which run's network answered
+    "The network in words; of one that was trained on all photos, also the run that evaluated its settings."
+    about = run.extra.get('evaluation')
+    known = f", trained on all photos; evaluated as {about['run']}" if about else ''
+    return f'network: {run.variant}, {run.name}{known}'
 
 # %% ../../nbs/studio/09_predict_command.ipynb #27df9d77
 def answer_lines(
