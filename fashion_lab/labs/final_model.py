@@ -82,7 +82,8 @@ def train_final(
         state = {k: v.detach().cpu().contiguous() for k, v in t.model.state_dict().items()}
         facts = {k: run.metrics.get(k) for k in ('params', 'macs', 'infer_ms')}
         facts['train_s'] = float(t.history.seconds.sum())
-        extra = _answers_of_final(run, cfg.recipe) | dict(evaluation=evaluation_of(run), trained_on=len(s), chosen=chosen)
+        extra = _answers_of_final(run, cfg.recipe)
+        extra = extra | dict(evaluation=evaluation_of(run), trained_on=len(s), chosen=chosen)
         used = environment(pick_device(cfg.device))
         return draft.finish(facts, t.history, dict(test=run.predictions('test')), state, used, extra=extra)
 

@@ -9,10 +9,10 @@ __all__ = ['cmd_verify', 'recorded_rows', 'config_of_row', 'rerun_rows', 'rerun_
 import sys, tempfile, time
 from contextlib import nullcontext
 
-from ..core import progress
+from ..core import existing_source, progress
 from ..labs.registry import lab_module
 from ..runs.former_names import check_former_names
-from .arguments import device_argument, existing, given, lab_argument, names_in, print_table
+from .arguments import device_argument, given, lab_argument, names_in, print_table
 
 # %% ../../nbs/studio/11a_verify_command.ipynb #c6b60461
 def cmd_verify(
@@ -98,7 +98,7 @@ def rerun_row(lab, row, recorded, root, args)->dict: # as for `rerun_rows`
     from fashion_lab.runs.results import table  # heavy: filelock, numpy, pandas
     from fashion_lab.runs.run import find_run  # heavy: numpy, pandas
     own_data = args.source not in (None, 'real', 'synthetic')
-    folder = existing(args.source) if own_data else args.data
+    folder = existing_source(args.source) if own_data else args.data
     device = args.device or row['device'].split(' ')[0] or None
     about = {c: row[c] for c in ('data', 'variant', 'protocol', 'seed', 'split', 'metric')}
     nothing = about | dict(recorded=row['value'], again=float('nan'), verdict='off', same='0')
