@@ -9,19 +9,21 @@ import pandas as pd
 import pytest
 import torch
 from fashion_lab.cost.counts import hand_macs
-from fashion_lab.labs.compute_costs import (
-    Config,
-    configs,
-    costs_of,
-    estimated_flops,
-    exact_macs,
-    NETWORKS,
-    SMALL,
-    Step,
-)
+from fashion_lab.labs.compute_networks import costs_of, NETWORKS
+from fashion_lab.labs.compute_estimates import estimated_flops, exact_macs, Step
+from fashion_lab.labs.compute_costs import Config, configs, SMALL
 from fashion_lab.runs import results as runs_results
 from fashion_lab.runs import run as runs_run
 from fashion_lab.labs import compute_costs as lab
+from fashion_lab.labs import (
+    compute_counters,
+    compute_estimates,
+    compute_networks,
+    compute_published,
+    compute_scores,
+    compute_search,
+    compute_tables,
+)
 from fashion_lab.widgets import costs as widgets_costs
 from fashion_lab.cost import layers as cost_layers
 from fashion_lab.cost import roofline as cost_roofline
@@ -67,11 +69,11 @@ def test_agreement_notices_a_disagreement(monkeypatch):
         def forward(self, x):
             return self.a(x) @ x.transpose(-1, -2)
 
-    monkeypatch.setitem(NETWORKS, 'odd', lab.Network('odd', 'test', (3, 4), Product))
+    monkeypatch.setitem(NETWORKS, 'odd', compute_networks.Network('odd', 'test', (3, 4), Product))
     monkeypatch.setattr(
-        lab, '_costs', lambda name: cost_layers.layer_table(Product().eval(), (3, 4))
+        compute_networks, '_costs', lambda name: cost_layers.layer_table(Product().eval(), (3, 4))
     )
-    assert not lab.agreement(['odd']).agree.any()
+    assert not compute_counters.agreement(['odd']).agree.any()
 
 
 # --- the published table
@@ -91,7 +93,7 @@ def test_exact_macs_are_those_of_torch(kernel, stride, c_in, c_out, side):
 def test_resnet50_in_both_orders():
     """Moving the stride from the 1x1 to the 3x3 convolution makes torchvision's out of Keras'
     ResNet-50."""
-    steps = lab.resnet50_steps(('mean', 1000))
+    steps = compute_estimates.resnet50_steps(('mean', 1000))
     moved = 0
     for a, b in zip(steps, steps[1:]):
         if a.kind == 'conv' and a.kernel == 1 and a.stride == 2 and b.kernel == 3:
@@ -100,15 +102,15 @@ def test_resnet50_in_both_orders():
 
 
 def test_published_resnet50_is_reproduced_to_its_last_digit():
-    e = lab.estimates(lab.resnet50_steps())
+    e = compute_estimates.estimates(compute_estimates.resnet50_steps())
     assert (
         f"{int(100 * e['estimated_mflops']) / 100} {int(100 * e['estimated_mmacs']) / 100}"
         == '7735.46 3867.73'
     )
     assert e['mmacs'] < e['estimated_mmacs']
-    assert round(estimated_flops(lab.resnet50_steps()[0]) / 1e6, 2) == 248.84
+    assert round(estimated_flops(compute_estimates.resnet50_steps()[0]) / 1e6, 2) == 248.84
     with pytest.raises(ValueError, match='head'):
-        lab.resnet50_steps(('max', 17))
+        compute_estimates.resnet50_steps(('max', 17))
 
 
 def test_search_finds_a_network_that_is_in_its_family():
@@ -125,20 +127,20 @@ def test_search_finds_a_network_that_is_in_its_family():
         Step('dense', 128, 17),
     ]
     total = sum(map(estimated_flops, steps)) / 1e6
-    found = lab.search_custom_cnn((total - 1e-6, total + 1e-6), more=1)
+    found = compute_search.search_custom_cnn((total - 1e-6, total + 1e-6), more=1)
     assert '5x5 64 pool, 5x5 256 pool, 3x3 256, mean, 128, 17' in set(found.layers)
     assert np.allclose(found.mflops, total, atol=2e-6)
     assert found.attrs['tried'] > len(found)
     assert set(found.layers) <= set(
-        lab.search_custom_cnn((total - 1e-6, total + 1e-6), more=1, free=True).layers
+        compute_search.search_custom_cnn((total - 1e-6, total + 1e-6), more=1, free=True).layers
     )
-    assert not len(lab.search_custom_cnn((1.0, 2.0), more=1))
-    assert not len(lab.search_custom_cnn(conv2=1234.5))
+    assert not len(compute_search.search_custom_cnn((1.0, 2.0), more=1))
+    assert not len(compute_search.search_custom_cnn(conv2=1234.5))
 
 
 def test_published_check_never_confuses_macs_and_flops():
     t = lab.published_check()
-    assert len(t) == len(lab.PUBLISHED)
+    assert len(t) == len(compute_published.PUBLISHED)
     assert np.allclose(t.published_mflops, 2 * t.published_mmacs, atol=0.011)
     # what is not known is left empty
     assert np.allclose((t.mflops / t.mmacs).dropna(), 2) and t.mmacs.isna().sum() == 2
@@ -210,9 +212,9 @@ def test_comparison_from_runs_and_from_their_table(measured):
     assert np.allclose(a.mflops, 2 * a.mmacs)
 
 
-def test_dearest_layers_name_layers_of_the_network(measured):
+def test_costliest_layers_name_layers_of_the_network(measured):
     _, done = measured
-    for row, r in zip(lab.dearest_layers(done).itertuples(), done):
+    for row, r in zip(compute_tables.costliest_layers(done).itertuples(), done):
         t = lab.layers_of(r).set_index('layer')
         assert t.operations.idxmax() == row.by_operations
         assert t.median_ms.idxmax() == row.by_time
@@ -234,10 +236,12 @@ def test_why_two_layers_differ():
 
     machine = cost_roofline.Machine(gflops=100, gbs=10)
     big = row('conv', 1e9, 50, 10.0)
-    assert 'the same layer' in lab._why(big, big, machine)
-    assert 'waits for memory' in lab._why(big, row('norm', 1e6, 0.25, 20.0), machine)
-    assert 'fill the processor badly' in lab._why(big, row('odd', 1e8, 40, 20.0), machine)
-    assert 'computes nothing' in lab._why(big, row('flat', 0, 0, 20.0), machine)
+    assert 'the same layer' in compute_tables._why(big, big, machine)
+    assert 'waits for memory' in compute_tables._why(big, row('norm', 1e6, 0.25, 20.0), machine)
+    assert 'fill the processor badly' in compute_tables._why(
+        big, row('odd', 1e8, 40, 20.0), machine
+    )
+    assert 'computes nothing' in compute_tables._why(big, row('flat', 0, 0, 20.0), machine)
 
 
 def test_results_keep_percentiles_and_refuse_nothing(measured, tmp_path):
@@ -279,11 +283,11 @@ def _results(path, lab_name, source, values):
             variant=v,
             data='d',
             source=source,
-            protocol=lab.SCORES[lab_name][0],
+            protocol=compute_scores.SCORES[lab_name][0],
             profile='full',
             seed=s,
             split='test',
-            metric=lab.SCORES[lab_name][1],
+            metric=compute_scores.SCORES[lab_name][1],
             value=score + 0.01 * s,
             macs=macs,
             params=1,
@@ -319,11 +323,11 @@ def test_real_and_synthetic_scores_never_meet(tmp_path, monkeypatch):
 
 def test_a_second_look_is_counted():
     for name in ('fashion_mnist', 'clothing', 'closures'):
-        for m in getattr(lab, name).ABLATION:
-            assert lab.looks_of(name, m.name) in (1, 2)
-    assert lab.looks_of('segmentation', 'unet') == 1
+        for m in getattr(compute_scores, name).ABLATION:
+            assert compute_scores.looks_of(name, m.name) in (1, 2)
+    assert compute_scores.looks_of('segmentation', 'unet') == 1
     with pytest.raises(ValueError, match='lab'):
-        lab.looks_of('hats', 'straw')
+        compute_scores.looks_of('hats', 'straw')
     # recorded: the recipe is FashionCNN, looked through twice
     t = lab.accuracy_cost().set_index('variant')
     assert t.macs['recipe'] == 2 * t.macs['FashionCNN'] == 2 * costs_of('FashionCNN').macs.sum()
@@ -339,7 +343,7 @@ def test_costs_alone_are_no_scores(measured, tmp_path):
 
 
 # --- the explorer
-def test_explorer_opens_a_network_at_its_dearest_layer():
+def test_explorer_opens_a_network_at_its_costliest_layer():
     look = widgets_costs.explore_costs('SmallCNN')
     assert look.net.value == 'SmallCNN'
     assert look.layer.value == lab.costliest_layer(costs_of('SmallCNN'))

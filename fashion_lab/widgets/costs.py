@@ -13,9 +13,8 @@ from fastcore.basics import patch
 # %% ../../nbs/widgets/01_costs.ipynb #76a1ec8e
 from ..core import one_of
 from ..cost.layers import readable
-from fashion_lab.labs.compute_costs import (
-    costliest_layer, costs_of, layers_with_fields, network, NETWORKS, plot_layer, SHARES,
-)
+from ..labs.compute_networks import costs_of, layers_with_fields, network, NETWORKS
+from ..labs.compute_layers import costliest_layer, plot_layer, SHARES
 from .base import button, Explorer, on_change
 
 # %% ../../nbs/widgets/01_costs.ipynb #02e32272
