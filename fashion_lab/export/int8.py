@@ -213,11 +213,12 @@ def _allowed(remedies, n_layers): # those that leave at most a quarter of the la
 
 # %% ../../nbs/export/01_int8.ipynb #b6f804e7
 def quantise_weights(
-    source,         # an ONNX file, as from `to_onnx`
-    path,           # the file to write, ending in .onnx
-    least:int=1024, # smaller arrays stay in 32 bits
-)->Path:            # the file
-    "Store the weights of convolutions and linear layers in 8-bit integers, a scale per output channel."
+    source,          # an ONNX file, as from `to_onnx`
+    path,            # the file to write, ending in .onnx
+    least:int=1024,  # weights that a layer must have to be stored in 8-bit integers
+    half:int=1024,   # weights that it must have to be stored in 16 bits (float16) at least
+)->Path:             # the file
+    "Store the weights of convolutions and linear layers in 8-bit integers, a scale per output channel, or in 16 bits."
     import onnx  # heavy: onnx
     model = onnx.load(source)
     graph = model.graph
@@ -225,7 +226,8 @@ def quantise_weights(
     layers = [n for n in graph.node if n.op_type in ('Conv', 'Gemm') and n.input[1] in arrays]
     for node in layers:
         weights = onnx.numpy_helper.to_array(arrays[node.input[1]])
-        if weights.size >= least: _store_in_integers(graph, node, weights)
+        if weights.size >= least: _store(graph, node, *_integers(node, weights))
+        elif weights.size >= half: _store(graph, node, weights.astype(np.float16))
     used = {name for n in graph.node for name in n.input}
     for name, array in arrays.items():
         if name not in used: graph.initializer.remove(array)
@@ -233,21 +235,24 @@ def quantise_weights(
     return Path(path)
 
 # %% ../../nbs/export/01_int8.ipynb #05004573
-def _store_in_integers(graph, node, weights): # changes both in place
-    import onnx  # heavy: onnx
+def _integers(node, weights): # int8 of the same shape, and the scale of every output channel
     axis = 0
     if node.op_type == 'Gemm' and not any(a.name == 'transB' and a.i for a in node.attribute): axis = 1
     others = tuple(k for k in range(weights.ndim) if k != axis)
     scale = np.maximum(np.abs(weights).max(others, keepdims=True)/127, 1e-12).astype(np.float32)
-    rounded = np.rint(weights/scale).astype(np.int8)
-    name = node.input[1]
-    parts = {f'{name}_int8': rounded, f'{name}_scale': scale}
-    graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in parts.items())
+    return np.rint(weights/scale).astype(np.int8), scale
+
+def _store(graph, node, values, scale=None): # in place; `scale`: what values are multiplied by
+    import onnx  # heavy: onnx
+    make, name = onnx.helper.make_node, node.input[1]
+    graph.initializer.append(onnx.numpy_helper.from_array(values, f'{name}_stored'))
     # plain operations, which runtimes work out once, when they open a file; DequantizeLinear is kept for later
-    make = onnx.helper.make_node
-    graph.node.insert(0, make('Mul', [f'{name}_whole', f'{name}_scale'], [f'{name}_float']))
-    graph.node.insert(0, make('Cast', [f'{name}_int8'], [f'{name}_whole'], to=onnx.TensorProto.FLOAT))
-    node.input[1] = f'{name}_float'
+    steps = [make('Cast', [f'{name}_stored'], [f'{name}_cast'], to=onnx.TensorProto.FLOAT)]
+    if scale is not None:
+        graph.initializer.append(onnx.numpy_helper.from_array(scale, f'{name}_scale'))
+        steps.append(make('Mul', [f'{name}_cast', f'{name}_scale'], [f'{name}_scaled']))
+    for step in reversed(steps): graph.node.insert(0, step)
+    node.input[1] = steps[-1].output[0]
 
 # %% ../../nbs/export/01_int8.ipynb #2739a526
 _SCHEME = (f'activations unsigned of 8 bits, weights signed of 7 bits (-{LEVELS} to {LEVELS}) with a scale per '

@@ -7,8 +7,7 @@ __all__ = ['LAB', 'FLAGSHIP', 'PROTOCOLS', 'MODELS', 'AUGMENTS', 'REGULARISATION
            'STEP_VARIANTS', 'NETWORK_VARIANTS', 'INGREDIENT_VARIANTS', 'RECIPE', 'RECIPE_VARIANTS', 'ABLATION',
            'AS_PUBLISHED', 'PUBLISHED_VARIANTS', 'PUBLISHED_ACCURACY', 'QUICK', 'PROFILE_CHANGES', 'CAPTIONS', 'Config',
            'configs', 'pictures', 'prepare', 'build', 'predictions', 'single_looks', 'run', 'network', 'comparison',
-           'significance', 'best_run', 'figures', 'report', 'garment_box', 'shrink', 'prepare_photo', 'answer',
-           'chosen_run', 'predict', 'verdicts']
+           'significance', 'best_run', 'figures', 'report', 'answer', 'chosen_run', 'predict', 'verdicts']
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #756636d2
 import functools
@@ -27,7 +26,7 @@ from ..core import check_between, number_of_seeds
 from ..devices import pick_device, set_seed
 
 from ..report import answer_row
-from ..data.images import read_image
+from ..data.garment_photos import prepare_photo
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #ef802269
 from ..data.image_table import ImageTable
@@ -563,75 +562,6 @@ def report(
     page.table('per_class', classes, f"{best.variant}, seed {best.config['seed']}: chosen on validation")
     page.figures(figures(best) | dict(comparison=plot_comparison(acc, source=source)), CAPTIONS)
     return page.write(page_title('Fashion-MNIST', runs))
-
-# %% ../../nbs/labs/03_fashion_mnist.ipynb #60eb4c9b
-def garment_box(
-    far:np.ndarray,  # `(H, W)`: distance of every pixel from the background's colour
-    threshold:float, # what is farther belongs to the garment
-):                   # (top, left, bottom, right), or None where nothing is far
-    "The box around the largest connected part that stands out from the background."
-    from scipy import ndimage # exported examples copy this function, so it brings its own import
-    outside = far > threshold
-    if min(far.shape) > 56: outside = ndimage.binary_opening(outside, iterations=1)
-    parts, n = ndimage.label(outside)
-    if not n: return None
-    sizes = ndimage.sum_labels(np.ones_like(parts), parts, np.arange(1, n + 1))
-    keep = np.isin(parts, 1 + np.flatnonzero(sizes >= .1*sizes.max()))   # a pair of shoes is two parts
-    rows, cols = np.flatnonzero(keep.any(1)), np.flatnonzero(keep.any(0))
-    return int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
-
-# %% ../../nbs/labs/03_fashion_mnist.ipynb #8f8876c2
-def shrink(
-    bright:np.ndarray, # float `(H, W)` in 0..255, bright on black
-)->np.ndarray:         # uint8 `(28, 28)`
-    "Scale the longer side to 28 pixels and centre on black."
-    h, w = bright.shape
-    longer = max(h, w)
-    width, height = max(1, round(28*w/longer)), max(1, round(28*h/longer))
-    method = Image.Resampling.BOX if longer > 28 else Image.Resampling.BICUBIC
-    small = np.asarray(Image.fromarray(bright.astype(np.float32)).resize((width, height), method))
-    out = np.zeros((28, 28), np.uint8)
-    top, left = (28 - height)//2, (28 - width)//2
-    out[top:top + height, left:left + width] = small.clip(0, 255).round()
-    return out
-
-# %% ../../nbs/labs/03_fashion_mnist.ipynb #749659f4
-def prepare_photo(
-    photo,                    # a path, or a PIL image
-)->tuple[np.ndarray, list]:   # (uint8 `(28, 28)`, what was done in words)
-    "Turn a photo of one garment into a picture like Fashion-MNIST's; raises `ValueError` for files that are no images."
-    if isinstance(photo, Image.Image): image, notes = photo.convert('RGB'), []
-    else:                              image, notes = read_image(photo)
-    rgb = np.asarray(image, np.float32)
-    h, w = rgb.shape[:2]
-
-    # the background's colour is the median of the rim
-    rim = max(1, round(.03*min(h, w)))
-    sides = rgb[:rim], rgb[-rim:], rgb[:, :rim], rgb[:, -rim:]
-    border = np.concatenate([side.reshape(-1, 3) for side in sides])
-    ground = np.median(border, 0)
-    light = ground.mean() > 127
-    notes.append('light background: brightness inverted' if light else 'dark background')
-
-    # the garment differs from it more than the rim does
-    far = np.abs(rgb - ground).max(2)
-    spread = np.percentile(np.abs(border - ground).max(1), 90)
-    box = garment_box(far, threshold=max(24., 2*spread))
-    if box is None:
-        notes.append('nothing stands out from the background: the whole photo is used')
-        box = (0, 0, h, w)
-    top, left, bottom, right = box
-    if (bottom - top)*(right - left) < .97*h*w:
-        notes.append(f'cropped to {right - left}x{bottom - top} of {w}x{h} pixels')
-
-    # bright on black: how much darker (or brighter) than the background
-    grey = np.asarray(image.convert('L'), np.float32)[top:bottom, left:right]
-    level = float(np.asarray(Image.fromarray(ground.astype(np.uint8)[None, None]).convert('L'))[0, 0])
-    bright = np.clip(np.where(light, level - grey, grey - level), 0, None)
-    if light: bright = np.where(far[top:bottom, left:right] > 24, np.maximum(bright, 24), bright)
-    if 0 < bright.max() < 128: notes.append('contrast stretched')
-    if bright.max() < 128: bright = bright*(255/max(bright.max(), 1))
-    return shrink(bright), notes
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #adb0ff3e
 @torch.no_grad()

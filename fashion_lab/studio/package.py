@@ -17,8 +17,9 @@ from ..runs.run import Run, value_with_interval
 from ..export.formats import FORMATS, write_export
 from ..export.web import WebNetwork, write_web
 
+from ..data import garment_photos
+from ..data.garment_photos import prepare_photo
 from ..labs.final_model import evaluated_lab
-from ..labs.fashion_mnist import prepare_photo
 from ..labs import fashion_mnist
 
 import numpy as np
@@ -56,7 +57,8 @@ def garment_pixels(
     return image[..., None]
 
 # what the labs' `predict` does with a photo
-GARMENT = (garment_pixels, fashion_mnist.prepare_photo, fashion_mnist.garment_box, fashion_mnist.shrink)
+_STEPS = 'prepare_photo garment_box connected_runs without_specks shrink'
+GARMENT = (garment_pixels, *(getattr(garment_photos, name) for name in _STEPS.split()))
 
 # %% ../../nbs/studio/03_package.ipynb #a6b30694
 def _of_fashion_mnist(run):
@@ -74,7 +76,6 @@ def _of_fashion_mnist(run):
         unseen=(lambda n: part('valid', n)) if c['valid_frac'] else None,
         mirror=c['mirror'],
         prepare=GARMENT,
-        needs='scipy',
     )
 
 # %% ../../nbs/studio/03_package.ipynb #6dadd52b
@@ -95,7 +96,6 @@ def _of_compression(run):
         int8=cfg.int8,
         unseen=lambda n: part('valid', n),
         prepare=GARMENT if is_garment else (),
-        needs='scipy' if is_garment else '',
     )
 
 # %% ../../nbs/studio/03_package.ipynb #a8e1419a
