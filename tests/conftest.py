@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -179,11 +178,6 @@ ARGS = (
 ).split()
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture(scope='session')
 def browser():
     "Chromium, driven by Playwright."
@@ -218,12 +212,17 @@ def browser():
 
 @pytest.fixture(scope='session')
 def base(browser, site):
-    "The address of the site on a plain static server."
-    server = ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=site))
+    "The address of the site on a static server that answers as GitHub Pages does."
+    sys.path.insert(0, str(ROOT / 'tools'))  # tools are no package
+    import extras
+    import website
+
+    prefix = website.settings()['doc_baseurl'] + '/'
+    server = extras.server(site, prefix)
     # a browser that leaves early is no news; other tests read what is printed
     server.handle_error = lambda request, address: None
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f'http://127.0.0.1:{server.server_address[1]}/'
+    yield f'http://127.0.0.1:{server.server_address[1]}{prefix}'
     server.shutdown()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,18 @@ def test_reader_is_told_what_to_expect(chapter):
     assert re.match(r'# .+\n\n> .+', title)
     for part in ('**You will**', '**Before this**', '**Time**', '**The machinery**'):
         assert part in opening, part
+
+
+def test_a_fresh_runtime_gets_the_package(chapter):
+    "The first code cell installs it from where the project is, and only where it is missing."
+    settings = ConfigParser(delimiters=['='])
+    settings.read(ROOT / 'settings.ini', encoding='utf-8')
+    project = settings['DEFAULT']
+    first = next(source for kind, source in cells(chapter) if kind == 'code')
+    test, install = first.splitlines()[-2:]
+    assert test == "if importlib.util.find_spec('fashion_lab') is None:"
+    assert install.strip() == f'%pip install -q "fashion_lab[weights] @ git+{project["git_url"]}"'
+    assert 'weights_requirements' in project
 
 
 def test_exercises_are_proven(chapter):

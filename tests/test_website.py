@@ -21,8 +21,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 sys.path.insert(0, str(ROOT / 'tools'))
+import extras  # noqa: E402
 import glossary  # noqa: E402
 import pages  # noqa: E402
+import signatures  # noqa: E402
 import website  # noqa: E402
 
 MOVED = json.loads(website.REDIRECTS.read_text(encoding='utf-8'))
@@ -281,6 +283,7 @@ def test_thumbnails_are_small_and_only_of_figures(tmp_path):
     assert website.thumbnail(nb, tmp_path / 'a' / 't.jpg'), (
         'the one that was chosen, whole, on white'
     )
+    assert Image.open(tmp_path / 'a' / 't.webp').size == (400, 250)
     im = Image.open(tmp_path / 'a' / 't.jpg')
     assert im.size == (640, 400)
     assert (
@@ -410,15 +413,28 @@ def test_every_page_says_how_to_run_it(site, texts):
         text = texts[pages.page_name(name)]
         source = f'{S["user"]}/{S["repo"]}/blob/{S["branch"]}/nbs/{name}'
         assert f'https://github.com/{source}"' in text
-        assert f'https://colab.research.google.com/github/{source}"' in text
+        edited = source.replace('/blob/', '/edit/')
+        assert f'https://github.com/{edited}"' in text and '/issues/new?title=' in text
+        elsewhere = [
+            f'https://colab.research.google.com/github/{source}"',
+            f'https://www.kaggle.com/kernels/welcome?src=https://github.com/{source}"',
+            f'https://mybinder.org/v2/gh/{S["user"]}/{S["repo"]}/{S["branch"]}'
+            f'?urlpath=lab/tree/nbs/{name}"',
+        ]
+        # only notebooks that install what they need in a fresh runtime offer one
+        offered = website.installs_itself(ROOT / 'nbs' / name)
+        assert [link in text for link in elsewhere] == [offered] * 3, name
         assert f'notebooks/{name}"' in text
         assert (site / 'notebooks' / name).read_bytes() == (ROOT / 'nbs' / name).read_bytes()
+
+
+APART = ('search.html', website.LOST)  # pages that no other page is a neighbour of
 
 
 def test_pages_have_one_title_a_description_and_neighbours(texts):
     for name, text in texts.items():
         assert text.count('<h1') == 1, name
-        if name == 'search.html':
+        if name in APART:
             continue
         assert '<meta name="description"' in text and (
             'class="right-next"' in text or 'class="left-prev"' in text
@@ -435,7 +451,7 @@ def test_next_leads_through_every_page(texts):
             page = website.posixpath.normpath(
                 website.posixpath.join(website.posixpath.dirname(page), follow[1])
             )
-    assert sorted(met) == sorted(t for t in texts if t != 'search.html')
+    assert sorted(met) == sorted(t for t in texts if t not in APART)
 
 
 def test_nothing_is_fetched_from_another_host(site, texts):
@@ -528,7 +544,7 @@ def test_labs_link_the_glossary(texts):
 FIRST_HITS = {
     'data leakage': 'labs/data_prep',
     'cross-validation': 'labs/cross_validation',
-    'install': 'index',
+    'install': 'tutorials/install',
     'U-Net': 'segment/models',
     'grouped k-fold': 'data/folds',
     'mixed precision': 'train/loop',
@@ -572,3 +588,132 @@ def test_source_of_a_name_is_the_definition_that_it_links_to():
     assert found.startswith('def one_of(') and 'raise ValueError' in found
     assert website.exported_code('[source](https://x/blob/main/fashion_lab/core.py#L1)') == ''
     assert website.exported_code('no link') == ''
+
+
+# How names are called
+
+
+def shown(name, module):
+    "The documentation of a name as its page has it, from a signature of nbdev's."
+    source = f'[source](https://x/blob/main/fashion_lab/{module}.py#L3)'
+    return signatures.documentation('```python\ndef old(\n):\n```\n\n*About.*', source, name)
+
+
+def test_parameters_are_a_table_with_their_comments():
+    text = shown('group_split', 'data/folds')
+    call = "group_split(items, frac=0.2, group=None, label=None, seed=0, names=('train', 'valid'))"
+    assert text.startswith(f'```python\n{call}\n```')
+    assert '| `items` | `DataFrame` |  | one row per item |' in text
+    assert '| *returns* | `Series` |' in text and 'def old' not in text
+
+
+def test_fields_of_a_dataclass_keep_their_comments():
+    text = shown('Card', 'data/cards')
+    assert "| `licence` | `str` |  | short name of the licence |" in text
+    assert '| `mirrors` | `tuple` | `()` |' in text and 'returns' not in text
+
+
+def test_one_comment_is_said_of_all_parameters_on_its_line():
+    text = shown('conv_block', 'models/fashion_mnist')
+    assert '| `inputs` | `int` |  | channels |' in text
+    assert '| `outputs` | `int` |  | channels |' in text
+
+
+def test_methods_are_called_on_something_and_types_are_short():
+    text = shown('Predictions.save', 'evaluate/predictions')
+    assert text.startswith('```python\nPredictions.save(path)\n```')
+    assert r'`str \| Path`' in text and '`self`' not in text
+
+
+def test_what_a_class_inherits_is_not_shown_as_its_own():
+    assert 'python' not in shown('RunBusy', 'runs/config')
+    assert 'after_create' not in shown('ReportEpoch', 'train/callbacks')
+    assert 'def old' in shown('no_such_name', 'core'), 'what is not found stays as nbdev has it'
+
+
+# Beside the pages
+
+
+def test_names_are_in_an_inventory_for_other_projects(site, texts):
+    from sphinx.util.inventory import InventoryFile
+
+    with open(site / 'objects.inv', 'rb') as f:
+        inventory = InventoryFile.load(f, BASE.rstrip('/'), website.posixpath.join)
+    name = 'fashion_lab.models.fashion_mnist.FashionCNN'
+    assert inventory['py:class'][name].uri == f'{BASE}models/fashion_mnist.html#fashioncnn'
+    assert 'fashion_lab.data.folds' in inventory['py:module']
+    for role, items in inventory.data.items() if hasattr(inventory, 'data') else inventory.items():
+        for item in items.values():
+            page, _, place = item.uri.removeprefix(BASE).partition('#')
+            assert page in texts and (not place or f'id="{place}"' in texts[page]), (role, item.uri)
+
+
+def test_every_page_is_in_the_sitemap(site, texts):
+    listed = re.findall(r'<loc>(.*?)</loc>', (site / 'sitemap.xml').read_text(encoding='utf-8'))
+    assert sorted(listed) == sorted(BASE + t for t in texts if t not in APART)
+
+
+def test_a_link_to_a_page_can_be_shown_with_a_picture(site, texts):
+    for name, text in texts.items():
+        if name in APART:
+            continue
+        said = dict(re.findall(r'<meta property="og:(\w+)" content="([^"]*)"', text))
+        assert said['url'] == BASE + name and said['title'] and said['description'], name
+        picture = site / said['image'].removeprefix(BASE)
+        assert said['image'].startswith(BASE) and 200 <= Image.open(picture).width <= 640
+
+
+def test_the_page_for_lost_readers_leads_home_from_any_depth(site):
+    text = (site / website.LOST).read_text(encoding='utf-8')
+    prefix = S['doc_baseurl'] + '/'
+    assert f'href="{prefix}index.html"' in text and f'href="{prefix}names.html"' in text
+    links = re.findall(r'\b(?:href|src|action)="([^"]*)"', text)
+    assert not [u for u in links if not u.startswith((prefix, '#', 'https:'))]
+
+
+def test_links_from_the_root_keep_places_and_other_hosts():
+    given = '<a href="a.html#b"></a><a href="#c"></a><img src="https://x/y"><html data-content_root="./">'
+    want = '<a href="/p/a.html#b"></a><a href="#c"></a><img src="https://x/y"><html data-content_root="/p/">'
+    assert extras.root_links(given, '/p/') == want
+
+
+def test_the_list_of_names_has_letters_and_is_not_searched(site, texts):
+    text = texts['names.html']
+    letters = re.findall(r'<a href="#(\w)">(\w)</a>', text)
+    assert len(letters) > 20 and all(f'id="{place}"' in text for place, _ in letters)
+    code = (site / 'searchindex.js').read_text(encoding='utf-8')
+    index = json.loads(re.search(r'Search\.setIndex\((.*)\)', code, re.S)[1])
+    place = index['docnames'].index('names')
+    found = [
+        w
+        for w, where in index['terms'].items()
+        if where == place or place in ([where] if isinstance(where, int) else where)
+    ]
+    assert not found
+
+
+def test_pictures_become_smaller(tmp_path):
+    (tmp_path / '_images').mkdir()
+    (tmp_path / '_images' / 'ab12.png').write_bytes(base64.b64decode(png()))
+    (tmp_path / 'a.html').write_text('<img src="_images/ab12.png"><img src="_images/other.png">')
+    extras.shrink_pictures(tmp_path)
+    assert [p.name for p in (tmp_path / '_images').iterdir()] == ['ab12.webp']
+    assert Image.open(tmp_path / '_images' / 'ab12.webp').size == (400, 300)
+    assert 'ab12.webp"><img src="_images/other.png"' in (tmp_path / 'a.html').read_text()
+
+
+def test_rules_that_match_nothing_are_left_out(tmp_path):
+    (tmp_path / '_static').mkdir()
+    sheet = tmp_path / '_static' / 'a.css'
+    sheet.write_text(
+        '.here, .gone .here{color:red}.gone{color:red}#one:not(.gone){color:red}'
+        '@media print{.gone{color:red}}@media print{.there{color:red}}a{color:red}'
+        '@font-face{font-family:x}'
+    )
+    (tmp_path / 'a.html').write_text('<p class="here x" id="one">gone</p>')
+    (tmp_path / '_static' / 'a.js').write_text("e.classList.add('there')")
+    extras.shrink_styles(tmp_path)
+    assert sheet.read_text() == (
+        '.here{color:red}#one:not(.gone){color:red}@media print{.there{color:red}}a{color:red}'
+        '@font-face{font-family:x}'
+    )

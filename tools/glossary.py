@@ -25,7 +25,7 @@ LINKING = ('chapters/', 'labs/', 'tutorials/')  # the pages that students read
 EVERYDAY = {'training', 'validation', 'precision', 'recall', 'calibration', 'run', 'profile'}
 # what readers look for where neither a title nor the glossary leads: the page that answers
 SOUGHT = {
-    'install': 'index',
+    'install': 'tutorials/install',
     'gpu': 'tutorials/train_on_a_gpu',
     'own photos': 'tutorials/your_own_photos',
     'mixed precision': 'train/loop',

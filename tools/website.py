@@ -42,8 +42,18 @@ import nbformat
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
+from extras import (
+    LOST,
+    root_links,
+    server,
+    shrink_pictures,
+    shrink_styles,
+    write_inventory,
+    write_sitemap,
+)
 from glossary import add_search_entries, link_mentions, read_terms
 from pages import ROOT, directives, page_name, relink, slug, visible
+from signatures import documentation
 
 HERE = Path(__file__).resolve().parent / 'website'
 # (section, first page, notebooks in order as globs below nbs/); a first page that no notebook makes
@@ -107,6 +117,7 @@ ABOUT = {
     'Runs': 'Runs on disk, their tables, sweeps and searches, and what all of it stands on.',
     'Interface': 'The `fashion_lab` command, explorers with controls, and all labs in one go.',
 }
+SOON = 3000  # characters of HTML below the title within which a figure opens the page
 REDIRECTS = HERE / 'redirects.json'  # pages of earlier versions -> where they are now
 
 
@@ -189,6 +200,7 @@ def shown_doc(text):
         rest,
         flags=re.S | re.M,
     )
+    rest = documentation(rest, text, name)
     about = re.search(r'^\*([^*\n].*?)\*$', rest, re.M)
     link = f'[source]({source[1]}){{.source}}\n\n' if source else ''
     return (
@@ -417,10 +429,17 @@ class Page:
     notebook: str = ''
     picture: str = ''
     names: tuple = ()
+    module: str = ''
+    runs_anywhere: bool = False  # its first cell installs the package where it is missing
 
     @property
     def doc(self):
         return self.url.removesuffix('.html')
+
+    @property
+    def card(self):
+        "The small picture for our own pages."
+        return self.picture.replace('.jpg', '.webp')
 
 
 def sections(names):
@@ -440,10 +459,11 @@ def sections(names):
     return [d for d in done if d[2]]
 
 
-def thumbnail(nb, path, width=640):
+def thumbnail(nb, path, width=640, card_width=400):
     """Write a notebook's figure for its card, small: that of a cell with `#| card: true`, else
     the richest (the one that takes most bytes); False if it has none. A card is 16:10: it shows
-    the top of a high figure, and the whole of a low one."""
+    the top of a high figure, and the whole of a low one. The JPEG is for other sites that show
+    a link to the page, the WebP beside it for our own pages."""
     pictures = [
         (directives(c).get('card') == 'true', len(v), v)
         for c in nb.cells
@@ -465,6 +485,8 @@ def thumbnail(nb, path, width=640):
         im.thumbnail((width, width))
         path.parent.mkdir(parents=True, exist_ok=True)
         im.save(path, quality=82, optimize=True)
+        im.thumbnail((card_width, card_width))
+        im.save(path.with_suffix('.webp'), quality=75, method=6)
         return True
     return False
 
@@ -475,9 +497,9 @@ def cards(pages, here=''):
 
     def card(p):
         to = posixpath.relpath(p.url, posixpath.dirname(here) or '.')
-        picture = posixpath.relpath(p.picture, posixpath.dirname(here) or '.') if p.picture else ''
+        picture = posixpath.relpath(p.card, posixpath.dirname(here) or '.') if p.picture else ''
         top = (
-            f'<img src="{picture}" alt="" loading="lazy">'
+            f'<img src="{picture}" alt="" loading="lazy" width="400" height="250">'
             if picture
             else f'<span class="card-blank" aria-hidden="true">{html.escape(p.title)}</span>'
         )
@@ -528,6 +550,9 @@ def all_names(pages):
             'used, and the page that shows it at work.\n'
         )
     ]
+    letters = sorted({name[0].upper() for name, _, _ in rows})
+    bar = ' '.join(f'<a href="#{slug(c)}">{c}</a>' for c in letters)
+    text.append(f'<nav class="letters" aria-label="Letters">{bar}</nav>\n')
     letter = ''
     for name, about, page in rows:
         if name[0].upper() != letter:
@@ -538,6 +563,31 @@ def all_names(pages):
             f"{about.replace('|', chr(92) + '|')} |"
         )
     return '\n'.join(text) + '\n'
+
+
+def module_of(notebook):
+    "The module that a notebook exports; empty where it exports none."
+    found = re.search(r'#\| default_exp ([\w.]+)', notebook.read_text(encoding='utf-8'))
+    return f'fashion_lab.{found[1]}' if found else ''
+
+
+def installs_itself(notebook):
+    "Whether a notebook has a cell that installs the package in a fresh runtime."
+    return '%pip install -q \\"fashion_lab' in notebook.read_text(encoding='utf-8')
+
+
+NOT_HERE = '''---
+orphan: true
+nosearch: true
+---
+# This page does not exist
+
+{.lead}
+The address may have changed, or was never right.
+
+Search for what you want (Ctrl + K), look at [all labs](chapters/index.html), or at
+[every function and class by letter](names.html).
+'''
 
 
 def sources(root, src):
@@ -562,6 +612,8 @@ def sources(root, src):
             name,
             thumb if thumbnail(nb, src / '_extra' / thumb) else '',
             names,
+            module_of(root / 'nbs' / name),
+            installs_itself(root / 'nbs' / name),
         )
         (src / url).parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(new, (src / url).with_suffix('.ipynb'))
@@ -591,22 +643,17 @@ def sources(root, src):
     # the search finds a name where it is explained, and not in this list
     names = '---\nnosearch: true\n---\n' + all_names(made.values())
     (src / 'names.md').write_text(names, encoding='utf-8')
+    (src / LOST).with_suffix('.md').write_text(NOT_HERE, encoding='utf-8')
     home(src, whole)
     return whole
 
 
 def home(src, whole):
-    """The first page: the notebook's own cells, then the labs as cards, and (unseen) the order
-    of all pages."""
+    """The first page: the notebook's own cells, the labs as cards below its three paths, and
+    (unseen) the order of all pages."""
     index = nbformat.read(src / 'index.ipynb', as_version=4)
-    at = next(
-        (
-            i
-            for i, c in enumerate(index.cells)
-            if i and c.cell_type == 'markdown' and c.source.startswith('## ')
-        ),
-        len(index.cells),
-    )
+    paths = [k for k, c in enumerate(index.cells) if c.source.startswith('## Three paths')]
+    at = paths[0] + 1 if paths else len(index.cells)
     labs = [
         p
         for title, pages in whole
@@ -657,6 +704,7 @@ def configuration(root, src, whole):
         show_toc_level=2,
         footer_start=['site-footer.html'],
         footer_end=[],
+        article_footer_items=['page-links.html'],
         pygments_light_style='a11y-high-contrast-light',
         pygments_dark_style='github-dark',
         back_to_top_button=True,
@@ -712,6 +760,7 @@ def configuration(root, src, whole):
             licence='Apache licence 2.0',
             commit=git('rev-parse', '--short', 'HEAD'),
             version_text=s['version'],
+            html_baseurl_text=s['doc_host'] + s['doc_baseurl'] + '/',
             default_mode='auto',
         ),
     )
@@ -740,16 +789,15 @@ def finish_page(app, pagename, templatename, context, doctree):
     """Description for search engines; pictures that load when they come into view; numbers in
     tables that keep their unit."""
     page = app.config.html_context['by_doc'].get(pagename)
-    if page and page.about:
-        context['metatags'] = (
-            context.get('metatags', '')
-            + f'<meta name="description" content="{html.escape(plain(page.about))}"/>\n'
-        )
+    if page:
+        context['metatags'] = context.get('metatags', '') + metatags(page, app.config)
     if 'body' not in context:
         return
     body = re.sub(
         r'<img (?![^>]*loading=)', '<img loading="lazy" decoding="async" ', context['body']
     )
+    # a corner above the names of rows is no header
+    body = re.sub(r'<th\b([^>]*)>(?:\s|&nbsp;|&#160;)*</th>', r'<td\1></td>', body)
     # a number and its unit stay on one line
     together = re.compile(r'(?<=\d) (?=(?:%|±|s|ms|kB|MB|GB)(?![\w/]))|(?<=±) (?=\d)')
 
@@ -764,6 +812,41 @@ def finish_page(app, pagename, templatename, context, doctree):
         )
 
     context['body'] = re.sub(r'<td\b([^>]*)>(.*?)</td>', cell, body, flags=re.S)
+    if page:
+        context['body'] = opened(context['body'], page)
+
+
+def opened(body, page):
+    "A page that shows a figure only further down begins with a small picture of it."
+    title_end = body.find('</h1>') + len('</h1>')
+    figure = body.find('_images/')
+    soon = 0 <= figure < title_end + SOON
+    if not page.picture or soon or page.doc == 'index':
+        return body
+    picture = posixpath.relpath(page.card, posixpath.dirname(page.url) or '.')
+    image = f'<img class="opening" src="{picture}" alt="" width="400" height="250">'
+    return body[:title_end] + '\n' + image + body[title_end:]
+
+
+def metatags(page, config):
+    "What search engines, and sites that show a link to the page, are told of it."
+    first = config.html_context['by_doc']['index']
+    about = plain(page.about) or plain(first.about)
+    picture = page.picture or first.picture
+    said = {
+        'og:type': 'website',
+        'og:site_name': config.project,
+        'og:title': page.title,
+        'og:description': about,
+        'og:url': config.html_baseurl + page.url,
+        'og:image': config.html_baseurl + picture if picture else '',
+    }
+    tags = [f'<meta name="description" content="{html.escape(about)}"/>']
+    for key, value in said.items():
+        if value:
+            tags.append(f'<meta property="{key}" content="{html.escape(value)}"/>')
+    tags.append('<meta name="twitter:card" content="summary_large_image"/>')
+    return '\n'.join(tags) + '\n'
 
 
 def show_math(translator, node):
@@ -885,14 +968,14 @@ def build(root=ROOT, parallel=None):
                 parallel=parallel or min(4, os.cpu_count() or 1),
             )
             app.build(force_all=True)
-        for left in ['.buildinfo', 'objects.inv']:
-            (out / left).unlink(missing_ok=True)
+        (out / '.buildinfo').unlink(missing_ok=True)
         shutil.rmtree(out / '_sources', ignore_errors=True)
         if text := said.getvalue().strip():
             raise SystemExit(f'The site has faults:\n{text}')
         write_redirects(out)
         if dead := dead_links(out):
             raise SystemExit('Links that lead nowhere:\n' + '\n'.join(f'{p}: {t}' for p, t in dead))
+        finish_site(out, settings(root), [p for _, pages in whole for p in pages])
         shutil.rmtree(final, ignore_errors=True)
         shutil.move(out, final)
     print(
@@ -900,6 +983,22 @@ def build(root=ROOT, parallel=None):
         f'{time.perf_counter() - start:.0f} s, beginning with {final.name}/index.html'
     )
     return final
+
+
+def finish_site(
+    out,  # the folder of the site
+    s,  # the project's settings
+    pages,  # every `Page`
+):
+    "What is made from the whole: lists of pages and names, small pictures, the page for lost readers."
+    base = s['doc_host'] + s['doc_baseurl'] + '/'
+    write_sitemap(out, base, [p.url for p in pages])
+    write_inventory(out, s['title'], s['version'], pages)
+    shrink_pictures(out)
+    shrink_styles(out)
+    lost = out / LOST
+    text = root_links(lost.read_text(encoding='utf-8'), s['doc_baseurl'] + '/')
+    lost.write_text(text, encoding='utf-8')
 
 
 REDIRECT = '''<!doctype html>
@@ -928,14 +1027,10 @@ def write_redirects(out):
 
 def serve(out, port=8000):
     "Serve the site on this machine alone, until Ctrl-C."
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
-    print(f'http://127.0.0.1:{port} (Ctrl-C ends it)')
+    prefix = settings()['doc_baseurl'] + '/'
+    print(f'http://127.0.0.1:{port}{prefix} (Ctrl-C ends it)')
     with contextlib.suppress(KeyboardInterrupt):
-        ThreadingHTTPServer(
-            ('127.0.0.1', port), partial(SimpleHTTPRequestHandler, directory=out)
-        ).serve_forever()
+        server(out, prefix, port).serve_forever()
 
 
 if __name__ == '__main__':

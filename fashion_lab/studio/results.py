@@ -239,18 +239,28 @@ def show_scores(
              'interval': 'interval by', 'published': 'published (%)'}
     return _styled(t.rename(columns=names), {score: _percent, sd: _percent})
 
+# %% ../../nbs/studio/00_results.ipynb #1d0c2001
+_CONDITIONS = [c for c in _MADE_WITH if c != 'commit']
+
+def _conditions(row): # one per line
+    return '\n'.join(f'{name}: {value}' for name, value in row.items() if value)
+
+def _folded(text): # what is escaped already
+    return f'<details class="origin"><summary>show</summary><pre>{text}</pre></details>'
+
 # %% ../../nbs/studio/00_results.ipynb #176d5152
 def show_origins(
     table,      # as from `origin_table`
     git_url='', # of the project, to link commits
 ):              # a styled table
-    "Origins for a page: readable costs, commits that lead to the code, commands as they were given."
+    "Origins for a page: readable costs, commits that lead to the code; the command and its conditions are folded away."
     def link(c): return f'<a href="{git_url}/commit/{c}">{c}</a>' if git_url and '+' not in c else c
     def links(commits): return ', '.join(link(c) for c in commits.split(', '))
     def number(digits): return lambda v: '' if pd.isna(v) else f'{v:,.{digits}f}'
     same = [c for c in ('data', 'profile') if table[c].nunique() == 1]
-    t = table.assign(macs=table.macs/1e6).drop(columns=same)
+    made = [_conditions(row) for row in table[_CONDITIONS].to_dict('records')]
+    t = table.assign(macs=table.macs/1e6, provenance=made).drop(columns=same + _CONDITIONS)
     names = dict(params='parameters', macs='MACs (millions)', train_s='training (s)', infer_ms='inference (ms)')
     digits = dict(params=0, macs=1, train_s=0, infer_ms=2)
     formats = {names[c]: number(n) for c, n in digits.items()}
-    return _styled(t.rename(columns=names), formats | dict(commit=links, command='<code>{}</code>'.format))
+    return _styled(t.rename(columns=names), formats | dict(commit=links, provenance=_folded))

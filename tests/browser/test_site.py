@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from axe import barriers
+from conftest import ROOT, watched
 
 LOOK = """async () => {
   const all = selector => [...document.querySelectorAll(selector)];
@@ -32,6 +33,25 @@ TOO_WIDE = """() => {
   const wide = elements.filter(e => e.getBoundingClientRect().right > room + 1);
   return wide.slice(0, 5).map(e => e.outerHTML.slice(0, 120)).concat('scrolls');
 }"""
+CUT = """() => [...document.querySelectorAll('.bd-article .highlight pre, .bd-article details > pre')]
+  .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1)
+  .map(e => e.textContent.slice(0, 80))"""
+# a page of every kind: first page, chapter, lab, module, figures, tables, overview, list, search
+KINDS = [
+    'index.html',
+    'chapters/closures.html',
+    'labs/fashion_mnist.html',
+    'data/folds.html',
+    'plot/classification.html',
+    'widgets/confusion.html',
+    'results/results.html',
+    'results/benchmarks.html',
+    'chapters/index.html',
+    'tutorials/glossary.html',
+    'contributing.html',
+    'search.html',
+    '404.html',
+]
 
 
 def out_of_order(levels):
@@ -44,14 +64,19 @@ def test_heading_jumps_are_recognised():
     assert not out_of_order([1, 2, 3, 2, 3])
 
 
-def test_every_page_wide_and_on_a_phone(tab, base, site):
-    """Status, errors, other hosts, pictures, headings, links, and no scrolling to the side at
-    1280 and 390 pixels."""
-    pages = sorted(
+def pages_of(site):
+    "Every page, without those that only lead on."
+    return sorted(
         p.relative_to(site).as_posix()
         for p in site.rglob('*.html')
         if '_static' not in p.parts and 'This page has moved' not in p.read_text(encoding='utf-8')
     )
+
+
+def test_every_page_wide_and_on_a_phone(tab, base, site):
+    """Status, errors, other hosts, pictures, headings, links, no code that is cut and no
+    scrolling to the side at 1280 and 390 pixels."""
+    pages = pages_of(site)
     faults = {}
     links = {}
     ids = {}
@@ -74,6 +99,8 @@ def test_every_page_wide_and_on_a_phone(tab, base, site):
             tab.set_viewport_size(dict(width=width, height=height))
             if wide := tab.evaluate(TOO_WIDE):
                 found.append(f'{width} pixels: {wide}')
+            if cut := tab.evaluate(CUT):
+                found.append(f'{width} pixels: code is cut: {cut}')
             if shots:
                 tab.screenshot(path=Path(shots) / f"{name.replace('/', '-')}-{width}.png")
         tab.set_viewport_size(dict(width=1280, height=900))
@@ -239,8 +266,10 @@ def test_without_scripts_everything_can_be_read(tab):
 
 
 def test_run_it(tab, base):
+    tab.goto('chapters/closures.html')
+    for host in ('colab.research.google.com/github/', 'www.kaggle.com/', 'mybinder.org/v2/gh/'):
+        assert tab.locator(f'.run-it a[href^="https://{host}"]').is_visible()
     tab.goto('labs/fashion_mnist.html')
-    assert tab.locator('.run-it a[href^="https://colab.research.google.com/github/"]').is_visible()
     assert not tab.locator('.run-how').is_visible()
     tab.click('.run-it summary')
     assert 'pip install' in tab.locator('.run-how').inner_text()
@@ -276,3 +305,79 @@ def test_phone_menu(tab):
     menu.first.click()
     tab.wait_for_url('**/data/index.html')
     assert not tab.faults
+
+
+@pytest.mark.parametrize(
+    'width, theme, every_page',
+    [(1280, 'light', True), (390, 'dark', True), (1280, 'dark', False), (390, 'light', False)],
+)
+def test_no_barriers(browser, base, site, width, theme, every_page):
+    "axe finds nothing: every page wide and light, and narrow and dark; otherwise one of each kind."
+    faults = {}
+    with watched(browser, base, color_scheme=theme) as tab:
+        tab.set_viewport_size(dict(width=width, height=900))
+        for name in pages_of(site) if every_page else KINDS:
+            tab.goto(name)
+            assert tab.evaluate('document.documentElement.dataset.theme') == theme
+            if found := barriers(tab):
+                faults[name] = found
+    assert not faults, '\n'.join(f'{k}: {v}' for k, v in faults.items())
+
+
+def test_axe_sees_a_barrier(browser, base):
+    with watched(browser, base) as tab:
+        tab.goto('index.html')
+        tab.evaluate("document.querySelector('.bd-article img').removeAttribute('alt')")
+        assert any(line.startswith('image-alt (1)') for line in barriers(tab))
+
+
+def test_the_first_page_is_light(browser, base):
+    "What a first visit loads, down to the last picture, as it lies on the disk: under 700 kB."
+    with watched(browser, base) as tab:
+        sizes = {}
+        tab.on('response', lambda r: sizes.update({r.url: len(r.body())}))
+        tab.goto('index.html')
+        for picture in tab.locator('img:visible').all():
+            picture.scroll_into_view_if_needed()
+        tab.wait_for_load_state('networkidle')
+        assert len([u for u in sizes if '.webp' in u]) > 5
+        assert sum(sizes.values()) < 700_000, sorted(sizes.items(), key=lambda x: -x[1])[:5]
+        assert not tab.faults
+
+
+def test_what_is_not_there_is_answered_with_a_page(tab):
+    "As GitHub Pages does, at any depth, and its links lead home."
+    assert tab.goto('no/such/page.html').status == 404
+    assert tab.locator('h1').inner_text().startswith('This page does not exist')
+    assert not [f for f in tab.faults if 'no/such' not in f and '404' not in f]
+    tab.click('.bd-article a[href$="names.html"]')
+    tab.wait_for_url('**/names.html')
+    assert not tab.locator('h1').inner_text().startswith('This page')
+
+
+def test_wide_tables_keep_their_first_column(tab):
+    tab.set_viewport_size(dict(width=390, height=844))
+    tab.goto('results/results.html')
+    box = tab.locator('.wide.scrolls').first
+    before = box.locator('tbody td').first.bounding_box()['x']
+    box.evaluate('e => { e.scrollLeft = 150 }')
+    tab.wait_for_timeout(100)
+    assert abs(box.locator('tbody td').first.bounding_box()['x'] - before) < 2
+    box.evaluate('e => { e.scrollLeft = e.scrollWidth }')
+    tab.wait_for_function("document.querySelector('.wide.scrolls').classList.contains('at-end')")
+    assert box.get_attribute('tabindex') == '0' and box.get_attribute('aria-label')
+
+
+def test_how_a_result_was_made_can_be_copied(tab):
+    tab.goto('results/results.html')
+    origin = tab.locator('details.origin').first
+    assert not origin.locator('pre').is_visible()
+    origin.locator('summary').click()
+    origin.locator('button').click()
+    origin.locator('button', has_text='Copied').wait_for()
+    copied = tab.evaluate('navigator.clipboard.readText()')
+    assert copied == origin.locator('pre').text_content() and 'command: ' in copied
+    widths = tab.evaluate(
+        "[...document.querySelectorAll('.bd-article table')].map(t => t.scrollWidth)"
+    )
+    assert max(widths) < 1200

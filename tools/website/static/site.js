@@ -1,4 +1,5 @@
-// fashion_lab: a click on a column's name sorts its table. Without JavaScript they are plain tables.
+// fashion_lab: a click on a column's name sorts its table; a table that is wider than the page scrolls by itself.
+// Without JavaScript they are plain tables.
 (() => {
   const value = cell => {
     const text = (cell.dataset.sort ?? cell.textContent).trim();
@@ -13,6 +14,7 @@
   const sortable = table => {
     const head = table.tHead?.rows, body = table.tBodies;
     if (!head || head.length !== 1 || body.length !== 1 || body[0].rows.length < 3) return;
+    if (head[0].cells[0]?.textContent.trim() === 'parameter') return;  // these have the order of the call
     if ([...table.querySelectorAll('[rowspan],[colspan]')].some(c => c.rowSpan > 1 || c.colSpan > 1)) return;
     [...head[0].cells].forEach((th, column) => {
       if (!th.textContent.trim() || th.querySelector('button, a')) return;
@@ -30,6 +32,35 @@
     });
   };
   document.querySelectorAll('.bd-article table').forEach(sortable);
+  // wide tables scroll, also by the keyboard, and show on which side there is more
+  const widen = table => {
+    const box = document.createElement('div');
+    box.className = 'wide'; table.replaceWith(box); box.append(table);
+    const look = () => {
+      const scrolls = box.scrollWidth > box.clientWidth + 1;
+      box.classList.toggle('scrolls', scrolls);
+      box.classList.toggle('at-end', box.scrollLeft + box.clientWidth >= box.scrollWidth - 1);
+      if (!scrolls) return ['tabindex', 'role', 'aria-label'].forEach(a => box.removeAttribute(a));
+      box.tabIndex = 0; box.setAttribute('role', 'region'); box.setAttribute('aria-label', `Table ${tables.indexOf(table) + 1}, scrolls to the side`);
+    };
+    box.addEventListener('scroll', look, { passive: true });
+    new ResizeObserver(look).observe(box);
+    new ResizeObserver(look).observe(table);
+  };
+  const tables = [...document.querySelectorAll('.bd-article table')].filter(t => !t.parentElement.closest('table'));
+  tables.forEach(widen);
+  // what is wider than its box can be scrolled by the keyboard
+  document.querySelectorAll('.bd-article :is(pre, div.cell_output)').forEach(e => { if (e.scrollWidth > e.clientWidth + 1) e.tabIndex = 0; });
+  // how a result was made can be copied
+  document.querySelectorAll('details.origin').forEach(details => {
+    const button = document.createElement('button');
+    button.type = 'button'; button.textContent = 'Copy';
+    button.addEventListener('click', async () => {
+      await navigator.clipboard.writeText(details.querySelector('pre').textContent);
+      button.textContent = 'Copied'; setTimeout(() => { button.textContent = 'Copy'; }, 1500);
+    });
+    details.append(button);
+  });
   // "Run it" closes like a menu
   document.addEventListener('click', e => document.querySelectorAll('.run-it details[open]').forEach(d => d.contains(e.target) || d.removeAttribute('open')));
   document.addEventListener('keydown', e => e.key === 'Escape' && document.querySelectorAll('.run-it details[open]').forEach(d => d.removeAttribute('open')));
