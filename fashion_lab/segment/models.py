@@ -187,12 +187,14 @@ NETS = dict(plain=PlainSegNet, unet=UNet)
 def segment_costs(
     nets:dict,      # name -> network
     size:int=256,   # height and width in pixels
-)->pd.DataFrame:    # net, params, gmacs (per image), share (of the first network's)
+    passes=None,    # name -> how often a network sees an image; default: once, 2 with test-time flips
+)->pd.DataFrame:    # net, params, passes, gmacs (per image, all passes), share (of the first network's)
     "What segmentation networks cost."
     rows = []
     for name, net in nets.items():
         params = sum(p.numel() for p in net.parameters())
         macs = hand_macs(copy.deepcopy(net).to('meta').eval(), (3, size, size))
-        rows.append((name, params, sum(macs.values())/1e9))
-    t = pd.DataFrame(rows, columns=['net', 'params', 'gmacs'])
+        n = (passes or {}).get(name, 1)
+        rows.append((name, params, n, n*sum(macs.values())/1e9))
+    t = pd.DataFrame(rows, columns=['net', 'params', 'passes', 'gmacs'])
     return t.assign(share=t.gmacs/t.gmacs.iloc[0])
