@@ -1,6 +1,7 @@
 """Runs under stress: killed, interrupted, started twice, on a full disk, damaged, from another
 version."""
 
+import base64
 import errno
 import hashlib
 import json
@@ -20,6 +21,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from fashion_lab.runs.provenance import git_commit, wheel_version
 from fashion_lab.runs.config import canonical, config_digest, plain, RunBusy, RunError
 from fashion_lab.runs.run import all_runs, check_metrics, find_run, Run
 from fashion_lab.runs.draft import start_run, unfinished
@@ -770,6 +772,7 @@ def test_unpublishable(tmp_path):
     for env, why in (
         (STAMP | dict(dirty=True), 'with uncommitted changes'),
         (STAMP | dict(commit=''), 'outside a git checkout'),
+        (STAMP | dict(commit='v1.0', dirty=True), 'by v1.0 with changed files'),
     ):
         with start_run('demo', CFG | dict(seed=5), tmp_path) as d:
             run = d.finish(METRICS, environment=env)
@@ -779,6 +782,57 @@ def test_unpublishable(tmp_path):
     (file,) = publish(run, tmp_path / 'results', allow_dirty=True)
     with start_run('demo', CFG, tmp_path) as d, pytest.raises(RunError, match='not a finished run'):
         publish([d.path], tmp_path / 'results')
+
+
+def test_a_run_of_an_installed_wheel_is_published_under_its_version(tmp_path):
+    with start_run('demo', CFG, tmp_path) as d:
+        run = d.finish(METRICS, environment=STAMP | dict(commit='v1.0', dirty=False))
+    (file,) = publish(run, tmp_path / 'results')
+    assert set(read_results(file).commit) == {'v1.0'}
+
+
+def installed(folder, text):
+    "A package as pip leaves it, with the digests of its files."
+    (folder / 'small_shop').mkdir()
+    (folder / 'small_shop' / '__init__.py').write_text('"A shop"\n')
+    digest = hashlib.sha256(b'"A shop"\n').digest()
+    record = base64.urlsafe_b64encode(digest).decode().rstrip('=')
+    info = folder / 'small_shop-1.2.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: small_shop\nVersion: 1.2\n')
+    (info / 'RECORD').write_text(f'small_shop/__init__.py,sha256={record},9\n')
+    (folder / 'small_shop' / '__init__.py').write_text(text)
+
+
+@pytest.mark.parametrize('text, changed', [('"A shop"\n', False), ('"Another"\n', True)])
+def test_an_installed_wheel_is_known_by_its_version(tmp_path, monkeypatch, text, changed):
+    installed(tmp_path, text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert wheel_version('small_shop') == ('v1.2', changed)
+    (tmp_path / 'checkout').mkdir()
+    (tmp_path / 'checkout' / 'small_shop').mkdir()
+    (tmp_path / 'checkout' / 'small_shop' / '__init__.py').touch()
+    monkeypatch.syspath_prepend(tmp_path / 'checkout')
+    assert wheel_version('small_shop') == ('', False), 'that code is in front of the wheel'
+
+
+def test_an_environment_inside_of_a_checkout_has_no_commit_of_it(tmp_path):
+    def git(*args):
+        subprocess.run(
+            ['git', '-c', 'user.name=a', '-c', 'user.email=a@example.org', *args],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+
+    (tmp_path / 'own.py').touch()
+    (tmp_path / 'env' / 'package').mkdir(parents=True)
+    (tmp_path / 'env' / 'package' / 'a.py').touch()
+    git('init')
+    git('add', 'own.py')
+    git('commit', '-m', 'mine')
+    assert len(git_commit(tmp_path)[0]) == 10
+    assert git_commit(tmp_path / 'env' / 'package') == ('', False)
 
 
 def test_a_full_disk_keeps_the_old_results(tmp_path, monkeypatch):

@@ -181,8 +181,11 @@ def _publishable(runs, allow_dirty)->pd.DataFrame: # `table` of the runs with th
     for r in runs:
         e = r.environment
         if allow_dirty or (e.get('commit') and not e.get('dirty')): continue
-        where = 'with uncommitted changes' if e.get('commit') else 'outside a git checkout'
-        raise RunError(f"run {r.name} was made {where}; commit first and run it again, or pass allow_dirty=True")
+        where = 'outside a git checkout, and not by an installed wheel'
+        if e.get('commit'): where = 'with uncommitted changes'
+        if str(e.get('commit')).startswith('v'): where = f"by {e['commit']} with changed files"
+        raise RunError(f"run {r.name} was made {where}; commit first (or install the package) and run it again, "
+                       "or allow it: --allow-dirty, in Python allow_dirty=True")
     by_age = sorted(runs, key=age_of)
     tables = [table(r).assign(digest=r.digest, order=i) for i, r in enumerate(by_age)]
     return pd.concat(tables, ignore_index=True)
