@@ -323,7 +323,9 @@ def test_summary_is_students_interval():
 
     s = plot_results.summary(plot_results.scores_of(results(1, 6))[0]).iloc[0]
     v = results(1, 6)['value']
-    assert (s.seeds_low, s.seeds_high) == pytest.approx(stats.ttest_1samp(v, 0).confidence_interval(0.95))
+    assert (s.seeds_low, s.seeds_high) == pytest.approx(
+        stats.ttest_1samp(v, 0).confidence_interval(0.95)
+    )
 
 
 @pytest.mark.parametrize(

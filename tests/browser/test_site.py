@@ -205,7 +205,9 @@ def test_tables_sort_dates_and_digests_as_text(tab):
 def test_tables_sort(tab):
     tab.goto('results/results.html')
     table = tab.locator('section#fashion-mnist table').first
-    column = [h.inner_text().strip() for h in table.locator('thead th').all()].index('sd over seeds')
+    column = [h.inner_text().strip() for h in table.locator('thead th').all()].index(
+        'sd over seeds'
+    )
 
     def values():
         return [
