@@ -125,6 +125,12 @@ COMMANDS = dict(
     ),
     compute=([MODELS], 'input repeats threads csv html'.split()),
     export=([[*LABS]], 'format int8 run out folder'.split()),
+    evaluate=([['trained']], 'source classes image label group split device folder'.split()),
+    runs=([['list', 'show', 'remove'], ['trained', 'closures']], ['out']),
+    search=(
+        [['fashion_mnist', 'shoe_pairs']],
+        'source variant space trials storage size backbone'.split(),
+    ),
 )
 
 

@@ -309,3 +309,69 @@ def test_the_network_that_answers_was_trained_on_all_photos(parts, tmp_path, cap
 def test_smoke_tests_and_drawings_train_no_final_network(folders, tmp_path):
     made = smoke(folders, tmp_path / 'runs')
     assert photos.lab.final([made], tmp_path / 'runs') is None
+
+
+def test_a_finished_run_is_evaluated_on_labelled_photos(folders, parts, table, tmp_path, capsys):
+    made = smoke(folders, tmp_path / 'runs')
+    (parts / 'train' / 'Dress').rename(parts / 'train' / 'robe')
+    shutil.rmtree(parts / 'val')
+    shutil.rmtree(parts / 'test')
+
+    def evaluate(source, *options):
+        code = cli.main(['evaluate', str(made.path), '--source', str(source), *options])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    code, said = evaluate(parts / 'train')
+    assert code == 2 and "does not know 'robe'; it knows Dress, Pants, Shoes" in said
+    code, said = evaluate(parts / 'train', '--classes', 'robe=Dress')
+    assert code == 0, said
+    assert 'robe as Dress' in said and '21 of the 21 photos are those that the run was made' in said
+    page = next((tmp_path / 'runs' / 'photos').glob('evaluate-*/index.html'))
+    assert 'balanced_accuracy' in page.read_text() and (page.parent / 'confusion.png').exists()
+    code, said = evaluate(table, '--label', 'category')
+    assert code == 0 and '36 items of stock@' in said
+    assert evaluate(tmp_path / 'nowhere')[0] in (2, 3)
+
+
+def test_runs_are_listed_shown_removed_and_made_again(folders, tmp_path, capsys):
+    out = ['--out', str(tmp_path / 'runs')]
+    args = ('photos', '--source', folders, '--variants', 'logreg', *out)
+    assert run(*args) == 0 and run(*args) == 0
+    assert len(all_runs(tmp_path / 'runs', 'photos')) == 1
+    assert run(*args, '--force') == 0
+    first, second = all_runs(tmp_path / 'runs', 'photos')
+    assert first.digest == second.digest
+    assert cli.main(['runs', *out]) == 0
+    assert second.name in capsys.readouterr().out
+    assert cli.main(['runs', 'show', second.name, *out]) == 0
+    assert 'variant: logreg' in capsys.readouterr().out
+    assert cli.main(['runs', 'remove', first.name, second.name, *out]) == 1
+    assert cli.main(['runs', 'remove', first.name, second.name, '--yes', *out]) == 0
+    assert all_runs(tmp_path / 'runs', 'photos') == []
+
+
+def test_a_search_ends_with_the_command_that_runs_what_it_found(
+    parts, tmp_path, capsys, pretrained
+):
+    options = ['--size', '64', '--device', 'cpu']
+    storage = [
+        '--storage',
+        str(tmp_path / 'studies.db'),
+        '--trials',
+        '2',
+        '--space',
+        'head_c=.01,.1',
+    ]
+    assert cli.main(['search', 'photos', '--source', str(parts), *options, *storage]) == 0
+    said = capsys.readouterr().out.strip().splitlines()[-1]
+    assert said.startswith(
+        f'fashion_lab run photos --source {parts} --variants logreg --set head_c='
+    )
+    cfg = photos.configs(source=parts, variants='logreg', head_c=0.1)[0]
+    assert (cfg.recipe.head_c, cfg.variant) == (0.1, 'logreg head_c=0.1')
+
+
+def test_labs_without_a_search_say_so(capsys):
+    assert cli.main(['search', 'shoe_pairs']) == 2
+    assert 'has no search' in capsys.readouterr().err

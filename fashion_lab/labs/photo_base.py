@@ -461,6 +461,10 @@ def check_epochs(
     raise ValueError(f"{m.name} is solved, not trained in epochs: leave epochs out, or choose a variant that trains "
                      "stages, such as last-stages")
 
+# %% ../../nbs/labs/03b_photo_base.ipynb #ba2a07fa
+def _changed_name(variant, changes): # a variant with other settings is another one in tables
+    return ' '.join([variant, *(f'{k}={v}' for k, v in changes.items())])
+
 # %% ../../nbs/labs/03b_photo_base.ipynb #c6b39c90
 @patch
 def _config(self:PhotoLab, m, asked, changes): # one run of a variant
@@ -470,6 +474,7 @@ def _config(self:PhotoLab, m, asked, changes): # one run of a variant
     check_epochs(m, of_recipe)
     changes = {k: v for k, v in changes.items() if k not in of_recipe}
     options = tuple(recipe_changes(m.changes | recipe, of_recipe).items())
+    asked = asked | dict(variant=_changed_name(m.name, of_recipe | {k: v for k, v in changes.items() if k == 'fit'}))
     return Config(**(asked | dict(data=self.name) | m.config | of_run | dict(options=options) | changes))
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #52fff68c
@@ -550,7 +555,7 @@ def search(self:PhotoLab,
     trials:int=20,       # in all
     storage=None,        # as for `runs.tuning.study_url`
     take:int|None=None,  # parts of the training photos that take turns at validation; default: all four
-    protocol:str='grouped-folds', # a name in `PROTOCOLS`
+    protocol:str|None='grouped-folds', # as for `configs`
     profile:str='full',  # as for `configs`
     show:bool|None=None, # a progress bar
     **changes,           # fields of `Config`: source, limit, data_path, ...
@@ -558,13 +563,15 @@ def search(self:PhotoLab,
     "Search settings of a variant on the training photos of the first fold."
     from fashion_lab.runs.tuning import search
     for name in space: one_of(name, [f.name for f in fields(Recipe)], 'field of a recipe')
-    cfg = self.plan.configs(profile, 1, variant, protocol, **changes)[0]
+    cfg = self.configs(profile, 1, variant, protocol, **changes)[0].identified()
 
     def score(settings, report):
         options = tuple((dict(cfg.options) | settings).items())
         return validation_score(replace(cfg, options=options), self.metric, take=take, report=report, show=False)
 
-    return search(score, space, trials, f'{self.name} {variant} {protocol} {cfg.source}', storage, show=show)
+    # a study is about one data set
+    name = f'{self.name} {cfg.variant} {cfg.protocol} {cfg.data_id or cfg.source}'
+    return search(score, space, trials, name, storage, show=show)
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #f96e4195
 @patch

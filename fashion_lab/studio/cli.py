@@ -15,10 +15,13 @@ from .. import __version__
 from ..core import printable
 from .compute_command import cmd_compute, compute_arguments
 from .data_command import cmd_data, cmd_list, data_arguments
+from .evaluate_command import cmd_evaluate, evaluate_arguments
 from .export_command import cmd_export, export_arguments
 from .predict_command import cmd_predict, predict_arguments
 from .report_command import cmd_publish, cmd_report, publish_arguments, report_arguments
-from .run_command import cmd_run, cmd_run_all, run_all_arguments, run_arguments
+from .run_command import cmd_run, cmd_run_all, force_argument, run_all_arguments, run_arguments
+from .runs_command import cmd_runs, runs_arguments
+from .search_command import cmd_search, search_arguments
 from .sweep_command import cmd_sweep, sweep_arguments
 from .verify_command import cmd_verify, verify_arguments
 
@@ -34,6 +37,8 @@ examples:
   fashion_lab run fashion_mnist --profile full --seeds 5 --variants recipe
   fashion_lab sweep fashion_mnist --variants FashionCNN --grid lr=.001,.002 --seeds 5 --executor processes
   fashion_lab verify closures --rows 3
+  fashion_lab run photos --source my_photos/
+  fashion_lab evaluate runs/photos_final/RUN --source labelled_photos/
   fashion_lab predict fashion_mnist photo.jpg
   fashion_lab predict shoe_pairs left.jpg right.jpg
   fashion_lab predict shoe_pairs heap_of_single_shoes/
@@ -47,13 +52,16 @@ def commands()->dict: # name -> (function, function that adds its arguments, or 
     return {
         'list': (cmd_list, None),
         'data': (cmd_data, data_arguments),
-        'run': (cmd_run, run_arguments),
+        'run': (cmd_run, lambda s: (run_arguments(s), force_argument(s))),
+        'runs': (cmd_runs, runs_arguments),
         'run-all': (cmd_run_all, run_all_arguments),
         'sweep': (cmd_sweep, sweep_arguments),
+        'search': (cmd_search, search_arguments),
         'report': (cmd_report, report_arguments),
         'publish': (cmd_publish, publish_arguments),
         'verify': (cmd_verify, verify_arguments),
         'predict': (cmd_predict, predict_arguments),
+        'evaluate': (cmd_evaluate, evaluate_arguments),
         'compute': (cmd_compute, compute_arguments),
         'export': (cmd_export, export_arguments),
     }
