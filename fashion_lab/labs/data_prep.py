@@ -59,7 +59,7 @@ from ..plot.results import plot_comparison
 from ..plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis, pretty
 
 from fashion_lab.labs.base import (
-    compared, data_title, LabConfig, page_title, per_config, photo_figures, PhotoConfig, PROFILES, Report,
+    compared, data_title, LabConfig, page_title, cached_by_fields, photo_figures, PhotoConfig, PROFILES, Report,
     usual_source, warnings_of,
 )
 
@@ -322,7 +322,7 @@ def _mean_colours(x, size): # (N, 768) float32 in [0, 1] of uint8 photos: 16 x 1
     return (np.concatenate(blocks)/255).reshape(len(x), -1).astype(np.float32)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #a3413b74
-@per_config('data', 'source', 'limit', 'size', 'data_path', 'protocol', 'backbone', 'device', most=8)
+@cached_by_fields('data', 'source', 'limit', 'size', 'data_path', 'protocol', 'backbone', 'device', most=8)
 def features_of(
     cfg:Config, # what is wanted
 )->np.ndarray:  # (N, D) float32
