@@ -730,6 +730,13 @@ def test_code_is_read_once():
     assert float(row['dense per 1000']) <= 1
 
 
+def test_figures_of_an_unknown_package_are_refused(capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['style.py', 'fashion_lab/data'])
+    with pytest.raises(SystemExit):
+        style.main()
+    assert "unknown package 'fashion_lab/data'; allowed: arrays, " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     'path',
     [

@@ -136,6 +136,17 @@ def quantile(values, share):
     return sorted(values)[int(share * len(values))]
 
 
+def modules_by_package():
+    "The files of every package, or module beside them, by its name."
+    modules = {}
+    for path in sorted(PACKAGE.rglob('*.py')):
+        if path.name in ('__init__.py', '_modidx.py'):
+            continue
+        package = path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+        modules.setdefault(package, []).append(path)
+    return modules
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -145,18 +156,17 @@ def main():
         '--list', action='store_true', help='name lines that are too long or too dense'
     )
     args = parser.parse_args()
+    modules = modules_by_package()
+    for name in args.packages:
+        if name not in modules:
+            parser.error(f'unknown package {name!r}; allowed: {", ".join(modules)}')
     total = Figures()
     rows = {}
-    for path in sorted(PACKAGE.rglob('*.py')):
-        package = path.relative_to(PACKAGE).parts[0].removesuffix('.py')
-        if (
-            path.name in ('__init__.py', '_modidx.py')
-            or args.packages
-            and package not in args.packages
-        ):
-            continue
-        rows.setdefault(package, Figures()).add(path)
-        total.add(path)
+    for package in args.packages or modules:
+        rows[package] = Figures()
+        for path in modules[package]:
+            rows[package].add(path)
+            total.add(path)
     table = {
         **{name: figures.row() for name, figures in rows.items()},
         'all': total.row(),

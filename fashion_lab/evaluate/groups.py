@@ -81,10 +81,10 @@ def score_interval(
 )->tuple:         # low and high, each (...), in [0, 1]
     "Wilson's interval with as many examples as the variance says the data are worth, and Student's t for the normal."
     with np.errstate(invalid='ignore', divide='ignore'):
-        worth = np.where(variance == 0, n_groups, value*(1 - value)/variance)
-        z = _critical(df, level)**2/worth
-        middle = (value + z/2)/(1 + z)
-        half = np.sqrt(z*value*(1 - value) + z**2/4)/(1 + z)
+        n_effective = np.where(variance == 0, n_groups, value*(1 - value)/variance)
+        ratio = _critical(df, level)**2/n_effective
+        middle = (value + ratio/2)/(1 + ratio)
+        half = np.sqrt(ratio*value*(1 - value) + ratio**2/4)/(1 + ratio)
     # rounding errors apart, it holds the value
     return np.minimum(middle - half, value), np.maximum(middle + half, value)
 

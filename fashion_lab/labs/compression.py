@@ -64,7 +64,7 @@ from ..export.int8 import quantise_checked
 from . import fashion_mnist
 
 from fashion_lab.labs.base import (
-    answered, LabConfig, list_photos, page_title, per_config, PhotoConfig, Plan, Report, usual_source,
+    answered, LabConfig, list_photos, page_title, cached_by_fields, PhotoConfig, Plan, Report, usual_source,
     verdicts_over_seeds,
 )
 
@@ -380,7 +380,7 @@ def _fashion_pictures(cfg):
     return Pictures((1, 28, 28), list(t.classes), loaders, {part: t.part(part).ids for part in loaders}, t)
 
 # %% ../../nbs/labs/08_compression.ipynb #abeb7708
-@per_config('data', 'source', 'limit', 'data_path', 'profile', 'seed', most=3)
+@cached_by_fields('data', 'source', 'limit', 'data_path', 'profile', 'seed', most=3)
 def _load_pictures(cfg):
     if cfg.data == 'fashion_mnist': return _fashion_pictures(cfg)
     return _clothing_pictures(_photo_config(cfg))

@@ -60,8 +60,8 @@ from ..plot.results import plot_comparison
 from ..plot.theme import canvas, COLOURS, dress, MARKERS, percent_axis, pretty
 
 from fashion_lab.labs.base import (
-    compared, data_title, LabConfig, own_source, page_title, per_config, photo_figures, PhotoConfig, PROFILES, Report,
-    usual_source, warnings_of,
+    cached_by_fields, compared, data_title, LabConfig, own_source, page_title, photo_figures, PhotoConfig, PROFILES,
+    Report, usual_source, warnings_of,
 )
 
 # %% ../../nbs/labs/01_data_prep.ipynb #5f75ef6e
@@ -325,7 +325,7 @@ def _mean_colours(x, size): # (N, 768) float32 in [0, 1] of uint8 photos: 16 x 1
     return (np.concatenate(blocks)/255).reshape(len(x), -1).astype(np.float32)
 
 # %% ../../nbs/labs/01_data_prep.ipynb #a3413b74
-@per_config('data', 'source', 'limit', 'size', 'data_path', 'protocol', 'backbone', 'device', most=8)
+@cached_by_fields('data', 'source', 'limit', 'size', 'data_path', 'protocol', 'backbone', 'device', most=8)
 def features_of(
     cfg:Config, # what is wanted
 )->np.ndarray:  # (N, D) float32

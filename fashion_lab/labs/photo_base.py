@@ -485,10 +485,10 @@ def plan(self:PhotoLab)->Plan:
     return Plan(
         self.methods,
         self._config,
-        source=partial(usual_source, self.name),
+        default_source=partial(usual_source, self.name),
         protocols=PROTOCOLS + HOLD_OUTS,
-        usual=lambda profile, protocol: available if profile == 'full' else list(self.quick),
-        turns=dict(smoke=PROTOCOLS[:1], quick=PROTOCOLS[:1], full=PROTOCOLS),
+        default_variants=lambda profile, protocol: available if profile == 'full' else list(self.quick),
+        protocols_of=dict(smoke=PROTOCOLS[:1], quick=PROTOCOLS[:1], full=PROTOCOLS),
     )
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #771e5ac6

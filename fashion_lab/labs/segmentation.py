@@ -53,7 +53,7 @@ from fashion_lab.segment.train import (
 
 # %% ../../nbs/labs/06_segmentation.ipynb #2ac631aa
 from fashion_lab.labs.base import (
-    answered, choose_run, compared, inference_cost, LabConfig, list_photos, page_title, per_config,
+    answered, choose_run, compared, inference_cost, LabConfig, list_photos, page_title, cached_by_fields,
     PhotoConfig, Plan, recipe_of, Report, usual_source,
 )
 import numpy as np
@@ -103,7 +103,7 @@ class Config(PhotoConfig):
 # %% ../../nbs/labs/06_segmentation.ipynb #b065d7ff
 _OF_PHOTOS = ('data', 'source', 'limit', 'size', 'data_path') # fields of `Config`
 
-@per_config(*_OF_PHOTOS)
+@cached_by_fields(*_OF_PHOTOS)
 def photos_of(
     cfg:Config, # of a run
 )->PhotoSet:
@@ -129,7 +129,7 @@ def is_facades(
     return any((d/'test_dev').is_dir() for d in (p, p/'facades')) or any(p.rglob('cmp_*.png'))
 
 # %% ../../nbs/labs/06_segmentation.ipynb #5e0dad42
-@per_config(*_OF_PHOTOS)
+@cached_by_fields(*_OF_PHOTOS)
 def pixels_of(
     cfg:Config, # of a run
 )->tuple:       # uint8 photos (N, size, size, 3), masks (N, size, size)

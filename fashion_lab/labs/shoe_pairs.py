@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import pandas as pd
+from fastcore.basics import patch
 from ..core import free_paths, output_file, printable, whole_number
 
 from ..devices import pick_device, set_seed
@@ -66,7 +67,7 @@ from ..pairs.background import swap_backgrounds, floor_colours, mask_background,
 import matplotlib as mpl
 
 from fashion_lab.labs.base import (
-    choose_run, compared, inference_cost, LabConfig, page_title, per_config, PhotoConfig, Plan, Report,
+    choose_run, compared, inference_cost, LabConfig, page_title, cached_by_fields, PhotoConfig, Plan, Report,
     usual_source, warnings_of, worst_mistakes,
 )
 
@@ -119,15 +120,20 @@ class Config(PhotoConfig):
     choices = LabConfig.choices | dict(
         protocol=PROTOCOLS, model=(*MODELS, *SIAMESE), mirror=('both', 'right', 'none'))
 
-    def check(self):
-        whole_number(self.size, 'size', 16, ' pixels')
-        whole_number(self.epochs, 'epochs', 0 if self.siamese else 1)
-        whole_number(self.views, 'views')
-        if not self.siamese and self.mirror == 'both':
-            raise ValueError(f"{self.model} sees every shoe once: mirror must be right or none")
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #7d1c0a02
+@patch(as_prop=True)
+def siamese(self:Config)->bool:
+    "Whether the network compares features of two shoes."
+    return self.model in SIAMESE
 
-    @property
-    def siamese(self)->bool: return self.model in SIAMESE
+@patch
+def check(self:Config):
+    "Raise a `ValueError` that names a setting which this kind of network cannot have."
+    whole_number(self.size, 'size', 16, ' pixels')
+    whole_number(self.epochs, 'epochs', 0 if self.siamese else 1)
+    whole_number(self.views, 'views')
+    if not self.siamese and self.mirror == 'both':
+        raise ValueError(f"{self.model} sees every shoe once: mirror must be right or none")
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #ab68b4d8
 PLAIN = dict(epochs=0, views=1) # no training of the network
@@ -326,7 +332,7 @@ NO_VALIDATION = ('There are no persons for validation: the last epoch is taken, 
                  'and thresholds come from the training pairs.')
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6a681ea1
-@per_config('source', 'limit', 'size', 'valid_frac', 'test_frac', 'seed', 'data_path', most=3)
+@cached_by_fields('source', 'limit', 'size', 'valid_frac', 'test_frac', 'seed', 'data_path', most=3)
 def shoes_of(
     cfg:Config, # which pairs
 )->tuple:       # (`data.dataset.PhotoSet`, `PairData`)

@@ -284,6 +284,11 @@ def view_features(
     right = data.right[:, :, ::-1] if mirror == 'right' else data.right
     return tuple(frozen_features(body, np.ascontiguousarray(x), **settings) for x in (data.left, right))
 
+# %% ../../nbs/pairs/02_train.ipynb #7d1c0a03
+def _fitted(predictor, done): # what comes out of training; `done` is None where nothing was trained
+    if done is None: return FittedPairs(predictor)
+    return FittedPairs(predictor, done.history, done.batch_size, bool(done.stopped_early))
+
 # %% ../../nbs/pairs/02_train.ipynb #ec999d17
 def fit_siamese(
     net:SiamesePair,       # with a pretrained body; trained in place
@@ -323,8 +328,7 @@ def fit_siamese(
     rows = _threshold_rows(data, train, valid) if epochs else train
     _set_threshold(net, features, data, rows)
     net.eval()
-    if not epochs: return FittedPairs(predictor)
-    return FittedPairs(predictor, done.history, done.batch_size, bool(done.stopped_early))
+    return _fitted(predictor, done if epochs else None)
 
 # %% ../../nbs/pairs/02_train.ipynb #181253d3
 def _both_features(net, data, device, cache): # of the left shoes, and of the right ones, without augmentation

@@ -198,18 +198,18 @@ def empty_figure(
 def plot_contributors(
     s:PhotoSet, # with a group column
 )->Figure:      # the cumulated share
-    "How many of the photos the most diligent contributors have sent."
+    "How many of the photos the most active contributors took."
     if not s.group: raise ValueError(f"{s.name} does not say who sent a photo; there is no column to group by")
     n = pd.Series(s.groups).value_counts().to_numpy()
     fig, ax = canvas(size=(6.4, 3.2))
     ax.step(np.arange(len(n) + 1), np.r_[0, n.cumsum()/n.sum()], where='post', color=BLUE)
     half = int(np.searchsorted(n.cumsum(), n.sum()/2)) + 1
     ax.plot([half, half, 0], [0, .5, .5], color=GREY, lw=1, ls=(0, (4, 3)))
-    text = f'{half} of {len(n)} senders took half of the photos'
+    text = f'{half} of {len(n)} contributors took half of the photos'
     ax.annotate(text, (half, .5), (8, -4), textcoords='offset points', fontsize=8.5, va='top')
     percent_axis(ax.yaxis)
     ax.set(xlim=(0, len(n)), ylim=(0, 1.02))
-    note = f'largest sender {n[0]:,} photos, {(n == 1).sum()} senders with one'
-    dress(ax, f'{title_of(s)}: who took the photos', note, 'Senders, the most diligent first',
+    note = f'most active: {n[0]:,} photos; {(n == 1).sum()} with a single one'
+    dress(ax, f'{title_of(s)}: who took the photos', note, 'Contributors, the most active first',
           'Share of all photos', s.source)
     return fig

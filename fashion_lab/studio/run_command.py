@@ -118,7 +118,7 @@ def run_configs(
     configs,        # its configurations
     root,           # folder of all runs
     n_threads=None, # of this process
-    settings=None,  # names that a comparison crosses: then no line shows a result on test data
+    varied=None,    # names of settings that a comparison varies: then no line shows a result on test data
     **options,      # as for `sweep`
 ):                  # a `Sweep`
     "Sweep over configurations with one printed line per finished run."
@@ -126,20 +126,20 @@ def run_configs(
     from fashion_lab.devices import threads  # heavy: numpy
     from fashion_lab.runs.sweeps import sweep  # heavy: filelock, numpy
     check_alone()
-    def announce(run): tqdm.write(run_line(lab, run, settings), file=sys.stdout)
+    def announce(run): tqdm.write(run_line(lab, run, varied), file=sys.stdout)
     with threads(n_threads): return sweep(lab.run, configs, lab.LAB, root, each=announce, **options)
 
 # %% ../../nbs/studio/06_run_command.ipynb #fcd4e64a
 def run_line(
-    lab,           # a lab's module
-    run,           # a finished `Run`
-    settings=None, # names that a comparison crosses
+    lab,         # a lab's module
+    run,         # a finished `Run`
+    varied=None, # names of settings that a comparison varies
 )->str:
     "A run in one line: its variant, seed and settings, its result or `finished`, and its seconds."
     line = f"{run.variant} seed {run.config['seed']}"
-    for name in settings or ():
+    for name in varied or ():
         if name not in ('variant', 'seed'): line += f', {name} {run.config.get(name)}'
-    line += ': finished' if settings is not None else f': {headline(lab, run.metrics)}'
+    line += ': finished' if varied is not None else f': {headline(lab, run.metrics)}'
     if run.metrics.get('train_s') is not None: line += f", {run.metrics['train_s']:.0f} s"
     return line
 

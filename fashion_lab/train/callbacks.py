@@ -131,7 +131,7 @@ class BestEpoch(Callback):
         value = row[one_of(self.monitor, columns, 'quantity to monitor')]
         if self.is_better(value):
             self.best, self.at = value, self.epoch
-            if self.keep: self.weights = cpu_state(self.learn.evaluated())
+            if self.keep: self.weights = cpu_state(self.learn.evaluated_model())
         elif self.patience is not None:
             last_best = -1 if self.at is None else self.at
             self.stopped = self.epoch - last_best >= self.patience
@@ -156,14 +156,14 @@ class AverageWeights(Callback):
 
     def before_fit(self):
         if hasattr(self, 'averaged'): return
-        self.averaged = AveragedModel(self.learn.bare, multi_avg_fn=self.mix, use_buffers=True)
+        self.averaged = AveragedModel(self.learn.unwrapped, multi_avg_fn=self.mix, use_buffers=True)
 
     @torch.no_grad()
     def mix(self, averaged, current, n):
         decay = min(self.decay, (1 + int(n))/(10 + int(n)))   # the first steps count less
         get_ema_multi_avg_fn(decay)(averaged, current, n)
 
-    def after_step(self): self.averaged.update_parameters(self.learn.bare)
+    def after_step(self): self.averaged.update_parameters(self.learn.unwrapped)
     def before_validate(self): self.trained, self.learn.model = self.model, self.averaged.module.eval()
     def after_validate(self): self.learn.model = self.trained
     def state(self): return dict(n=int(self.averaged.n_averaged), weights=cpu_state(self.averaged.module))

@@ -76,7 +76,7 @@ class LabLearner(Learner):
     start_epoch, scaler = 0, None
 
     @property
-    def bare(self): return getattr(self.model, 'module', self.model)   # without what spreads it over processes
+    def unwrapped(self): return getattr(self.model, 'module', self.model)   # without what spreads it over processes
 
     def _backward(self):
         loss = self.scaler.scale(self.loss_grad) if self.scaler else self.loss_grad
@@ -154,10 +154,10 @@ def make_learner(
 
 # %% ../../nbs/train/03_loop.ipynb #e158457b
 @patch
-def evaluated(self:LabLearner)->nn.Module: # the bare network, without the mixed-precision wrapper
+def evaluated_model(self:LabLearner)->nn.Module: # the bare network, without the mixed-precision wrapper
     "The network whose validation figures the history shows: the averaged one where averaging is on."
     if hasattr(self, 'average_weights'): return self.average_weights.averaged.module.model
-    return self.bare.model
+    return self.unwrapped.model
 
 # %% ../../nbs/train/03_loop.ipynb #f8a8a550
 @patch
@@ -167,7 +167,7 @@ def training_state(self:LabLearner,
     "All that is needed to go on with `epoch`."
     return dict(
         epoch=epoch,
-        model=cpu_state(self.bare),
+        model=cpu_state(self.unwrapped),
         opt=copy.deepcopy(self.opt.state_dict()),
         rng=rng_state(),
         bs=self.dls.train.bs,
@@ -181,7 +181,7 @@ def load_training_state(self:LabLearner,
     state:dict, # as `training_state` gives it
 ):
     "Put everything back and make `state['epoch']` the next epoch."
-    self.bare.load_state_dict(state['model'])
+    self.unwrapped.load_state_dict(state['model'])
     self.opt.load_state_dict(copy.deepcopy(state['opt']))
     for cb in self.cbs:
         if cb.name in state['callbacks']: cb.load(copy.deepcopy(state['callbacks'][cb.name]))
@@ -361,7 +361,7 @@ def set_final_weights(
         warnings.warn(f"{best.monitor} was not a number in any epoch, so that none is the best: "
                       "the last weights are kept; look at the validation images")
     if restore_best and best.weights: model.load_state_dict(best.weights)
-    elif hasattr(learn, 'average_weights'): model.load_state_dict(cpu_state(learn.evaluated()))
+    elif hasattr(learn, 'average_weights'): model.load_state_dict(cpu_state(learn.evaluated_model()))
 
 # %% ../../nbs/train/03_loop.ipynb #6dccba7b
 @dataclass
