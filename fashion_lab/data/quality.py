@@ -42,7 +42,8 @@ def blur_effect(
     return np.maximum(_loss_of_detail(grey, 1), _loss_of_detail(grey, 2))
 
 # %% ../../nbs/data/12b_quality.ipynb #82a66a01
-DARK, BLURRED = .3, .8 # a photo below, and above, is named
+# Of 400 clothing photos at 224 pixels none is as dark or as blurred.
+DARK, BLURRED = .3, .6
 
 def photo_quality(
     images,       # uint8 (N, H, W, 3), or what can be sliced like it

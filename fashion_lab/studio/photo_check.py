@@ -7,6 +7,7 @@ __all__ = ['SIZE', 'AXES', 'FOLDS', 'FINDINGS', 'first_of_family', 'features_of'
            'Check', 'check_photos']
 
 # %% ../../nbs/studio/04b_photo_check.ipynb #4273afb2
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +86,10 @@ def check_folds(
     folds = min(FOLDS, len(s))
     groups = who if folds <= len(np.unique(who)) < len(s) else None
     names = np.array(s.classes, object)[s.labels]
-    return group_folds(s.items, folds, groups, names, 0)
+    with warnings.catch_warnings():
+        # that rare classes are not in every fold is seen in what is found
+        warnings.simplefilter('ignore')
+        return group_folds(s.items, folds, groups, names, 0)
 
 # %% ../../nbs/studio/04b_photo_check.ipynb #a5020140
 def second_opinion(
