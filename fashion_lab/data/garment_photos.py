@@ -18,8 +18,9 @@ def without_specks(
     "A mask without what is thinner than three pixels: an erosion and a dilation by a cross."
     for combine in (np.logical_and, np.logical_or):
         p = np.pad(mask, 1)
-        around = p[:-2, 1:-1], p[2:, 1:-1], p[1:-1, :-2], p[1:-1, 2:]
-        mask = combine.reduce([mask, *around])
+        above, below = p[:-2, 1:-1], p[2:, 1:-1]
+        left, right = p[1:-1, :-2], p[1:-1, 2:]
+        mask = combine.reduce([mask, above, below, left, right])
     return mask
 
 # %% ../../nbs/data/33_garment_photos.ipynb #7d28b879
