@@ -717,3 +717,13 @@ def test_rules_that_match_nothing_are_left_out(tmp_path):
         '.here{color:red}#one:not(.gone){color:red}@media print{.there{color:red}}a{color:red}'
         '@font-face{font-family:x}'
     )
+
+
+def test_a_page_opens_with_a_picture():
+    page = website.Page('data/a.html', 'A', picture='_thumbs/a.jpg')
+    late = '<h1>A</h1><h2>b</h2><p>c</p><h2>d</h2><img src="../_images/x.webp">'
+    shown = '<h1>A</h1>\n<img class="opening" src="../_thumbs/a.webp" alt=""'
+    assert website.opened(late, page).startswith(shown)
+    early = late.replace('<p>c</p>', '<img src="../_images/y.webp">')
+    assert website.opened(early, page) == early
+    assert website.opened(late, website.Page('data/a.html', 'A')) == late

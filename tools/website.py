@@ -117,7 +117,6 @@ ABOUT = {
     'Runs': 'Runs on disk, their tables, sweeps and searches, and what all of it stands on.',
     'Interface': 'The `fashion_lab` command, explorers with controls, and all labs in one go.',
 }
-SOON = 3000  # characters of HTML below the title within which a figure opens the page
 REDIRECTS = HERE / 'redirects.json'  # pages of earlier versions -> where they are now
 
 
@@ -542,7 +541,8 @@ def overview(title, first, pages):
 def all_names(pages):
     "Every documented name, by letter, in Markdown."
     rows = sorted(
-        ((n, a, p) for p in pages for n, a in p.names), key=lambda r: (r[0].lower(), r[2].url)
+        ((n, a, p) for p in pages for n, a in p.names if n[0] != '_'),
+        key=lambda r: (r[0].lower(), r[2].url),
     )
     text = [
         (
@@ -817,10 +817,10 @@ def finish_page(app, pagename, templatename, context, doctree):
 
 
 def opened(body, page):
-    "A page that shows a figure only further down begins with a small picture of it."
+    "A page whose first section shows no figure begins with a small picture of one further down."
     title_end = body.find('</h1>') + len('</h1>')
-    figure = body.find('_images/')
-    soon = 0 <= figure < title_end + SOON
+    second = [m.start() for m in re.finditer('<h2', body)][1:2]
+    soon = '_images/' in body[: second[0] if second else len(body)]
     if not page.picture or soon or page.doc == 'index':
         return body
     picture = posixpath.relpath(page.card, posixpath.dirname(page.url) or '.')
