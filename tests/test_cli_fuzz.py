@@ -109,6 +109,7 @@ COMMANDS = dict(
     ),
     compute=([MODELS], 'input repeats threads csv html'.split()),
     export=([[*LABS]], 'format int8 run out folder'.split()),
+    share=([[*LABS]], 'run out folder licence push'.split()),
 )
 
 

@@ -19,6 +19,7 @@ from .export_command import cmd_export, export_arguments
 from .predict_command import cmd_predict, predict_arguments
 from .report_command import cmd_publish, cmd_report, publish_arguments, report_arguments
 from .run_command import cmd_run, cmd_run_all, run_all_arguments, run_arguments
+from .share_command import cmd_share, share_arguments
 from .sweep_command import cmd_sweep, sweep_arguments
 
 # %% ../../nbs/studio/12_cli.ipynb #3fc3ec59
@@ -37,7 +38,9 @@ examples:
   fashion_lab predict shoe_pairs heap_of_single_shoes/
   fashion_lab predict segmentation street.jpg --folder masks
   fashion_lab compute resnet50 --input 3,224,224
-  fashion_lab export fashion_mnist --format onnx"""
+  fashion_lab export fashion_mnist --format onnx
+  fashion_lab export closures --format web --folder page/
+  fashion_lab share closures"""
 
 # %% ../../nbs/studio/12_cli.ipynb #07e858ca
 def commands()->dict: # name -> (function, function that adds its arguments, or `None`)
@@ -53,6 +56,7 @@ def commands()->dict: # name -> (function, function that adds its arguments, or 
         'predict': (cmd_predict, predict_arguments),
         'compute': (cmd_compute, compute_arguments),
         'export': (cmd_export, export_arguments),
+        'share': (cmd_share, share_arguments),
     }
 
 # names of earlier versions
