@@ -131,6 +131,7 @@ COMMANDS = dict(
         [['fashion_mnist', 'shoe_pairs']],
         'source variant space trials storage size backbone'.split(),
     ),
+    share=([[*LABS]], 'run out folder licence push'.split()),
 )
 
 

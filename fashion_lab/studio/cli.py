@@ -22,6 +22,7 @@ from .report_command import cmd_publish, cmd_report, publish_arguments, report_a
 from .run_command import cmd_run, cmd_run_all, force_argument, run_all_arguments, run_arguments
 from .runs_command import cmd_runs, runs_arguments
 from .search_command import cmd_search, search_arguments
+from .share_command import cmd_share, share_arguments
 from .sweep_command import cmd_sweep, sweep_arguments
 from .verify_command import cmd_verify, verify_arguments
 
@@ -44,7 +45,9 @@ examples:
   fashion_lab predict shoe_pairs heap_of_single_shoes/
   fashion_lab predict segmentation street.jpg --folder masks
   fashion_lab compute resnet50 --input 3,224,224
-  fashion_lab export fashion_mnist --format onnx"""
+  fashion_lab export fashion_mnist --format onnx
+  fashion_lab export closures --format web --folder page/
+  fashion_lab share closures"""
 
 # %% ../../nbs/studio/12_cli.ipynb #07e858ca
 def commands()->dict: # name -> (function, function that adds its arguments, or `None`)
@@ -64,6 +67,7 @@ def commands()->dict: # name -> (function, function that adds its arguments, or 
         'evaluate': (cmd_evaluate, evaluate_arguments),
         'compute': (cmd_compute, compute_arguments),
         'export': (cmd_export, export_arguments),
+        'share': (cmd_share, share_arguments),
     }
 
 # names of earlier versions

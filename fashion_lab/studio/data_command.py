@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'checked_photos', 'check_source', 'data_without_name',
-           'print_page', 'page_of', 'own_masks', 'refused_by_run', 'fetch_set', 'verify_set', 'clear_caches',
+           'print_page', 'page_of', 'own_masks', 'told_by_run', 'fetch_set', 'verify_set', 'clear_caches',
            'cache_table', 'data_arguments']
 
 # %% ../../nbs/studio/05_data_command.ipynb #7e22b93c
@@ -14,7 +14,8 @@ from pathlib import Path
 from .. import __version__
 from ..core import printable
 from ..labs.registry import LABS
-from .arguments import existing
+from ..core import existing_source
+from .arguments import column_arguments, given
 
 # %% ../../nbs/studio/05_data_command.ipynb #6e32dc56
 def cmd_list(
@@ -42,11 +43,12 @@ def place_of(
     path=None, # a folder to look in; default: the usual places
 )->Path:
     "The folder of a data set; `MissingData` says where it was looked for."
-    from fashion_lab.data.cards import card, PHOTO_SETS  # heavy: PIL, numpy
-    from fashion_lab.data.fashion_mnist import find_files  # heavy: PIL, filelock
-    from fashion_lab.data.locate import find_photos  # heavy: PIL, filelock
+    from fashion_lab.data.cards import card, PHOTO_SETS  # heavy: 20 ms
+    from fashion_lab.data.locate import files_folder, find_photos, missing_files, NOT_TRIED  # heavy: urllib
     if card(name).name in PHOTO_SETS: return find_photos(name, path, download=False)
-    return find_files(name, path, download=False)
+    folder, tried = files_folder(card(name), path)
+    if folder: return folder
+    raise missing_files(card(name), tried if path else [*tried, NOT_TRIED], path)
 
 # %% ../../nbs/studio/05_data_command.ipynb #bb9ff699
 def cmd_data(
@@ -56,13 +58,14 @@ def cmd_data(
     if args.check is not None: return check_source(args.check, args.folder, args.write)
     if args.clear: print(clear_caches())
     if not args.name: return data_without_name(args)
-    path = None if args.source in ('real', 'synthetic') else existing(args.source)
+    path = None if args.source in ('real', 'synthetic') else existing_source(args.source)
     if args.find:
         print(place_of(args.name, path))
         return 0
     if args.fetch: print(fetch_set(args.name, path))
     if args.verify: return verify_set(args.name, path)
-    print_page(args.name, path, 'synthetic' if args.source == 'synthetic' else 'real')
+    columns = tuple(given(image=args.image, label=args.label, group=args.group, split=args.split).items())
+    print_page(args.name, path, 'synthetic' if args.source == 'synthetic' else 'real', columns)
     return 0
 
 # %% ../../nbs/studio/05_data_command.ipynb #531bdb6d
@@ -113,11 +116,13 @@ def print_page(
     name,   # of a data set
     path,   # a folder or table of one's own, or `None`
     source, # real or synthetic
+    columns=(), # of a table, as for `data.folders.load_own`
 ):
     "Print the card of a data set with what was found; `MissingData`, after the card, where it is nowhere."
-    from fashion_lab.data.cards import card, MissingData  # heavy: PIL, numpy
-    try: print(page_of(name, path, source))
+    from fashion_lab.data.cards import card, CARDS, MissingData  # heavy: PIL, numpy
+    try: print(page_of(name, path, source, columns))
     except MissingData:
+        if name not in CARDS: raise
         print(f'{card(name)._repr_markdown_()}\n\nNot on this machine.')
         raise
 
@@ -126,15 +131,17 @@ def page_of(
     name,   # of a data set
     path,   # a folder or table of one's own, or `None`
     source, # real or synthetic
+    columns=(), # of a table, as for `data.folders.load_own`
 )->str:     # Markdown
     "The card of a data set with what was found, as the labs read it; `MissingData` where it is nowhere."
     from fashion_lab.data.cards import card, PHOTO_SETS  # heavy: PIL, numpy
-    from fashion_lab.data.registry import load, load_photos, noted  # heavy: PIL, filelock
+    from fashion_lab.data.registry import load, load_photos, noted, OWN  # heavy: PIL, filelock
     masked = own_masks(path) if name == 'facades' else None
     if masked is not None: return masked.report(shown=10_000)
-    if card(name).name in PHOTO_SETS:
-        photos = noted(load_photos, name, path=path, source=source, download=False)
-        return '\n\n'.join([photos.report(shown=10_000), *refused_by_run(photos)])
+    if name == OWN or card(name).name in PHOTO_SETS:
+        more = dict(columns=columns) if columns else {}
+        photos = noted(load_photos, name, path=path, source=source, download=False, **more)
+        return '\n\n'.join([photos.report(shown=10_000), *told_by_run(photos)])
     table = load(name, path=path, source=source, download=False)
     found = 'Drawn, synthetic' if source == 'synthetic' else 'Found'
     return f'{card(name)._repr_markdown_()}\n\n{found}: {table!r}.\n\n{table.counts().to_markdown()}'
@@ -150,18 +157,22 @@ def own_masks(
     return load_masked(path)
 
 # %% ../../nbs/studio/05_data_command.ipynb #6877fe0e
-def refused_by_run(
+def told_by_run(
     photos, # a `PhotoSet`
 )->list:    # of one sentence, or none
-    "Why the labs would not train a classifier on a folder or table of one's own."
+    "What the labs would make of a folder or table of one's own: its split, folds, or why they refuse it."
     from fashion_lab.data.cards import DataError  # heavy: PIL, numpy
     from fashion_lab.data.dataset import plain_markdown  # heavy: PIL, filelock
     from fashion_lab.labs.cross_validation import Config, assigned_folds  # heavy: fastai, matplotlib
     if photos.kind != 'images' or photos.published or photos.source == 'synthetic': return []
-    try: assigned_folds(photos, Config())
+    cfg = Config(protocol='own-split' if photos.stated_split else 'grouped-folds')
+    try: _, remarks = assigned_folds(photos, cfg)
     except DataError as e:
         return [f'The profiles quick and full of run will refuse these photos: {plain_markdown(e)}.']
-    return []
+    if photos.stated_split:
+        return [f'run will use this split: {plain_markdown(remarks[0])}; --split folds asks for folds.']
+    by = f'by {photos.group}' if photos.group else 'of single photos'
+    return [f'run will take {cfg.folds} folds {plain_markdown(by)}, so that every photo is evaluated once.']
 
 # %% ../../nbs/studio/05_data_command.ipynb #72988f91
 def fetch_set(
@@ -215,6 +226,7 @@ def data_arguments(
         help='the data set, as `fashion_lab list` names it; without one: a line for each')
     s.add_argument('--source', default='real', metavar='REAL|SYNTHETIC|PATH',
         help='real, synthetic (drawn), or a folder or CSV table of your own; default: %(default)s')
+    column_arguments(s)
     s.add_argument('--find', action='store_true', help='only print the folder')
     s.add_argument('--fetch', action='store_true', help='download what is missing')
     s.add_argument('--verify', action='store_true', help='compare the files with their digests')
