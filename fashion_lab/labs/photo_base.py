@@ -43,7 +43,7 @@ from fashion_lab.labs.base import (
 )
 
 from fashion_lab.labs.cross_validation import (
-    Config, config_of, Fold, photos_of_run, prepare, PROTOCOLS, run_fold, run_folds, validation_score,
+    Config, Fold, photos_of_run, prepare, PROTOCOLS, run_fold, run_folds, settled_recipe, validation_score,
 )
 
 import torch
@@ -277,17 +277,17 @@ def answers(
 )->pd.DataFrame:  # one row per photo: file, answer, probability, notes, error, then a column `p(class)` per class
     "Classify photos; a file that cannot be read is reported in its row and does not stop the rest."
     paths = list_photos(paths)
-    cfg = config_of(run)
+    recipe = settled_recipe(run)
     p = run.predictions('test')
     fit = _fit_of(run)
-    net = rebuilt(cfg.recipe, p.classes, run.weights())
+    net = rebuilt(recipe, p.classes, run.weights())
     device = pick_device(str(device))
 
     def answer(path):
         path = Path(path)
-        pixels, notes = decode(path, cfg.recipe.size, fit)
+        pixels, notes = decode(path, recipe.size, fit)
         # without bf16: the same on every processor, and in exported files
-        probs = classify(net, pixels[None], None, cfg.recipe.mirror, device, bf16=False)[0]
+        probs = classify(net, pixels[None], None, recipe.mirror, device, bf16=False)[0]
         rate = right_when(p, probs.max())
         notes = [*notes, f'of held-out photos with answers about as sure, {rate:.0%} were right']
         if heat is not None: notes.append(f'heat map: {_draw_heat(net, pixels, int(probs.argmax()), path, heat)}')
@@ -357,10 +357,16 @@ def _profile_changes(self:PhotoLab, m, profile, source): # (fields of `Config`, 
     return dict(limit=limit, take=2), self.quick.get(m.name, {})
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #c6b39c90
+def _small_grid(grid): # two values of one setting that smoke does not fix
+    return tuple((field, values[:2]) for field, values in grid if field not in SMALL)[:1]
+
 @patch
 def _config(self:PhotoLab, m, asked, changes): # one run of a variant
     of_run, recipe = self._profile_changes(m, asked['profile'], asked['source'])
-    options = tuple((m.changes | recipe).items())
+    settings = m.changes | recipe
+    if asked['profile'] == 'smoke' and 'grid' in settings:
+        settings |= dict(grid=_small_grid(settings['grid']), grid_turns=1)
+    options = tuple(settings.items())
     return Config(**(asked | dict(data=self.name) | m.config | of_run | dict(options=options) | changes))
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #52fff68c
