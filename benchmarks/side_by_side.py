@@ -44,6 +44,7 @@ def conditions():
         threads=e['threads'],
         cores=e['cores'],
         bf16=e['bf16'],
+        instructions=e['instructions'],
         torch=e['versions']['torch'],
         python=e['python'],
         commit=e['commit'] + ('+changes' if e['dirty'] else ''),

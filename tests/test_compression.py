@@ -3,6 +3,9 @@ and page; pruning, factors and teachers at their corners."""
 
 import copy
 import dataclasses
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -388,3 +391,33 @@ def test_turns_meet_the_same_weather():
         dict(a=lambda: work(1e-3), b=lambda: work(1e-3)), turns=300, burst=3, clock=lambda: now[0]
     )
     assert t.speedup['b'] == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_benchmark_pools_networks_of_one_shape(done, monkeypatch, tmp_path):
+    """The original and a sparse one have the same layers but not the same file; two students of
+    one width are one architecture. What is recorded is found again and replaced."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / 'benchmarks'))
+    spec = importlib.util.spec_from_file_location(
+        'bench', Path(__file__).resolve().parents[1] / 'benchmarks' / 'compression.py'
+    )
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    with pytest.raises(SystemExit, match='no finished run of the original'):
+        bench.chosen_runs(tmp_path, 'full')
+    root, runs = done
+    chosen = bench.chosen_runs(root, 'smoke')
+    names = [set(names) for names, _ in bench.pooled(chosen, 'fashion_mnist').values()]
+    assert {'width-25', 'distilled-25-strong'} in names
+    assert sum(map(len, names)) == len({r.variant for r in runs} - {'original'})
+    monkeypatch.setattr(bench, 'FILE', tmp_path / 'speed.csv')
+    o = SimpleNamespace(runs=root, quick=False, threads=1, turns=8, seeds=3, most=1e9)
+    monkeypatch.setattr(bench, 'chosen_runs', lambda folder, profile: chosen)
+    for _ in range(2):
+        bench.timed(1)(o)
+    t = pd.read_csv(bench.FILE)
+    assert len(t) == len(names) and t.variants.is_unique
+    assert (
+        (t.kept == 8 * t.networks).all()
+        and (t.low <= t.speedup).all()
+        and (t.speedup <= t.high).all()
+    )

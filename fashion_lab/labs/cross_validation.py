@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PROTOCOLS', 'HOLD_OUTS', 'config_of', 'MEASURES', 'Config', 'Fold', 'photos_of', 'check_photos', 'parts_of_photos',
-           'scored_part', 'assigned_folds', 'training_rows', 'photos_of_run', 'prepare', 'recalls', 'run_folds',
-           'run_fold', 'validation_score']
+           'scored_part', 'assigned_folds', 'training_rows', 'settled_recipe', 'photos_of_run', 'prepare', 'recalls',
+           'run_folds', 'run_fold', 'validation_score']
 
 # %% ../../nbs/labs/03a_cross_validation.ipynb #f16b8a8d
 import json, shutil, warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -44,10 +44,11 @@ from ..runs.run import Run
 from ..runs.draft import draft_folder, save_weights, start_run
 from ..runs.executors import finished_parts, parts_lab
 
+from ..train.choices import choose
 from ..train.finetune import classify, fit_classifier, rebuilt, Recipe
 from safetensors.torch import load
 
-from .base import inference_cost, LabConfig, PhotoConfig, recipe_of
+from .base import as_tuples, inference_cost, LabConfig, PhotoConfig, recipe_of
 from .calibration import calibration_facts
 
 # %% ../../nbs/labs/03a_cross_validation.ipynb #b0380af8
@@ -227,6 +228,15 @@ def training_rows(
 # %% ../../nbs/labs/03a_cross_validation.ipynb #fdcc475a
 config_of = Config.of # the configuration of a finished run
 
+# %% ../../nbs/labs/03a_cross_validation.ipynb #a710e27e
+def settled_recipe(
+    run:Run, # a finished run
+)->Recipe:   # of the network whose weights it keeps, the first fold's
+    "The recipe of a run, with what its first fold has chosen."
+    recipe = config_of(run).recipe
+    chosen = run.extra.get('choices')
+    return replace(recipe, grid=(), **{k: as_tuples(v) for k, v in chosen[0].items()}) if chosen else recipe
+
 # %% ../../nbs/labs/03a_cross_validation.ipynb #26e88126
 def photos_of_run(
     run:Run,  # a finished run
@@ -262,6 +272,17 @@ def _keep_fold(folder, k, probs, history, state): # the network first, then the 
                       "folder, and start again; folds that were saved before are not lost") from e
     shutil.rmtree(folder/f'fold_{k}', ignore_errors=True)
 
+# %% ../../nbs/labs/03a_cross_validation.ipynb #a2256ab6
+def _choice(cfg, s, train, seed, show)->int: # what the training photos of a fold choose, a position in `Recipe.choices`
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # about parts of a fold: the folds themselves were reported
+        part = _assign(s.subset(train), cfg.protocol, 4, cfg.seed + 1)
+    return choose(cfg.recipe, s.images, s.labels, s.classes, train, part, seed, cfg.device, show)
+
+def _choices(recipe, histories)->list: # of every fold, dicts; empty where nothing was left open
+    if not recipe.grid: return []
+    return [recipe.choices()[int(h.choice.iloc[0])] for h in histories]
+
 # %% ../../nbs/labs/03a_cross_validation.ipynb #f38c2f40
 def _one_fold(cfg, s, x, fold, k, folder, show): # (probabilities of the held-out photos, history, weights of fold 0)
     if (folder/f'fold_{k}.npz').exists(): return _stored_fold(folder, k)
@@ -269,10 +290,15 @@ def _one_fold(cfg, s, x, fold, k, folder, show): # (probabilities of the held-ou
     work.mkdir(exist_ok=True)
     train, held = training_rows(fold, k, cfg), np.flatnonzero(fold == k)
     seed = cfg.seed*1000 + k
-    t = fit_classifier(x, s.labels, s.classes, cfg.recipe, train, None, seed, cfg.device, work, show)
-    probs = classify(t.model, x, held, cfg.recipe.mirror, cfg.device, cfg.recipe.bf16)
+    recipe, noted = cfg.recipe, dict(fold=k)
+    if recipe.grid:
+        noted['choice'] = _choice(cfg, s, train, seed, show)
+        recipe = recipe.settled(noted['choice'])
+        x = s.images(recipe.size)
+    t = fit_classifier(x, s.labels, s.classes, recipe, train, None, seed, cfg.device, work, show)
+    probs = classify(t.model, x, held, recipe.mirror, cfg.device, recipe.bf16)
     state = {n: v.detach().cpu().contiguous() for n, v in t.model.state_dict().items()}
-    history = t.history.assign(fold=k)
+    history = t.history.assign(**noted)
     _keep_fold(folder, k, probs, history, state)
     return probs, history, state if k == 0 else None
 
@@ -315,6 +341,13 @@ def recalls(
     "The recall of every class."
     t = per_class(p)
     return {f'recall_{c}': float(r) for c, r, n in zip(t['class'], t.recall, t.support) if n}
+
+# %% ../../nbs/labs/03a_cross_validation.ipynb #b44c3d59
+def _chosen_metrics(choices)->dict: # fold -> metrics that say what it chose: numbers, and 1 for a word
+    def named(field, value):
+        if isinstance(value, str): return f'chosen_{field}_{value}', 1.
+        return f'chosen_{field}', float(max(value) if isinstance(value, tuple) else value)
+    return {f'fold_{k}': dict(named(*item) for item in settings.items()) for k, settings in enumerate(choices)}
 
 # %% ../../nbs/labs/03a_cross_validation.ipynb #6b2d7106
 def _measured(p, fold, n_folds, who): # (split -> metrics, split -> photos); `fold` and `who` (N,) of every prediction
@@ -374,12 +407,15 @@ def run_folds(
         everybody = pd.factorize(contributors(s, alone=True))[0] # the same in every seed
         who = everybody[rows]
         numbers, n, split, scored = _split_results(cfg, s, p, rows, fold[rows], who, len(done))
-        net = rebuilt(cfg.recipe, s.classes, states[0])
+        choices = _choices(cfg.recipe, histories)
+        for k, chosen in _chosen_metrics(choices).items(): numbers[k] |= chosen
+        recipe = replace(cfg.recipe, grid=(), **choices[0]) if choices else cfg.recipe
+        net = rebuilt(recipe, s.classes, states[0])
+        images = x if recipe.size == cfg.recipe.size else s.images(recipe.size)
         answers = calibration_facts(
-            net, cfg.recipe, x, s.labels, fold, everybody, p, rows, cfg.seed, cfg.device)
+            net, recipe, images, s.labels, fold, everybody, p, rows, cfg.seed, cfg.device)
         rows, who = rows[scored], who[scored]
-        size = cfg.recipe.size
-        numbers |= inference_cost(net, (3, size, size))
+        numbers |= inference_cost(net, (3, recipe.size, recipe.size))
         numbers |= dict(train_s=float(history.seconds.sum()), n=n)
 
         partly = _partly_note(cfg, len(rows), s, len(done))
@@ -387,6 +423,7 @@ def run_folds(
         extra = dict(warnings=[*_about(s), *remarks], contributors=who.tolist(), fold=fold[rows].tolist())
         extra |= dict(classes=list(s.classes), fit=s.fit) | _computed_apart(apart)
         extra['answers'] = answers
+        if choices: extra['choices'] = choices
         env = _made_by(_environment(cfg), apart)
         run = draft.finish(numbers, history, split, states[0], env, extra=extra)
         for r in apart.values(): shutil.rmtree(r.path, ignore_errors=True)

@@ -7,7 +7,7 @@ __all__ = ['final_lab', 'evaluated_lab', 'Final', 'evaluation_of', 'train_final'
            'final_sentence']
 
 # %% ../../nbs/labs/03ab_final_model.ipynb #4d191b2f
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core import progress
 from ..devices import pick_device
@@ -17,6 +17,7 @@ from ..runs.run import all_runs, find_run, Run, value_with_interval
 from ..train.finetune import fit_classifier
 
 # %% ../../nbs/labs/03ab_final_model.ipynb #996a983b
+from .base import as_tuples
 from .cross_validation import Config, config_of, photos_of_run, validation_score
 
 # %% ../../nbs/labs/03ab_final_model.ipynb #e0f17ee0
@@ -53,10 +54,17 @@ def evaluation_of(
     )
 
 # %% ../../nbs/labs/03ab_final_model.ipynb #0a0aae02
+def _settled(run): # the recipe of the final network, and what most folds chose of the settings that it left open
+    recipe = config_of(run).recipe
+    chosen = run.extra.get('choices')
+    if not chosen: return recipe, {}
+    most = max(chosen, key=chosen.count)
+    return replace(recipe, grid=(), **{name: as_tuples(value) for name, value in most.items()}), most
+
 def _answers_of_final(run, recipe): # `extra` of the evaluated run, as far as it holds for the final network
     answers = run.extra.get('answers')
-    if answers is None or recipe.stage is None: return run.extra
-    # a fine-tuned body has other features than the fold's: nothing is known of how unlike photos look to it
+    if answers is None or (recipe.stage is None and not run.extra.get('choices')): return run.extra
+    # other features than the fold's: nothing is known of how unlike photos look to them
     return run.extra | dict(answers=answers | dict(features=None))
 
 # %% ../../nbs/labs/03ab_final_model.ipynb #0a0aae03
@@ -69,6 +77,7 @@ def train_final(
 )->Run:                  # in the lab `final_lab(lab)`, with weights and the evaluation's predictions
     "Train one network on all photos of an evaluated run; a `DataError` where these have changed since."
     cfg = config_of(run)
+    recipe, choice = _settled(run)
     final = Final(**vars(cfg), evaluated=run.name)
     finished = find_run(final_lab(lab), final, root)
     if finished: return finished
@@ -76,14 +85,15 @@ def train_final(
         s = photos_of_run(run)
         work = draft.path/'training'
         work.mkdir(exist_ok=True)
-        x = s.images(cfg.recipe.size)
+        x = s.images(recipe.size)
         t = fit_classifier(
-            x, s.labels, s.classes, cfg.recipe, seed=cfg.seed*1000, device=cfg.device, folder=work, show=show)
+            x, s.labels, s.classes, recipe, seed=cfg.seed*1000, device=cfg.device, folder=work, show=show)
         state = {k: v.detach().cpu().contiguous() for k, v in t.model.state_dict().items()}
         facts = {k: run.metrics.get(k) for k in ('params', 'macs', 'infer_ms')}
         facts['train_s'] = float(t.history.seconds.sum())
-        extra = _answers_of_final(run, cfg.recipe)
+        extra = _answers_of_final(run, recipe)
         extra = extra | dict(evaluation=evaluation_of(run), trained_on=len(s), chosen=chosen)
+        if choice: extra['choices'] = [choice]
         used = environment(pick_device(cfg.device))
         return draft.finish(facts, t.history, dict(test=run.predictions('test')), state, used, extra=extra)
 

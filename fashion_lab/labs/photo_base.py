@@ -50,7 +50,8 @@ from fashion_lab.labs.base import (
 from .calibration import calibrated, decoded_batches, network_outputs
 
 from fashion_lab.labs.cross_validation import (
-    Config, config_of, Fold, HOLD_OUTS, photos_of_run, prepare, PROTOCOLS, run_fold, run_folds, validation_score,
+    Config, Fold, HOLD_OUTS, photos_of_run, prepare, PROTOCOLS, run_fold, run_folds,
+    settled_recipe, validation_score,
 )
 
 from .final_model import choose_by_validation, final_of, final_sentence, train_final
@@ -284,12 +285,12 @@ class Answerer:
         device='cpu', # where to compute
         heat=None,    # a folder for pictures that show what an answer rests on (Grad-CAM); default: none
     ):
-        cfg, p = config_of(run), run.predictions('test')
-        self.recipe, self.classes, self.fit, self.heat = cfg.recipe, p.classes, _fit_of(run), heat
+        recipe, p = settled_recipe(run), run.predictions('test')
+        self.recipe, self.classes, self.fit, self.heat = recipe, p.classes, _fit_of(run), heat
         self.reading = calibrated(run)
         c = self.reading.calibration
         self.known = with_temperature(p, c.temperature) if c else p
-        self.net = rebuilt(cfg.recipe, p.classes, run.weights()).to(pick_device(str(device)))
+        self.net = rebuilt(recipe, p.classes, run.weights()).to(pick_device(str(device)))
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #0cd6391a
 @patch
@@ -466,6 +467,9 @@ def _changed_name(variant, changes): # a variant with other settings is another 
     return ' '.join([variant, *(f'{k}={v}' for k, v in changes.items())])
 
 # %% ../../nbs/labs/03b_photo_base.ipynb #c6b39c90
+def _small_grid(grid): # two values of one setting that smoke does not fix
+    return tuple((field, values[:2]) for field, values in grid if field not in SMALL)[:1]
+
 @patch
 def _config(self:PhotoLab, m, asked, changes): # one run of a variant
     own = asked['source'] == 'real' and self.is_own(changes.get('data_path'))
@@ -473,7 +477,10 @@ def _config(self:PhotoLab, m, asked, changes): # one run of a variant
     of_recipe = {k: v for k, v in changes.items() if k in RECIPE_FIELDS}
     check_epochs(m, of_recipe)
     changes = {k: v for k, v in changes.items() if k not in of_recipe}
-    options = tuple(recipe_changes(m.changes | recipe, of_recipe).items())
+    settings = recipe_changes(m.changes | recipe, of_recipe)
+    if asked['profile'] == 'smoke' and 'grid' in settings:
+        settings |= dict(grid=_small_grid(settings['grid']), grid_turns=1)
+    options = tuple(settings.items())
     asked = asked | dict(variant=_changed_name(m.name, of_recipe | {k: v for k, v in changes.items() if k == 'fit'}))
     return Config(**(asked | dict(data=self.name) | m.config | of_run | dict(options=options) | changes))
 

@@ -77,7 +77,7 @@ def checked_photos(
     from fashion_lab.data.folders import load_own  # heavy: PIL, numpy
     from fashion_lab.data.registry import load_photos, noted  # heavy: PIL, filelock
     if source in PHOTO_SETS and not Path(source).exists(): return noted(load_photos, source, download=False)
-    photos = noted(load_own, existing(source), lambda folder: False)
+    photos = noted(load_own, existing_source(source), lambda folder: False)
     if photos is not None: return photos
     raise DataError(f"{source} holds no photos: put them into class folders, or give a CSV table with the columns "
                     "file and label")

@@ -101,7 +101,8 @@ def _of_compression(run):
 # %% ../../nbs/studio/03_package.ipynb #a8e1419a
 def _of_photos(run): # photos, clothing and closures: trained on all photos, or without those of the first fold
     cfg, classes = photo_folds.config_of(run), run.predictions('test').classes
-    net, size = rebuilt(cfg.recipe, classes, run.weights()), cfg.recipe.size
+    recipe = photo_folds.settled_recipe(run)
+    net, size = rebuilt(recipe, classes, run.weights()), recipe.size
     def pictures(n):
         s = photo_folds.photos_of(cfg)
         fold = photo_folds.assigned_folds(s, cfg)[0]
@@ -114,7 +115,7 @@ def _of_photos(run): # photos, clothing and closures: trained on all photos, or 
         std=list(net.body.std),
         classes=classes,
         pictures=pictures,
-        mirror=cfg.recipe.mirror,
+        mirror=recipe.mirror,
         fit=run.extra.get('fit', 'crop'),
     )
 

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['AUGMENTS', 'BALANCES', 'POOLS', 'STORES', 'parameters_of', 'split_evenly', 'PhotoClassifier', 'Recipe',
-           'check_recipe', 'check_phases', 'Phase', 'Trained', 'TrainingJob', 'cached_features', 'feature_loaders',
-           'image_loaders', 'train_part', 'fit_head', 'fit_logreg_head', 'set_head', 'head_loss', 'GrowingPictures',
-           'fit_stages', 'check_photos', 'new_classifier', 'run_phases', 'fit_classifier', 'trained', 'classify',
-           'rebuilt']
+           'check_recipe', 'check_phases', 'check_grid', 'Phase', 'Trained', 'TrainingJob', 'cached_features',
+           'feature_loaders', 'image_loaders', 'train_part', 'fit_head', 'solve_head', 'fit_logreg_head', 'set_head',
+           'head_logits', 'head_loss', 'GrowingPictures', 'fit_stages', 'check_photos', 'new_classifier', 'run_phases',
+           'fit_classifier', 'trained', 'classify', 'rebuilt']
 
 # %% ../../nbs/train/04_finetune.ipynb #3e908ae0
-import copy, time
+import copy, itertools, time
 from dataclasses import dataclass, replace
 
 from pathlib import Path
@@ -137,6 +137,8 @@ class Recipe:
     fp16:bool = False              # float16 arithmetic instead, with a scaled loss, where steps are taken
     channels_last:bool = True      # memory layout of images and filters, where steps are taken
     compile:bool = False           # `torch.compile` what is trained in steps
+    grid:tuple = ()                # (field, values) pairs, chosen on training photos as in `train.choices`
+    grid_turns:int = 4             # of four parts of the training photos, how many validate the choice in turns
 
     def __post_init__(self): check_recipe(self)
 
@@ -154,6 +156,7 @@ def check_recipe(
     check_between(r.label_smoothing, 'label_smoothing', inclusive='left')
     if not r.mixup >= 0: raise ValueError(f"mixup must be at least 0, got {r.mixup!r}")
     check_phases(r)
+    check_grid(r)
 
 # %% ../../nbs/train/04_finetune.ipynb #8f07e8ad
 def check_phases(
@@ -171,6 +174,32 @@ def check_phases(
     if AUGMENTS[r.augment] is None:
         names = ', '.join(k for k, v in AUGMENTS.items() if v)
         raise ValueError(f"start_size needs an augmentation that cuts windows: choose one of {names}")
+
+# %% ../../nbs/train/04_finetune.ipynb #460a85be
+def check_grid(
+    r:Recipe, # any
+):
+    "Raise a `ValueError` for a grid with fields that a recipe does not have, or with values that it refuses."
+    if whole_number(r.grid_turns, 'grid_turns') > 4:
+        raise ValueError(f"grid_turns must be from 1 to 4, got {r.grid_turns}")
+    known = [name for name in vars(r) if not name.startswith('grid')]
+    for field, values in r.grid:
+        one_of(field, known, 'field of a recipe')
+        if not len(values): raise ValueError(f"grid gives no values of {field}: give some, or leave it out")
+    for k in range(len(r.choices())): r.settled(k) # checks its own fields
+
+@patch
+def choices(self:Recipe)->list: # of dicts; one empty dict where there is no grid
+    "Every combination of the settings in the grid, the last field changing first."
+    fields = [field for field, _ in self.grid]
+    return [dict(zip(fields, values)) for values in itertools.product(*(values for _, values in self.grid))]
+
+@patch
+def settled(self:Recipe,
+    choice:int, # a position in `choices()`
+)->Recipe:      # without a grid
+    "The recipe with one of the combinations."
+    return replace(self, grid=(), **self.choices()[choice]) if self.grid else self
 
 # %% ../../nbs/train/04_finetune.ipynb #1dbb896d
 @patch
@@ -322,12 +351,11 @@ def fit_head(
     return train_part(job, 'head', job.net.head, feature_loaders(job, features), r.head_epochs, r.head_lr)
 
 # %% ../../nbs/train/04_finetune.ipynb #5c7d92fc
-def fit_logreg_head(
-    job:TrainingJob, # its head is set in place
-)->Phase:            # with a history of one row
-    "Fit the head to convergence on cached features: L-BFGS, penalty 1/(2 `head_c`) times the squared weights."
-    start = time.perf_counter()
-    features = cached_features(job, job.net.body, 'float32')
+def solve_head(
+    job:TrainingJob,     # its head is set in place
+    features:np.ndarray, # `(N, views, n_features)`
+):
+    "Fit the head to convergence: L-BFGS, penalty 1/(2 `head_c`) times the squared weights."
     views = features.shape[1]
     x = np.asarray(features[job.train], np.float32).reshape(-1, features.shape[-1])
     y = np.repeat(job.train_labels, views)
@@ -340,6 +368,14 @@ def fit_logreg_head(
     solver.fit((x - mean)/np.sqrt(var + job.net.head[0].eps), y, weights)
     set_head(job.net.head, mean, var, solver)
 
+# %% ../../nbs/train/04_finetune.ipynb #fa627551
+def fit_logreg_head(
+    job:TrainingJob, # its head is set in place
+)->Phase:            # with a history of one row
+    "Fit the head to convergence on cached features, as `solve_head` does."
+    start = time.perf_counter()
+    features = cached_features(job, job.net.body, 'float32')
+    solve_head(job, features)
     row = dict(phase='head', epoch=0, train_loss=head_loss(job, features, job.train)[0], lr=np.nan)
     if job.valid is not None: row['valid_loss'], row['accuracy'] = head_loss(job, features, job.valid)
     row['seconds'] = time.perf_counter() - start
@@ -366,14 +402,18 @@ def set_head(
         linear.bias[rows] = torch.as_tensor(bias, dtype=torch.float32)
 
 # %% ../../nbs/train/04_finetune.ipynb #fd1ba23d
-def head_loss(
-    job:TrainingJob,     # whose head and labels
+def head_logits(
+    job:TrainingJob,     # whose head
     features:np.ndarray, # `(N, views, n_features)`; the first view is the photo as it is
-    rows:np.ndarray,     # positions
-)->tuple:                # mean log loss, accuracy
-    "How well the head classifies photos without augmentation."
+    rows:np.ndarray,     # positions `(M,)`
+)->torch.Tensor:         # `(M, n_classes)`
+    "What the head says of photos without augmentation."
     net = copy.deepcopy(job.net.head).cpu().eval()
-    with torch.inference_mode(): logits = net(torch.from_numpy(np.array(features[rows, 0], np.float32)))
+    with torch.inference_mode(): return net(torch.from_numpy(np.array(features[rows, 0], np.float32)))
+
+def head_loss(job, features, rows)->tuple: # as for `head_logits`; mean log loss, accuracy
+    "How well the head classifies photos without augmentation."
+    logits = head_logits(job, features, rows)
     y = torch.from_numpy(job.labels[rows].astype(np.int64))
     return nn.functional.cross_entropy(logits, y).item(), accuracy(logits, y).item()
 
@@ -476,6 +516,7 @@ def fit_classifier(
     show:bool|None=None,  # progress bars; `None` shows them to a person only
 )->Trained:
     "Train the head, then the stages, as the recipe says."
+    if recipe.grid: raise ValueError("the recipe leaves settings open: choose them first, with `train.choices.choose`")
     labels = np.asarray(labels)
     train = np.arange(len(labels)) if train is None else np.asarray(train)
     check_photos(images, labels, classes, recipe, train, valid)
