@@ -42,6 +42,8 @@ import nbformat
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
+
+import try_page
 from glossary import add_search_entries, link_mentions, read_terms
 from pages import ROOT, directives, page_name, relink, slug, visible
 
@@ -591,6 +593,8 @@ def sources(root, src):
     # the search finds a name where it is explained, and not in this list
     names = '---\nnosearch: true\n---\n' + all_names(made.values())
     (src / 'names.md').write_text(names, encoding='utf-8')
+    if try_page.write(src):
+        whole[0][1].insert(1, Page('try/index.html', 'Try it', try_page.ABOUT))
     home(src, whole)
     return whole
 
