@@ -1,6 +1,7 @@
 """Reads everything it can from settings.ini, so that a version, a description or a requirement
 is written down once."""
 
+import re
 import shutil
 from configparser import ConfigParser
 from pathlib import Path
@@ -31,13 +32,32 @@ extras = {
 }
 
 
+def description():
+    "README.md with absolute links and pictures, as package indexes need them."
+    if not (here / 'README.md').exists():
+        return s['description']
+
+    def absolute(m):
+        picture, text, target = m.groups()
+        if re.match(r'[a-z]+:|#', target):
+            return m[0]
+        kind = 'raw' if picture else 'blob'
+        return f"{picture}[{text}]({s['git_url']}/{kind}/{s['branch']}/{target})"
+
+    text = (here / 'README.md').read_text(encoding='utf-8')
+    return re.sub(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)', absolute, text)
+
+
 class BuildWithResults(build_py):
-    "A wheel carries the published results, so that notebooks show them without a checkout."
+    """A wheel carries the published results, so that notebooks show them without a checkout, and
+    nbdev's index without its entries: they lead from a checkout's notebooks to its pages."""
 
     def run(self):
         super().run()
         if self.editable_mode:
             return
+        index = Path(self.build_lib) / s['lib_path'] / '_modidx.py'
+        index.write_text('d = dict(settings={}, syms={})\n', encoding='utf-8')
         place = Path(self.build_lib) / s['lib_path'] / 'package_data' / 'results'
         place.mkdir(parents=True, exist_ok=True)
         for file in (here / 'results').glob('*.csv'):
@@ -50,9 +70,7 @@ setup(
     version=s['version'],
     description=s['description'],
     keywords=s['keywords'],
-    long_description=(here / 'README.md').read_text(encoding='utf-8')
-    if (here / 'README.md').exists()
-    else s['description'],
+    long_description=description(),
     long_description_content_type='text/markdown',
     author=s['author'],
     author_email=s['author_email'],

@@ -624,10 +624,11 @@ def test_package_builds_whole(dist):
         info = next(n for n in inside if n.endswith('entry_points.txt'))
         points = z.read(info).decode()
         about = z.read(next(n for n in inside if n.endswith('METADATA'))).decode()
+        index = z.read('fashion_lab/_modidx.py')
     kept = {
         p.relative_to(ROOT).as_posix()
         for p in (ROOT / 'fashion_lab').rglob('*')
-        if p.is_file() and p.suffix in ('.py', '.csv', '.json', '.safetensors')
+        if p.is_file() and '__pycache__' not in p.parts
     }
     kept |= {f'fashion_lab/package_data/results/{p.name}' for p in (ROOT / 'results').glob('*.csv')}
     assert not kept - set(inside), 'MANIFEST.in or setup.py leaves something out'
@@ -636,6 +637,9 @@ def test_package_builds_whole(dist):
     ]
     assert 'fashion_lab.studio.cli:main' in points.replace(' ', '')
     assert 'fashion_lab._modidx:d' in points
+    assert len(index) < 1000, 'the index is for checkouts'
+    links = re.findall(r'\]\(([^)\s]+)\)', about)
+    assert len(links) > 10 and all(re.match(r'https?://|#', link) for link in links), links
     assert any(n.endswith('LICENSE') for n in inside)
     assert f"Requires-Python: >={settings()['min_python']}" in about
     with tarfile.open(next(dist.glob('*.tar.gz'))) as t:

@@ -51,6 +51,7 @@ from extras import (
     write_inventory,
     write_sitemap,
 )
+import try_page
 from glossary import add_search_entries, link_mentions, read_terms
 from pages import ROOT, directives, page_name, relink, slug, visible
 from signatures import documentation
@@ -644,6 +645,8 @@ def sources(root, src):
     names = '---\nnosearch: true\n---\n' + all_names(made.values())
     (src / 'names.md').write_text(names, encoding='utf-8')
     (src / LOST).with_suffix('.md').write_text(NOT_HERE, encoding='utf-8')
+    if try_page.write(src):
+        whole[0][1].insert(1, Page('try/index.html', 'Try it', try_page.ABOUT))
     home(src, whole)
     return whole
 

@@ -70,7 +70,7 @@ def unpack_runtime(
                 raise DataError(f"{name} in {Path(package).name} is another file than expected (SHA-256)")
             with atomic_path(Path(folder)/name) as tmp: tmp.write_bytes(data)
 
-# %% ../../nbs/export/04_web.ipynb #0bedf641
+# %% ../../nbs/export/04_web.ipynb #84251be9
 @dataclass(frozen=True)
 class WebNetwork:
     "A network for the page."
@@ -85,9 +85,7 @@ class WebNetwork:
         "Describe the network for the page."
         sizes = [Path(file).stat().st_size for file in self.files]
         told = {k: self.facts[k] for k in ('input', 'preparation', 'classes')}
-        more = {k: self.facts[k] for k in ('answers', 'similarity') if k in self.facts}
-        return dict(id=self.id, title=self.title, about=self.about, files=names, bytes=sum(sizes),
-                    card=self.card, **told, **more)
+        return dict(id=self.id, title=self.title, about=self.about, files=names, sizes=sizes, card=self.card, **told)
 
 # %% ../../nbs/export/04_web.ipynb #9d4c8905
 def check_for_web(

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+import time
 from http.server import ThreadingHTTPServer
 
 import numpy as np
@@ -40,6 +41,14 @@ PIXELS = """async ({names, facts}) => {
   }
   return answers;
 }"""
+
+KEPT = """async () => {
+  const names = await caches.keys();
+  const kept = names.length ? await (await caches.open(names[0])).keys() : [];
+  const wanted = ['index.html', 'app.js', 'page.css', 'worker.js', 'preparation.js',
+    'networks.json', '.onnx', '.wasm', 'simd-threaded.mjs', 'ort.wasm.min.mjs'];
+  return wanted.every(end => kept.some(request => request.url.endsWith(end)));
+}"""  # whether everything that an answer needs is kept
 
 
 def sensitive(side, channels, n_classes):
@@ -115,7 +124,7 @@ def give(page, content, name='shoe.png'):
 
 def answer(page):
     page.wait_for_selector('#fl-result:not([hidden])', timeout=60_000)
-    page.wait_for_function("document.querySelector('#fl-status').textContent.includes('Answered')")
+    page.locator('#fl-status', has_text='Answered').wait_for(timeout=60_000)
     return page.inner_text('#fl-answer')
 
 
@@ -258,16 +267,9 @@ def test_works_without_a_network_once_it_has_answered(browser, address, folder):
         page.goto('index.html')
         give(page, drawn())
         answer(page)
-        page.wait_for_function(
-            """async () => {
-              const names = await caches.keys();
-              const kept = names.length ? await (await caches.open(names[0])).keys() : [];
-              const wanted = ['index.html', 'app.js', 'page.css', 'worker.js', 'preparation.js',
-                'networks.json', '.onnx', '.wasm', 'simd-threaded.mjs', 'ort.wasm.min.mjs'];
-              return wanted.every(end => kept.some(request => request.url.endsWith(end)));
-            }""",
-            timeout=20_000,
-        )
+        deadline = time.monotonic() + 20
+        while not page.evaluate(KEPT) and time.monotonic() < deadline:
+            page.wait_for_timeout(200)
         page.context.set_offline(True)
         page.reload()
         page.wait_for_selector('#fl-network option', state='attached')

@@ -52,11 +52,12 @@ let networks = [];   // what networks.json lists
 let chosen = null;   // one of them
 let loaded = null;   // the one that the thread holds
 let loading = null;  // a promise of that
+const loadedFiles = new Set();
 let shown = null;    // {pictures, outputs, names}: the latest answer
 let turn = 0;        // of the latest question; older answers are not shown
 
 const sidesOf = facts => facts.input.shape.slice(1);
-const isPair = facts => facts.answers === 'similarity';
+const isPair = facts => facts.classes.length === 0; // its last file compares pictures
 const megabytes = bytes => `${(bytes / 1e6).toFixed(1)} MB`;
 
 function say(text) { part('status').textContent = text; }
@@ -86,7 +87,8 @@ function choose(facts) {
 
 function showLoad() {
   const button = part('load');
-  const bytes = chosen.bytes + (loaded ? 0 : chosen.runtime_bytes);
+  const missing = chosen.files.map((file, k) => (loadedFiles.has(file) ? 0 : chosen.sizes[k]));
+  const bytes = missing.reduce((a, b) => a + b, loadedFiles.size ? 0 : chosen.runtime_bytes);
   button.hidden = loaded === chosen;
   button.disabled = loading !== null;
   button.textContent = `Load now (${megabytes(bytes)})`;
@@ -104,6 +106,7 @@ async function ready() {
   try {
     await loading;
     loaded = wanted;
+    wanted.files.forEach(file => loadedFiles.add(file));
     say('The network is loaded.');
   } catch (error) {
     loaded = null;
@@ -208,23 +211,10 @@ function barOf(name, value) {
 }
 
 // ---------------------------------------------------------------------------------------------
-// Pairs of shoes: the network gives each photo features; a shoe and its mirror image count alike
+// Pairs of shoes: a probability for every two photos that they belong together
 
-function probabilityOf(left, right) {
-  const {scale, offset} = chosen.similarity;
-  let [product, a, b] = [0, 0, 0];
-  for (let k = 0; k < left.length; k++) {
-    product += left[k] * right[k];
-    a += left[k] ** 2;
-    b += right[k] ** 2;
-  }
-  const cosine = product / Math.sqrt(a * b);
-  return 1 / (1 + Math.exp(-(scale * cosine + offset)));
-}
-
-function showPairs(features, names) {
-  const table = features.map(left => features.map(right => probabilityOf(left, right)));
-  if (features.length === 2) {
+function showPairs(table, names) {
+  if (table.length === 2) {
     const p = table[0][1];
     part('answer').textContent = p >= 0.5 ? `A pair, ${percent(p)}` : `Two different shoes, ${percent(1 - p)}`;
     part('bars').replaceChildren(barOf('A pair', p), barOf('Two different shoes', 1 - p));
@@ -241,8 +231,8 @@ function matrixOf(table, names) {
   table.forEach((row, i) => {
     const line = made.insertRow();
     line.append(element('th', '', `${i + 1} ${names[i]}`));
+    const others = row.filter((_, k) => k !== i);
     row.forEach((p, j) => {
-      const others = row.filter((_, k) => k !== i);
       const best = i !== j && p >= 0.5 && p === Math.max(...others);
       line.append(element('td', best ? 'fl-pair' : '', i === j ? '' : percent(p)));
     });
@@ -378,7 +368,7 @@ function wirePad() {
 // Facts, files, and what is kept for use without a network
 
 function showFacts(facts) {
-  const rows = {...facts.card, 'Size': megabytes(facts.bytes)};
+  const rows = {...facts.card, Download: megabytes(facts.sizes.reduce((a, b) => a + b, 0))};
   const list = Object.entries(rows).filter(([, value]) => value !== null && value !== '');
   part('facts').replaceChildren(...list.flatMap(([name, value]) => [
     element('dt', '', name),

@@ -2,10 +2,11 @@
 // sent anywhere: the runtime and the networks are files of this site.
 import {networkPixels, readPicture, UnreadablePicture} from './preparation.js';
 
-let runtime = null;  // onnxruntime-web
-let network = null;  // {facts, sessions}
-let pictures = [];   // the latest pixels, to look closer at: [Uint8Array, ...]
-let stopped = false; // whether the visitor no longer waits for a heat map
+let runtime = null;         // onnxruntime-web
+const sessions = new Map(); // file -> an open network
+let network = null;         // the facts of the one that answers
+let pictures = [];          // the latest pixels, to look closer at: [Uint8Array, ...]
+let stopped = false;        // whether the visitor no longer waits for a heat map
 
 async function startRuntime() {
   if (runtime) return;
@@ -16,38 +17,48 @@ async function startRuntime() {
   runtime = ort;
 }
 
-async function fetchBytes(file) {
+async function open(file) {
+  if (sessions.has(file)) return;
   const answer = await fetch(new URL(file, self.location));
   if (!answer.ok) throw new Error(`${file} could not be loaded (status ${answer.status})`);
-  return new Uint8Array(await answer.arrayBuffer());
+  const bytes = new Uint8Array(await answer.arrayBuffer());
+  sessions.set(file, await runtime.InferenceSession.create(bytes, {executionProviders: ['wasm']}));
 }
 
 // A network is one file, or several, each of which takes what the one before gives
-async function load(facts) {
+async function load({facts}) {
   await startRuntime();
-  network = null;
-  const sessions = [];
-  for (const file of facts.files) {
-    const bytes = await fetchBytes(file);
-    sessions.push(await runtime.InferenceSession.create(bytes, {executionProviders: ['wasm']}));
-  }
-  network = {facts, sessions};
+  for (const file of facts.files) await open(file);
+  network = facts;
   const [height, width, channels] = facts.input.shape.slice(1);
-  await compute([new Uint8Array(height * width * channels)]); // the first pass takes longer
+  await compute(new Uint8Array(height * width * channels)); // the first pass takes longer
   return {};
 }
 
-async function compute(batch) { // [pixels, ...] -> [Float32Array, ...]
-  const shape = [batch.length, ...network.facts.input.shape.slice(1)];
-  const together = new Uint8Array(batch.length * batch[0].length);
-  batch.forEach((pixels, k) => together.set(pixels, k * pixels.length));
-  let tensor = new runtime.Tensor('uint8', together, shape);
-  for (const session of network.sessions) {
+async function through(files, tensor) {
+  for (const file of files) {
+    const session = sessions.get(file);
     const given = await session.run({[session.inputNames[0]]: tensor});
     tensor = given[session.outputNames[0]];
   }
-  const n = tensor.data.length / batch.length;
-  return batch.map((_, k) => tensor.data.slice(k * n, (k + 1) * n));
+  return tensor;
+}
+
+async function compute(pixels, files = network.files) { // one picture -> Float32Array
+  const tensor = new runtime.Tensor('uint8', pixels, [1, ...network.input.shape.slice(1)]);
+  return (await through(files, tensor)).data;
+}
+
+// The last file compares pictures: [row of probabilities, ...]
+async function compare() {
+  const features = [];
+  for (const pixels of pictures) features.push(await compute(pixels, network.files.slice(0, -1)));
+  const [n, length] = [features.length, features[0].length];
+  const together = new Float32Array(n * length);
+  features.forEach((values, k) => together.set(values, k * length));
+  const tensor = new runtime.Tensor('float32', together, [n, length]);
+  const {data} = await through(network.files.slice(-1), tensor);
+  return features.map((_, k) => data.slice(k * n, (k + 1) * n));
 }
 
 async function answer({files, pixels}) {
@@ -55,11 +66,10 @@ async function answer({files, pixels}) {
   pictures = pixels ? [pixels] : [];
   for (const file of files ?? []) {
     const picture = await readPicture(file);
-    pictures.push(networkPixels(picture, network.facts));
+    pictures.push(networkPixels(picture, network));
     picture.close();
   }
-  const outputs = [];
-  for (const picture of pictures) outputs.push(...await compute([picture]));
+  const outputs = network.classes.length ? [await compute(pictures[0])] : await compare();
   return {pictures, outputs, seconds: (performance.now() - start) / 1000};
 }
 
@@ -67,17 +77,17 @@ async function answer({files, pixels}) {
 // (fashion_lab.interpret.occlusion_map)
 async function occlude({picture, target}, report) {
   stopped = false;
-  const [height, width, channels] = network.facts.input.shape.slice(1);
+  const [height, width, channels] = network.input.shape.slice(1);
   const pixels = pictures[picture];
-  const patch = Math.round(Math.min(height, width) / 5);
+  const patch = Math.round(Math.min(height, width) / 4);
   const places = placesFor(height, width, patch, Math.ceil(patch / 2));
   const colour = meanColour(pixels, channels);
-  const [[...whole]] = await compute([pixels]);
+  const whole = await compute(pixels);
   const falls = new Float32Array(height * width);
   const times = new Float32Array(height * width);
   for (const [k, [top, left]] of places.entries()) {
     if (stopped) return {stopped};
-    const [covered] = await compute([cover(pixels, [top, left], patch, width, channels, colour)]);
+    const covered = await compute(cover(pixels, [top, left], patch, width, channels, colour));
     for (let y = top; y < top + patch; y++) {
       for (let x = left; x < left + patch; x++) {
         falls[y * width + x] += whole[target] - covered[target];
@@ -119,7 +129,7 @@ const TASKS = {load, answer, occlude};
 self.onmessage = async ({data: {id, task, ...given}}) => {
   if (task === 'stop') { stopped = true; return; }
   try {
-    const result = await TASKS[task](task === 'load' ? given.facts : given,
+    const result = await TASKS[task](given,
       progress => self.postMessage({id, progress}));
     self.postMessage({id, result});
   } catch (error) {
