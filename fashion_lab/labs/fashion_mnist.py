@@ -6,9 +6,9 @@
 __all__ = ['LAB', 'FLAGSHIP', 'PROTOCOLS', 'MODELS', 'AUGMENTS', 'REGULARISATION_VARIANTS', 'DEPTH_VARIANTS', 'RATE_VARIANTS',
            'STEP_VARIANTS', 'NETWORK_VARIANTS', 'INGREDIENT_VARIANTS', 'RECIPE', 'RECIPE_VARIANTS', 'ABLATION',
            'AS_PUBLISHED', 'PUBLISHED_VARIANTS', 'PUBLISHED_ACCURACY', 'QUICK', 'PROFILE_CHANGES', 'CAPTIONS', 'Config',
-           'configs', 'pictures', 'prepare', 'build', 'predictions', 'single_looks', 'run', 'network', 'comparison',
-           'significance', 'best_run', 'figures', 'report', 'garment_box', 'shrink', 'prepare_photo', 'answer',
-           'chosen_run', 'predict', 'verdicts']
+           'configs', 'pictures', 'prepare', 'build', 'predictions', 'single_looks', 'by_class', 'run', 'network',
+           'comparison', 'significance', 'best_run', 'figures', 'report', 'garment_box', 'shrink', 'prepare_photo',
+           'answer', 'chosen_run', 'predict', 'verdicts']
 
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #756636d2
 import functools
@@ -421,12 +421,26 @@ def _fit(cfg, net, dls, checkpoint, show): # (the `Fit`, the learning rate)
         checkpoint=checkpoint, show=show)
     return fitted, lr
 
+# %% ../../nbs/labs/03_fashion_mnist.ipynb #a1197805
+def by_class(
+    p:Predictions, # of the test pictures
+)->dict:           # recall_<class>, f1_<class> -> dict(value, low, high, interval); classes without pictures left out
+    "Recall and F1 of every class, with intervals over pictures."
+    out = {}
+    for r in per_class(p, ci=True).to_dict('records'):
+        if not r['support']: continue
+        for score in ('recall', 'f1'):
+            ends = dict(low=r[f'{score}_low'], high=r[f'{score}_high'])
+            out[f"{score}_{r['class']}"] = dict(value=r[score], interval='bootstrap') | ends
+    return out
+
 # %% ../../nbs/labs/03_fashion_mnist.ipynb #12c4ab89
 def _evaluated(cfg, net, dls, images): # (metrics and costs, split -> `Predictions`); the network ends on the CPU
     valid, test = images.part('valid'), images.part('test')
     kept = dict(valid=predictions(net, dls[1], valid, cfg), test=predictions(net, dls[2], test, cfg))
     net.to('cpu')
     numbers = {split: metrics(p, ci=True) for split, p in kept.items()}
+    numbers['test'] |= by_class(kept['test'])
     numbers |= single_looks(net, dls[2], test, cfg)
     return numbers | inference_cost(net, (1, 28, 28)), kept
 
