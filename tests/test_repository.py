@@ -560,7 +560,7 @@ def test_imports_are_required():
     providers = importlib.metadata.packages_distributions()
     missing = {}
     s = settings()
-    need = names(s['requirements'].split())
+    need = names(s['requirements'].split() + s['train_requirements'].split())
     extra = need | names(s['scale_requirements'].split() + s['weights_requirements'].split())
     for path in MODULES:
         tree = ast.parse(path.read_text(encoding='utf-8'))
@@ -591,7 +591,7 @@ def test_constraints_pin_what_is_required():
         Requirement,
         [
             r
-            for kind in ('', 'dev_', 'scale_', 'weights_')
+            for kind in ('', 'train_', 'dev_', 'scale_', 'weights_')
             for r in settings()[f'{kind}requirements'].split()
         ],
     ):
@@ -646,7 +646,8 @@ def test_package_builds_whole(dist):
     kept = {
         p.relative_to(ROOT).as_posix()
         for p in (ROOT / 'fashion_lab').rglob('*')
-        if p.is_file() and p.suffix in ('.py', '.csv', '.json', '.safetensors')
+        if p.is_file()
+        and p.suffix in ('.py', '.csv', '.json', '.safetensors', '.onnx', '.md', '.txt')
     }
     kept |= {f'fashion_lab/package_data/results/{p.name}' for p in (ROOT / 'results').glob('*.csv')}
     assert not kept - set(inside), 'MANIFEST.in or setup.py leaves something out'
