@@ -171,7 +171,8 @@ def cache_dir()->Path: # not made yet: the first writer makes it
     "Where downloads are kept: `FASHION_LAB_CACHE`, else the platform's user cache folder."
     folder = os.environ.get('FASHION_LAB_CACHE')
     if folder: return Path(os.path.expanduser(folder))
-    import platformdirs  # heavy: platformdirs
+    try: import platformdirs  # heavy: platformdirs
+    except ModuleNotFoundError: return Path.home()/'.cache'/'fashion_lab' # the same on Linux
     return Path(platformdirs.user_cache_dir('fashion_lab', appauthor=False))
 
 # %% ../nbs/foundation/00_core.ipynb #ac24d66f

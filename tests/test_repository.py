@@ -541,7 +541,7 @@ def test_imports_are_required():
     providers = importlib.metadata.packages_distributions()
     missing = {}
     s = settings()
-    need = names(s['requirements'].split())
+    need = names(s['requirements'].split() + s['train_requirements'].split())
     extra = need | names(s['scale_requirements'].split() + s['weights_requirements'].split())
     for path in MODULES:
         tree = ast.parse(path.read_text(encoding='utf-8'))
@@ -572,7 +572,7 @@ def test_constraints_pin_what_is_required():
         Requirement,
         [
             r
-            for kind in ('', 'dev_', 'scale_', 'weights_')
+            for kind in ('', 'train_', 'dev_', 'scale_', 'weights_')
             for r in settings()[f'{kind}requirements'].split()
         ],
     ):

@@ -122,7 +122,7 @@ def install(root):
         '-c',
         'constraints.txt',
         '-e',
-        '.[dev]',
+        '.[train,dev]',
     ]
     if not sys.stdout.isatty():
         command.insert(4, '-q')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EPILOG', 'ALIASES', 'commands', 'parser', 'first_sentence', 'main', 'run_command', 'plain_warnings', 'complain',
-           'on_a_terminal']
+           'missing_package', 'on_a_terminal']
 
 # %% ../../nbs/studio/12_cli.ipynb #c16b7ead
 import argparse, contextlib, os, sys, warnings
@@ -17,6 +17,7 @@ from .compute_command import cmd_compute, compute_arguments
 from .data_command import cmd_data, cmd_list, data_arguments
 from .evaluate_command import cmd_evaluate, evaluate_arguments
 from .export_command import cmd_export, export_arguments
+from .models_command import cmd_models, models_arguments
 from .predict_command import cmd_predict, predict_arguments
 from .report_command import cmd_publish, cmd_report, publish_arguments, report_arguments
 from .run_command import cmd_run, cmd_run_all, force_argument, run_all_arguments, run_arguments
@@ -40,7 +41,9 @@ examples:
   fashion_lab verify closures --rows 3
   fashion_lab run photos --source my_photos/
   fashion_lab evaluate runs/photos_final/RUN --source labelled_photos/
-  fashion_lab predict fashion_mnist photo.jpg
+  fashion_lab models
+  fashion_lab predict closures photo.jpg
+  fashion_lab predict fashion_mnist photo.jpg --out runs
   fashion_lab predict shoe_pairs left.jpg right.jpg
   fashion_lab predict shoe_pairs heap_of_single_shoes/
   fashion_lab predict segmentation street.jpg --folder masks
@@ -65,6 +68,7 @@ def commands()->dict: # name -> (function, function that adds its arguments, or 
         'verify': (cmd_verify, verify_arguments),
         'predict': (cmd_predict, predict_arguments),
         'evaluate': (cmd_evaluate, evaluate_arguments),
+        'models': (cmd_models, models_arguments),
         'compute': (cmd_compute, compute_arguments),
         'export': (cmd_export, export_arguments),
         'share': (cmd_share, share_arguments),
@@ -123,6 +127,7 @@ def run_command(
     except BrokenPipeError: # the reader has ended: fashion_lab list | head -1
         with contextlib.suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as e: return complain(missing_package(e), 3)
     except FileNotFoundError as e: return complain(e, 3)
     except (ValueError, OSError) as e: return complain(e, 2)
 
@@ -150,6 +155,16 @@ def complain(
         text = error.strerror if error.filename is None else f'{error.filename}: {error.strerror}'
     print(f'fashion_lab: {on_a_terminal(text)}', file=sys.stderr)
     return code
+
+# %% ../../nbs/studio/12_cli.ipynb #5b8a3664
+def missing_package(
+    error:ModuleNotFoundError, # what an import said
+)->str:       # a sentence; the error again where it is about this package itself
+    "What to install where only the small packages are: answers of shipped models need no others."
+    package = (error.name or '').split('.')[0]
+    if package in ('', 'fashion_lab'): raise error
+    return (f"this needs {package}, which is not installed: pip install 'fashion_lab[train]' brings what training "
+            "and reports need; predict, models, list and data work without it")
 
 # %% ../../nbs/studio/12_cli.ipynb #d4760dc2
 def on_a_terminal(

@@ -8,6 +8,7 @@ __all__ = ['cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'checked_photo
            'cache_table', 'data_arguments']
 
 # %% ../../nbs/studio/05_data_command.ipynb #7e22b93c
+import contextlib
 from pathlib import Path
 
 # %% ../../nbs/studio/05_data_command.ipynb #e450a99e
@@ -108,7 +109,7 @@ def data_without_name(
     if asked: raise ValueError(f"{' and '.join(asked)} needs the name of a data set, as `fashion_lab list` shows it")
     if args.clear: return 0
     print_data_sets()
-    print(f'\nDecoded images in the cache:\n{cache_table()}')
+    with contextlib.suppress(ModuleNotFoundError): print(f'\nDecoded images in the cache:\n{cache_table()}')
     return 0
 
 # %% ../../nbs/studio/05_data_command.ipynb #9c4e9ff8
@@ -119,8 +120,13 @@ def print_page(
     columns=(), # of a table, as for `data.folders.load_own`
 ):
     "Print the card of a data set with what was found; `MissingData`, after the card, where it is nowhere."
-    from fashion_lab.data.cards import card, CARDS, MissingData  # heavy: PIL, numpy
+    from fashion_lab.data.cards import card, CARDS, MissingData  # heavy: 20 ms
     try: print(page_of(name, path, source, columns))
+    except ModuleNotFoundError as e: # where only the small packages are
+        if name not in CARDS: raise
+        found = f'Found: {place_of(name, path)}' if source == 'real' else 'Drawn, synthetic'
+        counts = f"what is in it is told where {e.name} is installed (pip install 'fashion_lab[train]')"
+        print(f'{card(name)._repr_markdown_()}\n\n{found}; {counts}.')
     except MissingData:
         if name not in CARDS: raise
         print(f'{card(name)._repr_markdown_()}\n\nNot on this machine.')

@@ -599,8 +599,8 @@ def measured_pairs(
     "Score the model for shoe pairs."
     s = pair_scores(data, shoes, found, work)
     rows = pair_rows(s['predictions'], s['who'], 'int8')
-    exact = rows[0] | dict(metric='accuracy', weights='float32', value=s['exact_accuracy'],
-                           ci_low=np.nan, ci_high=np.nan)
+    exact = rows[0] | dict(metric='accuracy', weights='float32', value=s['exact_accuracy'])
+    exact |= dict(ci_low=np.nan, ci_high=np.nan)
     more = [exact, exact | dict(metric='agreement', weights='int8', value=s['agreement'])]
     counts = dict(n=f"{len(s['predictions']):,}", n_photos=f'{len(data.photos):,}', epochs=str(recipe.epochs))
     facts = dict(
