@@ -14,6 +14,7 @@ from fashion_lab.data.clothing import load_own_photos
 from fashion_lab.labs import closures
 from fashion_lab.labs import clothing
 from fashion_lab.labs import photos
+from fashion_lab.labs import segmentation
 from fashion_lab.labs.cross_validation import Config, photos_of
 from fashion_lab.runs.run import all_runs
 from fashion_lab.studio import cli
@@ -375,3 +376,38 @@ def test_a_search_ends_with_the_command_that_runs_what_it_found(
 def test_labs_without_a_search_say_so(capsys):
     assert cli.main(['search', 'shoe_pairs']) == 2
     assert 'has no search' in capsys.readouterr().err
+
+
+def rimmed(folder, n=12):
+    "Photos with masks of two classes; a rim of 255 around the object is neither."
+    for sub in ('images', 'masks'):
+        (folder / sub).mkdir(parents=True)
+    for k in range(n):
+        # one colour each: photos of like colours count as one house
+        colours = np.full((40, 40, 3), (20 * k, 240 - 20 * k, 40 * (k % 6)), np.uint8)
+        Image.fromarray(colours).save(folder / 'images' / f'{k}.png')
+        mask = np.zeros((40, 40), np.uint8)
+        mask[6:30, 6:30] = 255
+        mask[10:26, 10:26] = 1
+        Image.fromarray(mask).save(folder / 'masks' / f'{k}.png')
+    return folder
+
+
+@pytest.mark.parametrize('ignore', (None, 255))
+def test_pixels_of_no_class_count_nowhere(tmp_path, ignore):
+    options = {} if ignore is None else dict(ignore_index=ignore)
+    source = rimmed(tmp_path / 'rims')
+    cfg = segmentation.configs('smoke', 1, 'unet', source=str(source), device='cpu', **options)[0]
+    made = segmentation.run(cfg, tmp_path / 'runs', show=False)
+    counted = segmentation.evaluated_on(made).confusion
+    shares = [c.sum() / cfg.size**2 for c in counted]
+    assert len(made.extra['classes']) == (3 if ignore is None else 2)
+    assert all(s == 1 for s in shares) if ignore is None else max(shares) < 0.9
+    assert segmentation.report(made).is_file()
+
+
+def test_ignore_index_is_about_masks_of_ones_own(capsys):
+    assert run('segmentation', '--ignore-index', '255') == 2
+    assert 'ignore_index is for masks of your own' in capsys.readouterr().err
+    assert run('photos', '--ignore-index', '255') == 2
+    assert 'has no --ignore-index' in capsys.readouterr().err

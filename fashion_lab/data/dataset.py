@@ -252,7 +252,7 @@ def pixel_shares(self:PhotoSet,
     "How much of the set's area each class covers."
     masks = self.masks(size)
     n = np.zeros(len(self.classes), np.int64)
-    for k in range(0, len(masks), 64): n += np.bincount(masks[k:k + 64].ravel(), minlength=len(n))
+    for k in range(0, len(masks), 64): n += np.bincount(masks[k:k + 64].ravel(), minlength=len(n))[:len(n)]
     return pd.Series(n / max(n.sum(), 1), pd.Index(self.classes, name='class'), name='share')
 
 # %% ../../nbs/data/16_dataset.ipynb #e78e9120

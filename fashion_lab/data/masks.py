@@ -340,6 +340,7 @@ def infer_code(
     paths,               # mask files
     names=None,          # class names, in the order of the values; default: what a colour or number is called
     most:int=64,         # more classes than this are taken for a picture that is no mask
+    ignore=None,         # a number that is no class
 )->tuple:                # (`MaskCode`, {path: problem})
     "Find the classes of masks and name the files that do not fit; a `DataError` where they are no masks at all."
     contents, problems = _contents_of(paths)
@@ -347,6 +348,7 @@ def infer_code(
         first = next(iter(problems.values()), 'is missing')
         raise DataError(f"none of the {len(paths)} masks can be read; the first {first}")
 
+    for content in contents.values(): content.counts.pop(ignore, None)
     kind = 'colour' if any(c.kind == 'colour' for c in contents.values()) else 'index'
     if kind == 'index' and not _numbers_agree(contents):
         if names is not None:
@@ -382,6 +384,7 @@ def read_mask(
     path,                # a mask file
     code:MaskCode,       # what its pixels mean
     blended:str='refuse',# pixels of no class: 'refuse', or 'nearest' for the class of the nearest pixel that has one
+    ignore=None,         # a number that is no class: its pixels become 255
 )->np.ndarray:           # uint8 (H, W): positions in `code.names`
     "A mask as class indices; an `ImageError` names values that are no class."
     one_of(blended, ('refuse', 'nearest'), 'way with blended pixels')
@@ -393,6 +396,9 @@ def read_mask(
 
     keys = [_packed(k) if code.kind == 'colour' else k for k in code.keys]
     index, known = _class_index(v, keys)
+    if ignore is not None and code.kind == 'index':
+        index[v == ignore] = 255
+        known |= v == ignore
     if known.all(): return index
     if blended == 'nearest' and known.any(): return _spread(index, known)
     first = int(v[~known][0])
@@ -457,34 +463,34 @@ def given_code(
     return MaskCode('colour' if is_colour else 'index', tuple(keys), tuple(names), colours, (), False)
 
 # %% ../../nbs/data/26_masks.ipynb #a110ea05
-def _code_of(files, classes, written, blended):
+def _code_of(files, classes, written, blended, ignore):
     "(`MaskCode`, {path: problem}) of masks: from class names, from what is `written` beside them, or by looking."
     names, keys = classes, None
     if classes is None and written: names, keys = written
     if not keys:
-        code, problems = infer_code(files, names)
+        code, problems = infer_code(files, names, ignore=ignore)
         if blended == 'nearest': problems = {f: w for f, w in problems.items() if 'edges were smoothed' not in w}
         return code, problems
     code = given_code(names, keys)
     if code.kind == 'index' and not _numbers_agree(_contents_of(files)[0]):
         raise DataError(_OWN_PALETTES.format('give name,r,g,b instead of name,value'))
-    problems = {f: _reading_problem(f, code, blended) for f in files}
+    problems = {f: _reading_problem(f, code, blended, ignore) for f in files}
     return code, {f: problem for f, problem in problems.items() if problem}
 
 # %% ../../nbs/data/26_masks.ipynb #752fb42e
-def _reading_problem(path, code, blended):
+def _reading_problem(path, code, blended, ignore):
     "What is wrong with a mask, the end of a sentence; '' where nothing is."
-    try: read_mask(path, code, blended)
+    try: read_mask(path, code, blended, ignore)
     except (ImageError, OSError) as e: return f'cannot be used: {e}'
     return ''
 
 # %% ../../nbs/data/26_masks.ipynb #9f286ff4
-def _translated(path, code, blended):
+def _translated(path, code, blended, ignore):
     "Path of the index mask of a colour map, in the cache."
-    content = repr((2, code.keys, blended)).encode() + Path(path).read_bytes()
+    content = repr((2, code.keys, blended, *([] if ignore is None else [ignore]))).encode() + Path(path).read_bytes()
     out = cache_dir()/'masks'/f'{hashlib.sha256(content).hexdigest()[:32]}.png'
     if not out.exists():
-        with atomic_path(out) as tmp: Image.fromarray(read_mask(path, code, blended)).save(tmp)
+        with atomic_path(out) as tmp: Image.fromarray(read_mask(path, code, blended, ignore)).save(tmp)
     return str(out)
 
 # %% ../../nbs/data/26_masks.ipynb #82122792
@@ -502,10 +508,11 @@ def _is_translated(code, blended):
     "Whether masks are read through index masks in the cache."
     return code.kind == 'colour' or blended == 'nearest'
 
-def _value_map(code, blended):
+def _value_map(code, blended, ignore=None):
     "{value in the mask files: class index}, or `None` where they are the same."
     if _is_translated(code, blended): return None
     values = {int(k): i for i, k in enumerate(code.keys)}
+    if ignore is not None: values[ignore] = 255
     return None if all(k == i for k, i in values.items()) else values
 
 # %% ../../nbs/data/26_masks.ipynb #206d016e
@@ -517,17 +524,17 @@ def _drop_unsplit(items, bad):
     return items[items.split != ''].reset_index(drop=True), bad
 
 # %% ../../nbs/data/26_masks.ipynb #5bbd04bc
-def _usable_items(root, items, files, code, problem_of, blended):
+def _usable_items(root, items, files, code, problem_of, blended, ignore):
     "(Items with a mask that can be used, [(photo, problem)] of the others.)"
     bad = [(p, f'has a mask that {problem_of[f]}') for p, f in zip(items.path, files) if f in problem_of]
     usable = np.array([f not in problem_of for f in files])
     if _is_translated(code, blended):
-        items['mask'] = [_translated(f, code, blended) if ok else '' for f, ok in zip(files, usable)]
+        items['mask'] = [_translated(f, code, blended, ignore) if ok else '' for f, ok in zip(files, usable)]
     bad += _check_sizes(root, items, usable)
     return items[usable].reset_index(drop=True), bad
 
 # %% ../../nbs/data/26_masks.ipynb #59ca3419
-def _items_and_code(root, classes, blended):
+def _items_and_code(root, classes, blended, ignore):
     "(Items with a usable mask, [(file, problem)], `MaskCode`) of a folder."
     items, bad = mask_pairs(root)
     if not len(items):
@@ -535,13 +542,30 @@ def _items_and_code(root, classes, blended):
                         "beside each other, or images/ and masks/; "
                         f"{left_out(problem_table(bad), len(bad))}")
     files = [root/m for m in items['mask']]
-    code, problem_of = _code_of(files, classes, named_classes(root), blended)
-    items, unusable = _usable_items(root, items, files, code, problem_of, blended)
+    code, problem_of = _code_of(files, classes, named_classes(root), blended, ignore)
+    items, unusable = _usable_items(root, items, files, code, problem_of, blended, ignore)
     bad += unusable
     if not len(items):
         raise DataError(f"none of the photos in {root.name} has a usable mask: "
                         f"{left_out(problem_table(bad), len(bad))}")
     return *_drop_unsplit(items, bad), code
+
+# %% ../../nbs/data/26_masks.ipynb #37794904
+def _code_notes(code, ignore): # sentences about numbers that may mean something else
+    if code.kind != 'index' or not code.inferred:
+        return [f'pixels with the value {ignore} are left out.'] if ignore is not None else []
+    notes, values = [], set(code.keys)
+    if ignore is not None: notes.append(f'pixels with the value {ignore} are left out.')
+    elif 255 in values:
+        notes.append('the value 255 is a class here; where it marks pixels of no class, --ignore-index 255 leaves them '
+                     'out of training and scores.')
+    if values == set(range(1, 13)):
+        notes.append('values 1 to 12 are how the CMP facade database counts its labels: write their names into '
+                     'classes.txt, or call the files cmp_*.jpg and cmp_*.png to get the five classes of the facades.')
+    elif len(values) > 2:
+        notes.append(f'{len(values)} values have no names: classes.txt, a name per line in the order of the values, '
+                     'would give them.')
+    return notes
 
 # %% ../../nbs/data/26_masks.ipynb #61e048bf
 def load_masked(
@@ -553,15 +577,16 @@ def load_masked(
     size:int|None=256,     # working size in pixels, at which all are decoded once; `None` trusts them
     fit:str='crop',        # 'crop', 'pad' or 'squash'
     blended:str='refuse',  # as in `read_mask`
+    ignore=None,           # a number in 0..255 that is no class, such as 255 for a rim; its pixels become 255
 )->PhotoSet:               # its `classes` and `colours` are the code's
     "Photos with a mask each; raises `MissingData` for no folder, `DataError` where none can be used."
     root = local_path(folder)
-    items, bad, code = _items_and_code(root, classes, blended)
+    items, bad, code = _items_and_code(root, classes, blended, ignore)
     if items.split.any(): items['split'] = complete_splits(items.split, items, valid_frac, test_frac, seed)
     else:                 items['split'] = split_items(items, valid_frac, test_frac, None, None, seed)
     origin = 'inferred' if code.inferred else 'as given'
     note = f"{code.kind} masks, classes {origin}: {', '.join(code.names)}."
     s = PhotoSet(items, list(code.names), root.resolve().name, 'real', root, kind='masks',
-                 problems=problem_table(bad), notes=(note,), size=size or 256, fit=fit,
-                 mask_values=_value_map(code, blended), colours=code.colours)
+                 problems=problem_table(bad), notes=(note, *_code_notes(code, ignore)), size=size or 256, fit=fit,
+                 mask_values=_value_map(code, blended, ignore), colours=code.colours)
     return s.readable() if size else s

@@ -29,7 +29,7 @@ from ..pairs.metrics import verification
 from ..plot.classification import plot_confusion, plot_per_class, plot_reliability
 from ..runs.config import slug
 from ..runs.run import Run, value_with_interval
-from ..segment.metrics import class_table, image_table, segment_metrics
+from ..segment.metrics import class_table, image_table, segment_metrics, VOID
 from ..segment.train import segment_scores
 from ..segment.plots import plot_segment_classes
 from ..train.finetune import classify, rebuilt
@@ -186,7 +186,9 @@ def evaluate_pairs(
 def _mask_photos(run, source): # (`Config` of the labelled set, `PhotoSet`)
     data = 'facades' if segmentation.is_facades(source) else 'own'
     cfg = segmentation.config_of(run)
-    cfg = replace(cfg, data=data, data_path=str(source), data_id='', limit=None, source='real')
+    ignore = cfg.ignore_index if data == 'own' else None
+    cfg = replace(
+        cfg, data=data, data_path=str(source), data_id='', limit=None, source='real', ignore_index=ignore)
     return cfg, segmentation.photos_of(cfg)
 
 def evaluate_masks(
@@ -203,7 +205,8 @@ def evaluate_masks(
     names = match_classes(s.classes, ours, classes)
     empty = [name for name, c in names.items() if not c]
     if empty: raise DataError(f"every pixel counts: say which class {listed(empty)} stands for, such as {ours[0]}")
-    code = np.array([ours.index(names[c]) for c in s.classes], np.uint8)
+    code = np.full(256, VOID, np.uint8)
+    for value, name in enumerate(s.classes): code[value] = ours.index(names[name])
     x, m = np.asarray(s.images(cfg.size)), code[np.asarray(s.masks(cfg.size))]
     net = segmentation.network_of(run)
     scores = segment_scores(net, x, m, s.ids.tolist(), ours, mirror=cfg.recipe.mirror, device=device, bf16=False)

@@ -14,7 +14,7 @@ import functools
 from dataclasses import dataclass, replace
 
 from pathlib import Path
-from ..core import atomic_path, free_paths, one_of, printable, whole_number
+from ..core import atomic_path, check_between, free_paths, one_of, printable, whole_number
 
 from ..devices import pick_device
 from ..report import answer_row
@@ -42,7 +42,7 @@ from ..runs.results import as_runs, of_one_data_set
 from ..runs.ablation import Ablation, Variant, verdict_table
 
 from fashion_lab.segment.metrics import (
-    class_table, image_table, load_scores, segment_difference, segment_metrics, SegmentScores,
+    class_table, image_table, load_scores, segment_difference, segment_metrics, SegmentScores, VOID,
 )
 
 from ..segment.tiles import segment_photo
@@ -82,6 +82,7 @@ class Config(PhotoConfig):
     size:int = 128              # height and width that photos are read at, pixels
     test:bool = False           # evaluate on the test images too
     options:tuple = ()          # (field, value) pairs that differ from `segment.train.SegmentRecipe`
+    ignore_index:int|None = None # own masks: the number of pixels of no class, in 0..255
 
     choices = LabConfig.choices | dict(protocol=PROTOCOLS, data=('facades', 'own'))
 
@@ -89,11 +90,16 @@ class Config(PhotoConfig):
         whole_number(self.size, 'size', 32, ' pixels')
         if self.data == 'own' and not self.data_path:
             raise ValueError("your own photos need data_path, the folder that holds them and their masks")
+        if self.ignore_index is not None:
+            check_between(self.ignore_index, 'ignore_index', 0, 255)
+            if self.data != 'own': raise ValueError("ignore_index is for masks of your own: leave it out")
         self.recipe # checks its values
 
     def identified(self)->'Config':
         "The configuration with `data_id`."
-        return identify(self, self.data, load_masked if self.data == 'own' else None)
+        if self.data != 'own': return identify(self, self.data)
+        # what is left out is part of what is read
+        return identify(self, f'own {self.ignore_index}', functools.partial(load_masked, ignore=self.ignore_index))
 
     @property
     def recipe(self)->SegmentRecipe:
@@ -101,7 +107,7 @@ class Config(PhotoConfig):
         return recipe_of(SegmentRecipe, self.options)
 
 # %% ../../nbs/labs/06_segmentation.ipynb #b065d7ff
-_OF_PHOTOS = ('data', 'source', 'limit', 'size', 'data_path') # fields of `Config`
+_OF_PHOTOS = ('data', 'source', 'limit', 'size', 'data_path', 'ignore_index') # fields of `Config`
 
 @cached_by_fields(*_OF_PHOTOS)
 def photos_of(
@@ -112,7 +118,7 @@ def photos_of(
     if cfg.source == 'synthetic':
         number = dict(n=limit) if limit else {}
         return noted(load_photos, 'facades', source='synthetic', size=size, **number)
-    if cfg.data == 'own': s = noted(load_masked, cfg.data_path, size=size)
+    if cfg.data == 'own': s = noted(load_masked, cfg.data_path, size=size, ignore=cfg.ignore_index)
     else: s = noted(load_photos, cfg.data, path=cfg.data_path, size=size)
     if limit is None or limit >= len(s): return s
     note = (f"{limit:,} of {len(s):,} photos are used, drawn at random from every part: "
@@ -431,8 +437,9 @@ def shown(
     rows = pd.Series(np.arange(len(s)), s.ids)[list(ids)].to_numpy()
     x, m = s.images(cfg.size)[rows], s.masks(cfg.size)[rows]
     batches = mask_probs(network_of(run), x, cfg.recipe.mirror, cfg.device, cfg.recipe.bf16)
-    answers = [p.argmax(1).byte().numpy() for _, p in batches]
-    return x, m, np.concatenate(answers)
+    answers = np.concatenate([p.argmax(1).byte().numpy() for _, p in batches])
+    # pixels of no class are shown as they were answered
+    return x, np.where(m == VOID, answers, m), answers
 
 # %% ../../nbs/labs/06_segmentation.ipynb #d02361d8
 def _image_figures(run, scores, how): # of typical and of the worst images

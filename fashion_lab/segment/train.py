@@ -25,7 +25,7 @@ from ..data.loaders import BatchLoader, gathered
 from ..devices import keep_memory, pick_device, set_seed
 
 # %% ../../nbs/segment/03_train.ipynb #5ee05aa7
-from .metrics import measured, SegmentScores
+from .metrics import measured, SegmentScores, VOID
 from .models import NETS, PlainSegNet, UNet
 from .tiles import pixel_probs
 from ..train.finetune import GrowingPictures
@@ -131,7 +131,10 @@ def focal_loss(
     gamma:float=2., # at least 0; 0: cross-entropy
 )->torch.Tensor:  # one number
     "Focal loss of Lin et al. 2017, divided by the weights of the pixels as cross-entropy is."
+    known = masks != VOID
+    masks = masks.where(known, 0)
     logp = F.log_softmax(logits, 1).gather(1, masks[:, None])[:, 0]
+    if not known.all(): logp, masks = logp[known], masks[known]
     w = 1. if weights is None else weights[masks]
     loss = -(w*(1 - logp.exp())**gamma*logp).mean()
     return loss if weights is None else loss/w.mean()
@@ -143,7 +146,9 @@ def dice_loss(
 )->torch.Tensor: # one number
     "Dice loss of Milletari et al. 2016, over the classes that the batch shows."
     p = logits.softmax(1)
-    truth = F.one_hot(masks, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
+    known = masks != VOID
+    truth = F.one_hot(masks.where(known, 0), logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
+    if not known.all(): p, truth = p*known[:, None], truth*known[:, None]
     both = (p*truth).sum((0, 2, 3))
     size = (p + truth).sum((0, 2, 3))
     occurs = truth.sum((0, 2, 3)) > 0
@@ -175,11 +180,11 @@ class SegmentLoss(nn.Module):
         "One of the losses."
         if kind == 'dice': return dice_loss(logits, masks)
         if kind == 'focal': return focal_loss(logits, masks, self.weights, self.gamma)
-        return F.cross_entropy(logits, masks, self.weights, label_smoothing=self.smoothing)
+        return F.cross_entropy(logits, masks, self.weights, ignore_index=VOID, label_smoothing=self.smoothing)
     def batch_weight(self, masks):
         "Weight of a batch in a mean over batches: cross-entropy and focal loss divide by the weights of the pixels."
         if self.weights is None or self.kinds == ['dice']: return len(masks)
-        return self.weights[masks].sum()
+        return self.weights[masks[masks != VOID]].sum()
 
 # %% ../../nbs/segment/03_train.ipynb #153c665e
 def pixel_weights(
@@ -196,7 +201,8 @@ def pixel_weights(
 # %% ../../nbs/segment/03_train.ipynb #8bff0d93
 def _pixels_by_class(masks, n_classes): # 64 masks at a time, to save memory
     n = np.zeros(n_classes, np.int64)
-    for k in range(0, len(masks), 64): n = n + np.bincount(np.asarray(masks[k:k + 64]).ravel(), minlength=n_classes)
+    for k in range(0, len(masks), 64):
+        n = n + np.bincount(np.asarray(masks[k:k + 64]).ravel(), minlength=n_classes)[:n_classes]
     return n
 
 # %% ../../nbs/segment/03_train.ipynb #dacaf788
@@ -329,6 +335,11 @@ class TrainedSegmenter:
         "Seconds of training, all epochs together."
         return float(self.history.seconds.sum())
 
+# %% ../../nbs/segment/03_train.ipynb #037ad06a
+def _highest_class(masks): # without pixels of no class
+    masks = np.asarray(masks)
+    return int(np.where(masks == VOID, 0, masks).max())
+
 # %% ../../nbs/segment/03_train.ipynb #73ee9cb5
 def check_masks(
     masks,        # uint8 classes (N, H, W)
@@ -338,7 +349,7 @@ def check_masks(
     "Raise `ValueError` for masks that cannot be trained on, before anything is computed."
     if len(classes) < 2: raise ValueError(f"segmentation needs at least two classes, got {list(classes)}")
     if not len(train): raise ValueError("there are no training images")
-    top = max(int(masks[k:k + 64].max()) for k in range(0, len(masks), 64))
+    top = max(_highest_class(masks[k:k + 64]) for k in range(0, len(masks), 64))
     if top >= len(classes):
         names = ', '.join(map(str, classes))
         raise ValueError(
@@ -346,7 +357,7 @@ def check_masks(
             "give every value a class"
         )
     # one mask at a time: they may lie on disk
-    pixels = sum(np.bincount(masks[i].ravel(), minlength=len(classes)) for i in train)
+    pixels = sum(np.bincount(masks[i].ravel(), minlength=len(classes))[:len(classes)] for i in train)
     occurring = np.flatnonzero(pixels)
     if len(occurring) < 2:
         only = classes[occurring[0]]

@@ -68,7 +68,7 @@ def final_network(
     return final
 
 # %% ../../nbs/studio/06_run_command.ipynb #aed7cbb1
-PHOTO_OPTIONS = ('image', 'label', 'group', 'split', 'size', 'fit', 'backbone', 'epochs')
+PHOTO_OPTIONS = ('image', 'label', 'group', 'split', 'size', 'fit', 'backbone', 'epochs', 'ignore_index')
 
 def check_options(
     lab,     # a lab's module
@@ -77,11 +77,13 @@ def check_options(
     "Raise a `ValueError` for an option or setting that the lab's configurations do not have."
     import dataclasses, inspect  # heavy: inspect
     known = {*inspect.signature(lab.configs).parameters, *(f.name for f in dataclasses.fields(lab.Config))}
-    if 'split' in known: known |= {*PHOTO_OPTIONS, *(f.name for f in dataclasses.fields(type(lab.Config().recipe)))}
+    if 'split' in known:
+        recipe = dataclasses.fields(type(lab.Config().recipe))
+        known |= {*PHOTO_OPTIONS[:-1], *(f.name for f in recipe)}
     for name in changes:
         if name in known: continue
         if name in PHOTO_OPTIONS:
-            raise ValueError(f"the lab {lab.LAB} has no --{name}, which photos and clothing have; leave it out")
+            raise ValueError(f"the lab {lab.LAB} has no --{name.replace('_', '-')}: leave it out")
         one_of(name, sorted(known), f'setting of {lab.LAB}')
 
 # %% ../../nbs/studio/06_run_command.ipynb #ea1fef2b
@@ -176,6 +178,8 @@ def run_arguments(
     s.add_argument('--size', type=int, metavar='PIXELS', help='height and width at which photos are seen')
     s.add_argument('--fit', help='how photos get to that size: crop (default), pad or squash')
     s.add_argument('--backbone', metavar='NAME', help='the pretrained network')
+    s.add_argument('--ignore-index', type=int, metavar='N',
+        help='segmentation: the number in masks of your own that marks pixels of no class, such as 255')
     s.add_argument('--set', nargs='+', metavar='NAME=VALUE',
         help='photos, clothing, closures: settings of the recipe, as `search` prints them')
     s.add_argument('--epochs', type=int, metavar='N', help='passes over the training photos')

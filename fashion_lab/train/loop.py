@@ -205,6 +205,11 @@ class Fit:
         "Total time of all epochs."
         return float(self.history.seconds.sum())
 
+# %% ../../nbs/train/03_loop.ipynb #975fd92f
+def _top_label(y): # labels (N,), or masks (N, H, W), whose pixels of no class (255) have none
+    if y.ndim > 1: y = y[y != 255]
+    return int(y.max()) if len(y) else 0
+
 # %% ../../nbs/train/03_loop.ipynb #b06325db
 def check_fit(
     epochs:int,      # passes
@@ -219,7 +224,7 @@ def check_fit(
         raise ValueError(f"lr must be a positive number, got {lr!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("there is nothing to train: all parameters of the model are frozen")
-    logits, top = n_logits(model, dls.train), int(dls.train.y.max())
+    logits, top = n_logits(model, dls.train), _top_label(dls.train.y)
     if logits <= top:
         raise ValueError(f"the model gives {logits} logits, but the labels go up to {top}: "
                          "it needs one logit per class")
