@@ -231,7 +231,7 @@ def _comparison_note(s, baseline): # how to read the figure
 # %% ../../nbs/plot/04_results.ipynb #b329bb1c
 def _draw_variant(ax, i, row, values, percent): # one row of the comparison
     one = row.runs == 1
-    ax.plot([row.low, row.high], [i, i], color=GREY, lw=1.1, marker='|', ms=6, zorder=2)
+    ax.plot([row.low, row.high], [i - 0.24]*2, color=GREY, lw=1.1, marker='|', ms=5, zorder=2)
     ax.plot([row.seeds_low, row.seeds_high], [i, i], color=BLUE, lw=3.4, solid_capstyle='butt', zorder=2.5)
     dots = dict(ms=4, color=SKY, alpha=0.85, mew=0, zorder=3)
     if not one: ax.plot(values, [i + 0.24]*len(values), 'o', **dots)
