@@ -72,8 +72,9 @@ def test_a_fresh_runtime_gets_the_package(chapter):
     settings.read(ROOT / 'settings.ini', encoding='utf-8')
     project = settings['DEFAULT']
     first = next(source for kind, source in cells(chapter) if kind == 'code')
-    test, install = first.splitlines()[-2:]
-    assert test == "if importlib.util.find_spec('fashion_lab') is None:"
+    attempt, failure, install = first.splitlines()[-3:]
+    assert attempt.strip() == "__import__('fashion_lab')"
+    assert failure.startswith('except ModuleNotFoundError:')
     assert install.strip() == f'%pip install -q "fashion_lab[weights] @ git+{project["git_url"]}"'
     assert 'weights_requirements' in project
 

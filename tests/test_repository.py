@@ -232,7 +232,10 @@ def test_notebook_is_presentable(notebook):
 def test_imports_stand_apart(notebook):
     "A cell with an import holds nothing else, since building the documentation runs such cells."
     for cell in code_cells(notebook):
-        text = re.sub(r'^(\s*)[%!].*$', r'\1pass', source(cell), flags=re.M)
+        text = re.sub(
+            r'^[ \t]+[%!]', '    0 #', source(cell), flags=re.M
+        )  # in a block, which stays one
+        text = re.sub(r'^[%!].*$', '', text, flags=re.M)
         kinds = {isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(text).body}
         assert len(kinds) < 2, f"cell {cell['id']} mixes imports with other code:\n{source(cell)}"
 
