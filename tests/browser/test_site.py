@@ -274,3 +274,18 @@ def test_phone_menu(tab):
     menu.first.click()
     tab.wait_for_url('**/data/index.html')
     assert not tab.faults
+
+
+def test_try_it(tab, site):
+    "A shipped network answers on the page; nothing heavy is fetched before that."
+    if not (site / 'try').is_dir():
+        pytest.skip('the package brings no networks yet')
+    asked = []
+    tab.on('request', lambda request: asked.append(request.url))
+    tab.goto('try/index.html')
+    tab.locator('#fl-about', has_text='?').wait_for()
+    assert not [u for u in asked if u.endswith(('.wasm', '.onnx'))]
+    picture = ROOT / 'nbs' / 'images' / 'index-labs.png'
+    tab.set_input_files('#fl-file', picture)
+    tab.locator('#fl-status', has_text='Answered').wait_for(timeout=60_000)
+    assert tab.locator('#fl-bars li').count() > 5 and not tab.faults
