@@ -209,11 +209,11 @@ def run_card(
     made, c = run.environment, run.config
     test = run.metrics.get('test', {})
     scores = [_score(metric, value) for metric, value in test.items()]
-    drawn = ' (synthetic: drawn, no photos)' if c['source'] == 'synthetic' else ''
+    drawn = ' (synthetic: drawn, no photos)' if c.get('source') == 'synthetic' else ''
     return {
         'Lab': run.lab,
         'Network': run.variant,
-        'Data': f"{c['data']}{drawn}",
+        'Data': f"{c.get('data', '')}{drawn}",
         'Test scores': '; '.join(filter(None, scores)),
         'Test pictures': run.metrics.get('n', {}).get('test', ''),
         'Trained': made.get('date', ''),

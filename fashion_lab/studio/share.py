@@ -43,7 +43,7 @@ def plain_markdown(
     "A text that Markdown shows as it is."
     return _MARKS.sub(r'\\\1', ' '.join(str(text).split()))
 
-# %% ../../nbs/studio/03c_share.ipynb #22e79873
+# %% ../../nbs/studio/03c_share.ipynb #cc8cbce9
 def card_head(
     run:Run,     # a finished run
     licence:str, # of the weights, as hubs name it: apache-2.0, cc0-1.0, other
@@ -53,7 +53,7 @@ def card_head(
     values = {metric: value_with_interval(v)[0] for metric, v in test.items()}
     scores = [dict(type=metric, value=round(v, 5)) for metric, v in values.items() if not math.isnan(v)]
     task = dict(type='image-segmentation' if run.lab == 'segmentation' else 'image-classification')
-    data = str(run.data_id or run.config['data'])
+    data = str(run.data_id or run.config.get('data', ''))
     result = dict(task=task, dataset=dict(name=data, type=slug(data)), metrics=scores)
     head = {
         'license': licence,

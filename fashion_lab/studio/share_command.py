@@ -11,14 +11,17 @@ from ..labs.registry import lab_module
 from .arguments import lab_argument, out_argument
 from .predict_command import trained
 
-# %% ../../nbs/studio/11b_share_command.ipynb #d2dc6e05
+# %% ../../nbs/studio/11b_share_command.ipynb #1aaa353e
 def cmd_share(
     args,  # as from `share_arguments`
 )->int:    # exit code
     "Write a run as one HTML file, and as a folder for a model hub."
     from fashion_lab.studio.share import push, share_run  # heavy: fastai, matplotlib
-    run = trained(lab_module(args.lab), args)
-    if run.lab == 'segmentation' and run.config['source'] == 'real':
+    lab = lab_module(args.lab)
+    if not args.run and not hasattr(lab, 'chosen_run'):
+        raise ValueError(f"the lab {args.lab} has no network that answers for photos: name a run with --run")
+    run = trained(lab, args)
+    if run.lab == 'segmentation' and run.config.get('source') == 'real':
         raise ValueError("the report would show facade photos, which are for research use and may not be passed on; "
                          "share a run on synthetic facades, or use `export`")
     page, folder = share_run(run, args.folder, args.licence)

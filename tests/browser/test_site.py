@@ -382,3 +382,18 @@ def test_how_a_result_was_made_can_be_copied(tab):
     origin.locator('button', has_text='Copied').wait_for()
     copied = tab.evaluate('navigator.clipboard.readText()')
     assert copied == origin.locator('pre').text_content() and 'command: ' in copied
+
+
+def test_try_it(tab, site):
+    "A shipped network answers on the page; nothing heavy is fetched before that."
+    if not (site / 'try').is_dir():
+        pytest.skip('the package brings no networks yet')
+    asked = []
+    tab.on('request', lambda request: asked.append(request.url))
+    tab.goto('try/index.html')
+    tab.locator('#fl-about', has_text='?').wait_for()
+    assert not [u for u in asked if u.endswith(('.wasm', '.onnx'))]
+    picture = ROOT / 'nbs' / 'images' / 'index-labs.png'
+    tab.set_input_files('#fl-file', picture)
+    tab.locator('#fl-status', has_text='Answered').wait_for(timeout=60_000)
+    assert tab.locator('#fl-bars li').count() > 5 and not tab.faults

