@@ -91,6 +91,13 @@ def check_folds(
         warnings.simplefilter('ignore')
         return group_folds(s.items, folds, groups, names, 0)
 
+# %% ../../nbs/studio/04b_photo_check.ipynb #63f3bc29
+def _fitted(z, labels):
+    "A logistic regression; scikit-learn's remarks on few photos and many classes say nothing here."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return LogisticRegression(C=.03, max_iter=100, tol=1e-2).fit(z, labels)
+
 # %% ../../nbs/studio/04b_photo_check.ipynb #a5020140
 def second_opinion(
     z,     # (N, n) features
@@ -105,8 +112,7 @@ def second_opinion(
         # classes that occur only in this fold, and folds beside which one class is left
         known = np.unique(s.labels[train])
         if len(known) < 2: probs[np.ix_(held, known)] = 1
-        else: probs[np.ix_(held, known)] = LogisticRegression(C=.03, max_iter=100, tol=1e-2).fit(
-            z[train], s.labels[train]).predict_proba(z[held])
+        else: probs[np.ix_(held, known)] = _fitted(z[train], s.labels[train]).predict_proba(z[held])
     return Predictions(s.ids, probs/probs.sum(1, keepdims=True), s.labels, s.classes)
 
 # %% ../../nbs/studio/04b_photo_check.ipynb #63964bc9
