@@ -75,8 +75,9 @@ def test_a_fresh_runtime_gets_the_package(chapter):
     attempt, failure, install = first.splitlines()[-3:]
     assert attempt.strip() == "__import__('fashion_lab')"
     assert failure.startswith('except ModuleNotFoundError:')
-    assert install.strip() == f'%pip install -q "fashion_lab[weights] @ git+{project["git_url"]}"'
-    assert 'weights_requirements' in project
+    what = 'fashion_lab[train,weights]'
+    assert install.strip() == f'%pip install -q "{what} @ git+{project["git_url"]}"'
+    assert {'train_requirements', 'weights_requirements'} <= set(project)
 
 
 def test_exercises_are_proven(chapter):

@@ -13,8 +13,8 @@ from PIL import Image
 
 from fashion_lab.studio.cli import main
 from fashion_lab.synthetic.fashion_mnist import FASHION_CLASSES, draw_garment
-from fashion_lab.synthetic.garments import ClothingDrawer
-from fashion_lab.synthetic.shoes import ClosureDrawer
+from fashion_lab.synthetic.clothing_drawer import ClothingDrawer
+from fashion_lab.synthetic.closure_drawer import ClosureDrawer
 from fashion_lab.zoo.models import FOLDER, checked_file, model_facts, model_names, zoo_facts
 
 REFERENCE = Path(__file__).parent / 'zoo_reference.json'
