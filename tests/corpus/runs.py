@@ -581,7 +581,7 @@ def check_classes(classes, desk):
         rows = list(csv.reader(io.StringIO(seen.out, newline='')))
         must(
             len(rows) == 2
-            and len(rows[0]) == len(rows[1]) == len(set(rows[0])) == 5 + len(classes),
+            and len(rows[0]) == len(rows[1]) == len(set(rows[0])) == 6 + len(classes),
             seen,
             'a row with a column of its own for every class',
         )
@@ -607,8 +607,7 @@ def check_classes(classes, desk):
 
 
 def numbers_of(row) -> list:  # the probabilities of classes in a row of answers
-    fixed = ('file', 'answer', 'probability', 'notes', 'error')
-    return [float(v) for k, v in list(row.items())[len(fixed) :]]
+    return [float(v) for k, v in row.items() if k.startswith('p(')]
 
 
 def put_photo():
