@@ -81,7 +81,7 @@ def prediction_sets(
 @dataclass(frozen=True)
 class Calibration:
     "How the probabilities of a network become calibrated ones and sets with a stated coverage."
-    temperature:float # that they are divided by
+    temperature:float # that logits are divided by
     coverage:float    # promised for the sets, in (0, 1)
     threshold:float   # of 1 - p: classes at or below it are in the set; 1: all classes
     photos:int        # out-of-fold predictions that it rests on

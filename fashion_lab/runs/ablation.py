@@ -67,8 +67,8 @@ class Ablation(list):
         variants, # names of variants that were run
     )->list:      # of `Variant`
         "The variants that can be compared: they and their baselines were run."
-        there = set(variants)
-        return [m for m in self if m.name != m.baseline and {m.name, m.baseline} <= there]
+        available = set(variants)
+        return [m for m in self if m.name != m.baseline and {m.name, m.baseline} <= available]
 
 # %% ../../nbs/runs/05_ablation.ipynb #a038527b
 def verdict_table(
@@ -114,8 +114,8 @@ def paired_difference(
     metric:str='weighted_f1', # a metric's name
 )->dict:                  # difference (first minus second), low, high, p_value, contributors, largest_share
     "The difference between two variants, averaged over seeds, with its interval over contributors."
-    later = {r.config['seed']: r for r in second}
-    both = [(r, later[r.config['seed']]) for r in first if r.config['seed'] in later]
+    of_second = {r.config['seed']: r for r in second}
+    both = [(r, of_second[r.config['seed']]) for r in first if r.config['seed'] in of_second]
     if not both: raise ValueError("two variants are compared on the same seeds, and these share none")
     groups = contributors_of([a for a, _ in both])
     ours, theirs = ([r.predictions('test') for r in runs] for runs in zip(*both))
