@@ -132,6 +132,16 @@ def used_rules(nodes, words):
     return ''.join(kept)
 
 
+def drop_icon_script(out):
+    """Leave out the theme's script that draws icons: the fonts that its style sheets name show the
+    same ones."""
+    tag = re.compile(r'\s*<(?:script|link)[^>]*scripts/fontawesome\.js[^>]*>(?:</script>)?')
+    for path in out.rglob('*.html'):
+        path.write_text(tag.sub('', path.read_text(encoding='utf-8')), encoding='utf-8')
+    for path in (out / '_static' / 'scripts').glob('fontawesome.js*'):
+        path.unlink()
+
+
 def shrink_styles(out):
     "Leave out the rules of the theme's style sheets whose classes stand in no page and no script."
     words = set()

@@ -44,6 +44,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
 from extras import (
     LOST,
+    drop_icon_script,
     root_links,
     server,
     shrink_pictures,
@@ -699,7 +700,9 @@ def configuration(root, src, whole):
         navbar_align='left',
         navbar_end=['theme-switcher.html', 'navbar-icon-links.html'],
         icon_links=[
-            dict(name='GitHub', url=s['git_url'], icon='fa-brands fa-github', type='fontawesome')
+            dict(
+                name='GitHub', url=s['git_url'], icon='fa-solid fa-code-branch', type='fontawesome'
+            )
         ],
         article_header_start=['where.html'],
         article_header_end=['run-it.html'],
@@ -998,6 +1001,7 @@ def finish_site(
     write_sitemap(out, base, [p.url for p in pages])
     write_inventory(out, s['title'], s['version'], pages)
     shrink_pictures(out)
+    drop_icon_script(out)
     shrink_styles(out)
     lost = out / LOST
     text = root_links(lost.read_text(encoding='utf-8'), s['doc_baseurl'] + '/')
