@@ -364,7 +364,7 @@ def test_voila_serves_an_explorer(browser, folder):
         page.route(
             lambda url: not url.startswith((base, 'data:', 'blob:')), lambda route: route.abort()
         )
-        page.goto('')
+        page.goto('', timeout=120_000)  # a kernel starts first
         box = explorer(page, 'The receptive field of one output')
         box.get_by_text('One output depends on 7 x 7 pixels').wait_for(timeout=60_000)
         handle = box.locator('.widget-slider:has(label:text-is("dilation"))').get_by_role('slider')

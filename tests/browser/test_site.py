@@ -310,10 +310,10 @@ def test_phone_menu(tab):
 
 @pytest.mark.parametrize(
     'width, theme, every_page',
-    [(1280, 'light', True), (390, 'dark', True), (1280, 'dark', False), (390, 'light', False)],
+    [(1280, 'light', True), (390, 'dark', False), (1280, 'dark', False), (390, 'light', False)],
 )
 def test_no_barriers(browser, base, site, width, theme, every_page):
-    "axe finds nothing: every page wide and light, and narrow and dark; otherwise one of each kind."
+    "axe finds nothing: on every page wide and light, otherwise on one of each kind."
     faults = {}
     with watched(browser, base, color_scheme=theme) as tab:
         tab.set_viewport_size(dict(width=width, height=900))
