@@ -65,7 +65,6 @@ def cmd_predict(
 )->int:    # exit code
     "Classify, match or segment photos with a shipped or a trained network."
     answers, network = _of_shipped(args) if is_shipped(args) else _of_run(args)
-    if not sys.stdout.isatty(): answers = progress(answers, 'photos', unit='photo', delay=2)
     print_all = print_answers
     if args.csv: print_all = print_csv
     if args.json: print_all = print_json
@@ -77,7 +76,9 @@ def _of_run(args): # (rows, the network in words)
     lab = lab_module(args.lab)
     check_predict(lab, args)
     run = trained(lab, args)
-    return answers_for(lab, args, run), network_line(run)
+    answers = answers_for(lab, args, run)
+    if not sys.stdout.isatty(): answers = progress(answers, 'photos', unit='photo', delay=2)
+    return answers, network_line(run)
 
 # %% ../../nbs/studio/09_predict_command.ipynb #5154157b
 def answers_for(
