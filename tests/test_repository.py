@@ -281,7 +281,7 @@ def execute(notebook, project, flags):
         done = run(
             command,
             project,
-            timeout=900,
+            timeout=1800,
             MPLBACKEND='agg',
             FASHION_LAB_SMOKE='1',
             FASHION_LAB_RUNS=str(project.parent / 'runs'),
