@@ -395,8 +395,8 @@ def run_folds(
     cfg:Config,           # what to run
     root=None,            # folder of all runs; default: `core.runs_dir()`
     show:bool|None=None,  # progress bars; `None` shows them to a person only
-)->Run:                   # finished, with metrics, history, out-of-fold predictions, and the first fold's network
-    "Assign photos to folds, train every fold, predict every held-out photo once, measure, store."
+)->Run:                   # with out-of-fold predictions and the first fold's network
+    "Train every fold, predict every held-out photo once, measure, store."
     with start_run(lab, cfg, root) as draft:
         s = photos_of(cfg)
         x = s.images(cfg.recipe.size)
