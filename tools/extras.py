@@ -17,7 +17,7 @@ from PIL import Image
 from pages import slug
 
 DRAWN = 120_000  # bytes of a PNG; one that is larger holds photos
-QUALITY = 78  # of photos, as WebP
+QUALITY = 75
 LOST = '404.html'  # what GitHub Pages shows for an address that leads nowhere
 
 
@@ -64,7 +64,7 @@ def write_inventory(out, project, version, pages):
 def as_webp(png):
     "A PNG as WebP: drawings as they are, photos with a loss that is hard to see."
     lossy = len(png) > DRAWN
-    options = dict(quality=QUALITY, method=4) if lossy else dict(lossless=True, quality=60)
+    options = dict(quality=QUALITY, method=6) if lossy else dict(lossless=True, quality=60)
     Image.open(io.BytesIO(png)).save(small := io.BytesIO(), 'WEBP', **options)
     return small.getvalue()
 

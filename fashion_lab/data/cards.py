@@ -71,7 +71,7 @@ class Card:
             files=', '.join(f.packed or f.name for f in self.files),
             notes=self.notes,
         )
-        head = f'**{self.title}** (`{self.name}`)\n\n| | |\n|---|---|\n'
+        head = f'**{self.title}** (`{self.name}`)\n\n| property | value |\n|---|---|\n'
         return head + '\n'.join(f'| {name} | {text} |' for name, text in rows.items() if text)
 
 # %% ../../nbs/data/00_cards.ipynb #ef9103c7

@@ -47,7 +47,7 @@ def _repr_markdown_(self:BackboneCard):
         licence=self.licence,
         citation=self.citation,
     )
-    lines = [f'**{self.name}**', '', '| | |', '|---|---|']
+    lines = [f'**{self.name}**', '', '| property | value |', '|---|---|']
     lines += [f'| {k} | {v} |' for k, v in rows.items() if v]
     return '\n'.join(lines)
 

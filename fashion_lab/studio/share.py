@@ -80,7 +80,7 @@ def model_card(
         card_head(run, licence),
         f'# {plain_markdown(name)}: {plain_markdown(run.variant)}',
         'Trained with [fashion_lab](https://github.com/fashion-lab/fashion_lab).',
-        '\n'.join(['| | |', '|---|---|', *facts]),
+        '\n'.join(['| property | value |', '|---|---|', *facts]),
         f'Classes: {classes}.' if classes else '',
         '## Use',
         'The file ending in `_example.py` answers for photos with numpy, Pillow and onnxruntime alone.',

@@ -395,7 +395,7 @@ _CARD = Template("""# $title
 
 $question
 
-| | |
+| property | value |
 |---|---|
 | answers | $answers |
 | network | $network |

@@ -8,12 +8,12 @@ import json
 import os
 import threading
 import time
-from http.server import ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
-from conftest import Quiet, watched
+from conftest import watched
 from PIL import Image
 from torch import nn
 from visitors import pictures
@@ -94,6 +94,10 @@ def address(folder):
     class Server(ThreadingHTTPServer):
         def handle_error(self, request, client):
             pass  # a browser that leaves early is no news
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
 
     server = Server(('127.0.0.1', 0), functools.partial(Quiet, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
