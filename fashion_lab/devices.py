@@ -140,7 +140,11 @@ def has_bf16(
     if device.type == 'cuda':
         return torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
     if device.type != 'cpu': return False
-    return _cpu_has('avx512_bf16') or _cpu_has('amx_tile')
+    return _library_may_use_bf16() and (_cpu_has('avx512_bf16') or _cpu_has('amx_tile'))
+
+def _library_may_use_bf16(): # unless ONEDNN_MAX_CPU_ISA keeps it to older instructions, for instance AVX2
+    limit = os.environ.get('ONEDNN_MAX_CPU_ISA', 'DEFAULT').upper()
+    return any(word in limit for word in ('DEFAULT', 'ALL', 'BF16', 'FP16', 'AMX'))
 
 def _cpu_has(name): # whether torch finds an extension; by a private function, absent in some versions
     import torch  # heavy: torch
