@@ -227,7 +227,7 @@ def test_by_keyboard(page, folder, tmp_path):
     (tmp_path / 'shoe.png').write_bytes(drawn())
     page.focus('#fl-file')
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press('Enter')
+        page.keyboard.press('Space')
     chooser.value.set_files(tmp_path / 'shoe.png')
     assert answer(page) == expected(folder, drawn())
     page.focus('#fl-heat')
