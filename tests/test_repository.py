@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import NOT_SOURCES, NOTEBOOK_TIMES, ROOT, find_fashion_mnist
+from notebook_process import run_notebook
 from packaging.requirements import Requirement
 
 sys.path.insert(0, str(ROOT / 'tools'))
@@ -262,37 +263,6 @@ def runnable(notebook, flags):
     return sum(not (d.keys() & skipped) and d.get('eval') != 'false' for d in given)
 
 
-def execute(notebook, project, flags):
-    """nbdev_test on one notebook, in a process and on a thread of its own: (whether it passed,
-    seconds, what it printed)."""
-    start = time.perf_counter()
-    command = [
-        BIN / 'nbdev_test',
-        '--path',
-        project / 'nbs' / notebook,
-        '--n_workers',
-        '0',
-        '--do_print',
-        '--flags',
-        flags,
-    ]
-    threads = {f'{lib}_NUM_THREADS': '1' for lib in ('OMP', 'MKL', 'OPENBLAS', 'NUMEXPR')}
-    try:
-        done = run(
-            command,
-            project,
-            timeout=1800,
-            MPLBACKEND='agg',
-            FASHION_LAB_SMOKE='1',
-            FASHION_LAB_RUNS=str(project.parent / 'runs'),
-            **threads,
-        )
-    except subprocess.TimeoutExpired as e:
-        return False, time.perf_counter() - start, f'stopped after {e.timeout:.0f} s'
-    passed = done.returncode == 0 and '- Completed' in done.stdout and 'Success.' in done.stdout
-    return passed, time.perf_counter() - start, done.stdout + done.stderr
-
-
 @pytest.fixture(scope='session')
 def project(tmp_path_factory):
     "A copy of the project in which notebooks run; they leave nothing behind in it."
@@ -306,7 +276,9 @@ def project(tmp_path_factory):
 @each_notebook
 def test_notebook_runs(notebook, project, request):
     flags = 'data' if find_fashion_mnist()[0] else ''
-    passed, seconds, output = execute(notebook, project, flags)
+    start = time.perf_counter()
+    passed, output = run_notebook(notebook, project, flags, timeout=1800)
+    seconds = time.perf_counter() - start
     request.config.stash[NOTEBOOK_TIMES][notebook] = passed, seconds
     assert passed, output[-6000:]
     assert runnable(notebook, flags) or not code_cells(notebook), (
