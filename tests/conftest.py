@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 # `make test` starts a pytest process per core (pytest-xdist), each with one thread; a single
 # process gets all cores.
-# Notebooks run in processes of their own with one thread (test_repository.py), on the core of the
-# process that waits for them.
+# Notebooks run in processes of their own with one thread (notebook_process.py), on the core of
+# the process that waits for them.
 PARALLEL = 'PYTEST_XDIST_WORKER' in os.environ
 os.environ.setdefault('OMP_NUM_THREADS', '1' if PARALLEL else str(CORES))
 LEFT_BEHIND = shutil.ignore_patterns(
