@@ -20,7 +20,7 @@ from ..devices import n_cores, pick_device
 from ..data.resizing import decode
 
 # %% ../../nbs/labs/00c_calibration.ipynb #564c9520
-from fashion_lab.evaluate.answers import (
+from fashion_lab.evaluate.calibration import (
     calibrate, Calibration, calibration_of, FeatureSpace, fit_space, out_of_fold_distances, space_facts,
     space_of, with_threshold,
 )

@@ -29,7 +29,7 @@ from ..data.registry import OWN
 # %% ../../nbs/labs/03c_photo_base.ipynb #7d63b103
 from ..data.resizing import FITS
 
-from ..evaluate.answers import with_temperature
+from ..evaluate.calibration import with_temperature
 from ..evaluate.classification import per_class, right_when
 from ..evaluate.significance import holm
 
