@@ -26,7 +26,9 @@ from fashion_lab.evaluate.calibration import (
 )
 from ..runs.config import RunError
 from ..runs.run import Run
-from ..train.finetune import cached_features, PhotoClassifier, Recipe, TrainingJob
+from ..train.classifier import PhotoClassifier
+from ..train.recipe import Recipe
+from ..train.job import cached_features, TrainingJob
 
 # %% ../../nbs/labs/00c_calibration.ipynb #010e28cf
 def network_outputs(
