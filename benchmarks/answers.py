@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from fashion_lab.core import progress
 from fashion_lab.data.registry import load_photos
 from fashion_lab.data.selection import contributors, grouped_folds, photos
-from fashion_lab.evaluate.answers import (
+from fashion_lab.evaluate.calibration import (
     calibrate,
     conformal_quantile,
     fit_space,

@@ -28,6 +28,7 @@ from fashion_lab.core import atomic_path
 from fashion_lab.cost.timing import against_first, network_call, speedups
 from fashion_lab.devices import threads
 from fashion_lab.labs import compression as lab
+from fashion_lab.labs import compression_files
 from fashion_lab.runs.run import all_runs
 from side_by_side import RESULTS, command, conditions
 
@@ -65,7 +66,7 @@ def shipped(run, folder):
     if run.extra['shipped'] == 'torch, eager':
         return net
     cfg = lab.config_of(run)
-    file, _, _ = lab.hand_over(net, cfg, lab.pictures_of(cfg), None, folder)
+    file, _, _ = compression_files.export_variant(net, cfg, lab.pictures_of(cfg), None, folder)
     return file
 
 

@@ -143,7 +143,8 @@ if True:
     from pathlib import Path
     import numpy as np
     from fashion_lab.data.scanning import scan
-    from fashion_lab.data.image_cache import batches, DecodedCache
+    from fashion_lab.data.cached_images import batches
+    from fashion_lab.data.image_cache import DecodedCache
 
     def peak():
         "Peak resident memory of this program in bytes; what `getrusage` says may be its parent's."

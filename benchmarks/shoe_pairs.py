@@ -30,7 +30,8 @@ from fashion_lab.devices import set_seed
 from fashion_lab.synthetic.pair_drawer import PairDrawer
 from fashion_lab.data.image_cache import DecodedCache
 from fashion_lab.train.loop import make_learner
-from fashion_lab.pairs.models import CNNChannel, PairAugment, PairLoader
+from fashion_lab.pairs.models import CNNChannel
+from fashion_lab.pairs.batches import PairAugment, PairLoader
 from side_by_side import command, interleaved, record
 
 

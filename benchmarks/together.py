@@ -24,8 +24,9 @@ from fastai.data.core import DataLoaders
 from fashion_lab.devices import set_seed
 from fashion_lab.data.loaders import BatchLoader
 from fashion_lab.train.loop import fit
-from fashion_lab.train.stacked import fit_stacked, loaders_for_seeds
-from fashion_lab.labs.fashion_mnist import MODELS
+from fashion_lab.train.stacked_batches import loaders_for_seeds
+from fashion_lab.train.stacked import fit_stacked
+from fashion_lab.labs.fashion_mnist_variants import MODELS
 from side_by_side import command, interleaved, record
 
 SEEDS = (1, 2, 4, 8, 16)

@@ -29,7 +29,8 @@ from fashion_lab.models.layers import head
 from fashion_lab.models.backbones import backbone
 from fashion_lab.models.features import frozen_features
 from fashion_lab.train.loop import fit
-from fashion_lab.train.finetune import AUGMENTS, PhotoClassifier
+from fashion_lab.train.classifier import PhotoClassifier
+from fashion_lab.train.recipe import AUGMENTS
 from side_by_side import command, interleaved, record
 
 from fastai.callback.core import Callback, CancelValidException

@@ -24,12 +24,15 @@ from fashion_lab.compress.pruning import (
     sparsity,
 )
 from fashion_lab.compress.low_rank import factorise, rank_for, separable
-from fashion_lab.labs.compression import configs, ABLATION, network, pictures_of, slim
+from fashion_lab.labs.compression_variants import ABLATION, configs
+from fashion_lab.labs.compression_images import pictures_of
+from fashion_lab.labs.compression_networks import network, slim
 from fashion_lab.labs.registry import LABS
 from fashion_lab.studio.cli import main
 from fashion_lab.runs import results as runs_results
 from fashion_lab.runs import run as runs_run
 from fashion_lab.labs import compression as lab
+from fashion_lab.labs import compression_variants
 
 
 @pytest.fixture(scope='module')
@@ -71,7 +74,7 @@ def test_sizes_are_those_of_the_profile():
     assert {c.limit for c in configs('full')} == {None}
     assert {c.epochs for c in configs('smoke')} <= {0, 1}
     assert {c.turns for c in configs('full', variants=['photo', 'photo-int8'])} == {6}
-    assert configs('smoke', variants='photo')[0].limit == lab._PHOTOS['smoke']
+    assert configs('smoke', variants='photo')[0].limit == compression_variants._PHOTOS['smoke']
     # the folder of the small pictures is none of photos
     assert configs('full', variants='photo', data_path='x')[0].data_path is None
 

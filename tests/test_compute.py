@@ -306,7 +306,7 @@ def test_published_macs(name, gmacs):
 
 @pytest.mark.parametrize('name', ['FashionCNN', 'AlternativeCNN', 'SmallCNN', 'LogisticBaseline'])
 def test_the_labs_networks(name):
-    from fashion_lab.labs.fashion_mnist import MODELS
+    from fashion_lab.labs.fashion_mnist_variants import MODELS
 
     m = MODELS[name]()
     t, check = layer_table(m, (1, 28, 28)), cross_check(m, (1, 28, 28))

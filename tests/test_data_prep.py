@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from fashion_lab.data.registry import open_set
+from fashion_lab.labs import data_facts
 from fashion_lab.widgets.data import browse
 
 
@@ -186,7 +188,7 @@ def test_one_seed_has_no_spread_and_two_have(lab, done, tmp_path):
         (lambda lab: lab.configs('smoke', seeds=1.5), 'whole number'),
         (lambda lab: lab.Config(folds=1), 'at least 2'),
         (lambda lab: lab.Config(C=0), 'above 0'),
-        (lambda lab: lab.open_set('shoes'), 'unknown data set'),
+        (lambda lab: open_set('shoes'), 'unknown data set'),
         (lambda lab: lab.plot_leak([]), 'run `fashion_lab run data_prep` first'),
         (lambda lab: browse('nothing', 'synthetic', runs=[]), 'unknown data set'),
     ],
@@ -205,8 +207,10 @@ def test_missing_photos_are_missing_and_never_drawn_instead(lab, tmp_path, monke
     monkeypatch.setenv('FASHION_LAB_CACHE', str(tmp_path / 'cache'))
     assert not at_hand('clothing', tmp_path / 'nowhere')
     with pytest.raises(MissingData):
-        lab.open_set('clothing', path=tmp_path / 'nowhere')
-    assert lab.overview(['clothing'], path=tmp_path / 'nowhere').source.tolist() == ['not at hand']
+        open_set('clothing', path=tmp_path / 'nowhere')
+    assert data_facts.overview(['clothing'], path=tmp_path / 'nowhere').source.tolist() == [
+        'not at hand'
+    ]
     assert {c.source for c in lab.configs('quick', data_path=str(tmp_path / 'nowhere'))} == {
         'synthetic'
     }
@@ -228,11 +232,11 @@ def test_photos_of_nobody_cannot_be_dealt_by_sender(lab):
 def test_copies_on_both_sides_of_a_split_are_found(lab):
     from fashion_lab.data.image_table import ImageTable
 
-    s = lab.open_set('fashion_mnist', 'synthetic', n=300)
+    s = open_set('fashion_mnist', 'synthetic', n=300)
     images = s.images.copy()
     images[-1] = images[0]
     images[5] = images[4]
-    t = lab.copies(ImageTable(s.items, images, s.classes, s.name, s.source))
+    t = data_facts.copies(ImageTable(s.items, images, s.classes, s.name, s.source))
     pairs = set(zip(t.a, t.b, t.straddles))
     assert (s.ids[0], s.ids[-1], True) in pairs
     assert (
@@ -286,7 +290,7 @@ def test_a_page_shows_a_figure_where_nobody_can_press_a_button(lab, monkeypatch)
 
 def test_seeds_that_all_say_the_same_are_no_spread():
     from fashion_lab.runs.results import COLUMNS
-    from fashion_lab.labs.data_prep import significance
+    from fashion_lab.labs.leak_tables import significance
 
     rows = [
         dict(

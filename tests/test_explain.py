@@ -25,7 +25,7 @@ from fashion_lab.interpret import (
     rank_correlation,
     scaled,
 )
-from fashion_lab.train.finetune import PhotoClassifier
+from fashion_lab.train.classifier import PhotoClassifier
 from fashion_lab import interpret as explain
 
 sizes, seeds = st.integers(2, 7), st.integers(0, 2**16)

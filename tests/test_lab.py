@@ -69,7 +69,7 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT], ids=['kill -9', 'Ctrl-C'])
 def test_a_stopped_run_resumes_to_the_same_weights(tmp_path, undisturbed, how):
     from fashion_lab.runs.run import all_runs
-    from fashion_lab.labs.fashion_mnist import LAB
+    from fashion_lab.labs.fashion_mnist_variants import LAB
 
     p = start(tmp_path)
     deadline = time.time() + 240
@@ -161,7 +161,8 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(tmp_path, monkeypatch, args,
 
 
 def test_more_classes_than_logits(tmp_path):
-    from fashion_lab.labs.fashion_mnist import Config, run
+    from fashion_lab.labs.fashion_mnist_variants import Config
+    from fashion_lab.labs.fashion_mnist import run
 
     with pytest.raises(ValueError, match='5 logits, but the labels go up to 9'):
         run(

@@ -13,7 +13,8 @@ from fashion_lab.data.cards import DataError, MissingData
 from fashion_lab.data.course import course_name, course_split
 from fashion_lab.data.locate import ARCHIVES
 from fashion_lab.data.clothing import shoe_annotations
-from fashion_lab.data.pairs import cut_boxes, load_shoe_pairs, make_pairs, NEGATIVES, read_course
+from fashion_lab.data.pair_items import make_pairs, NEGATIVES
+from fashion_lab.data.pairs import cut_boxes, load_shoe_pairs, read_course
 
 pytestmark = pytest.mark.filterwarnings('ignore:the groups do not allow', 'ignore:.*too few for')
 

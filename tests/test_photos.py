@@ -25,16 +25,15 @@ from fashion_lab.data.cards import DataError, ImageError, MissingData
 from fashion_lab.data.images import read_heif, read_image
 from fashion_lab.data.scanning import left_out, problem_table, scan
 from fashion_lab.data.resizing import decode, decode_mask
-from fashion_lab.data.image_cache import (
-    batches,
-    cache_usage,
-    CachedImages,
-    clear_cache,
-    DecodedCache,
-)
+from fashion_lab.data.cached_images import batches, CachedImages
+from fashion_lab.data.cache_index import cache_usage, clear_cache
+from fashion_lab.data.image_cache import DecodedCache
 from fashion_lab.data.statistics import photo_stats
 from fashion_lab.data import images as data_images
 from fashion_lab.data import resizing as data_resizing
+from fashion_lab.data import cache_index as data_cache_index
+from fashion_lab.data import cache_writer as data_cache_writer
+from fashion_lab.data import cached_images as data_cached_images
 from fashion_lab.data import image_cache as data_image_cache
 
 
@@ -707,7 +706,7 @@ def test_unchanged_files_are_not_read_again(tmp_path, folder, names, monkeypatch
         raise AssertionError(f'{path} was read again')
 
     monkeypatch.setattr(data_image_cache, 'file_sha256', read)
-    monkeypatch.setattr(data_image_cache, '_alone', read)  # nor is the lock taken
+    monkeypatch.setattr(data_image_cache, 'alone', read)  # nor is the lock taken
     assert cached(tmp_path).images(names, root=folder).decoded == 0
 
 
@@ -792,7 +791,7 @@ def test_cached_images_index_like_an_array(tmp_path, data):
     stored = [
         np.fromfile(tmp_path / f'records-{n}.u8', np.uint8).reshape(-1, 2, 2, 3) for n in 'ab'
     ]
-    files = data_image_cache._Files(
+    files = data_cached_images.OpenFiles(
         open(tmp_path / f'records-{n}.u8', 'rb', buffering=0) for n in 'ab'
     )
     rows = data.draw(
@@ -880,7 +879,7 @@ def test_a_pass_takes_the_memory_of_a_batch(tmp_path):
 if True:
     import sys, numpy as np
     from pathlib import Path
-    from fashion_lab.data.image_cache import _Files, batches, CachedImages
+    from fashion_lab.data.cached_images import batches, CachedImages, OpenFiles
 
     def peak():
         return int(
@@ -896,7 +895,7 @@ if True:
     with open(sys.argv[1], 'wb') as f:
         f.truncate(n * record)
     images = CachedImages(
-        _Files([open(sys.argv[1], 'rb', buffering=0)]), np.zeros(n), np.arange(n), (128, 128, 3)
+        OpenFiles([open(sys.argv[1], 'rb', buffering=0)]), np.zeros(n), np.arange(n), (128, 128, 3)
     )
     before = peak()
     assert sum(len(b) for b in batches(images, 256)) == n
@@ -996,7 +995,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path, folder, name
             return n
 
     monkeypatch.setattr(
-        data_image_cache,
+        data_cache_writer,
         'open',
         lambda f, mode, **kw: Full(f, mode) if mode != 'rb' else open(f, mode, **kw),
         raising=False,
@@ -1105,6 +1104,7 @@ if True:
     from pathlib import Path
     from fashion_lab.data import (
         resizing as data_resizing,
+        cache_writer as data_cache_writer,
         image_cache as data_image_cache,
         scanning as data_scanning,
     )
@@ -1156,14 +1156,14 @@ def test_two_processes_write_the_same_cache_at_once(tmp_path):
 def test_a_writer_that_is_killed_leaves_no_half_record(tmp_path, folder, names, when):
     code = """
     when, adds = sys.argv[4], []
-    data_image_cache._COMMIT_S = 0. if when != 'before the index is written' else 1e9
-    add = data_image_cache._Writer.add
+    data_cache_writer.COMMIT_S = 0. if when != 'before the index is written' else 1e9
+    add = data_cache_writer.Writer.add
     def killed(self, key, pixels, *a):
         if len(adds) == 7:
             if when == 'in the middle of a record': self.file.write(b'x'*(self.cache.record//2))
             os.kill(os.getpid(), signal.SIGKILL)
         adds.append(add(self, key, pixels, *a))
-    data_image_cache._Writer.add = killed
+    data_cache_writer.Writer.add = killed
     data_image_cache.DecodedCache(16, folder=cache).images(names, root=folder)"""
     (tmp_path / 'go').touch()
     p = child(code, tmp_path / 'cache', folder, tmp_path / 'go', when)
@@ -1185,8 +1185,8 @@ def test_an_interrupted_run_keeps_what_was_decoded(tmp_path, folder, names, monk
             raise KeyboardInterrupt
         return add(self, key, pixels, *a)
 
-    add = data_image_cache._Writer.add
-    monkeypatch.setattr(data_image_cache._Writer, 'add', stop)
+    add = data_cache_writer.Writer.add
+    monkeypatch.setattr(data_cache_writer.Writer, 'add', stop)
     with pytest.raises(KeyboardInterrupt):
         cached(tmp_path).images(names, root=folder)
     monkeypatch.undo()
@@ -1215,7 +1215,7 @@ def test_threads_may_share_a_cache_and_its_images(tmp_path, folder, names):
 
 def test_waiting_for_another_writer_ends(tmp_path, folder, names):
     (tmp_path / 'cache').mkdir()
-    with data_image_cache._alone(tmp_path / 'cache', 1):
+    with data_cache_index.alone(tmp_path / 'cache', 1):
         error = []
 
         def ask():

@@ -12,16 +12,13 @@ from torch import nn
 from torch.nn import functional as F
 from fashion_lab.cost.inputs import make_input
 from fashion_lab.cost.layers import layer_table
-from fashion_lab.cost.receptive_field import (
-    chain_field,
+from fashion_lab.cost.field_rules import FollowError
+from fashion_lab.cost.receptive_field import chain_field, follow, receptive_fields, with_fields
+from fashion_lab.cost.effective_field import (
     effective_field,
     energy_radius,
-    follow,
-    FollowError,
     footprint,
     positive_copy,
-    receptive_fields,
-    with_fields,
 )
 from fashion_lab.cost.models import named_model
 from fashion_lab.plot.costs import plot_cone, plot_effective
@@ -359,7 +356,7 @@ def test_timm_models_can_be_followed(name):
 
 
 def test_the_labs_networks():
-    from fashion_lab.labs.fashion_mnist import MODELS
+    from fashion_lab.labs.fashion_mnist_variants import MODELS
 
     got = {n: receptive_fields(m(), (1, 28, 28)).set_index('layer') for n, m in MODELS.items()}
     assert got['FashionCNN'].loc['2', 'size'] == (18, 18)

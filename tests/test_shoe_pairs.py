@@ -16,15 +16,9 @@ from fashion_lab.data.cards import DataError
 from fashion_lab.data.pairs import load_shoe_pairs
 from fashion_lab.models.backbones import backbone
 from fashion_lab.runs.run import Run
-from fashion_lab.pairs.models import (
-    CNN,
-    CNNChannel,
-    HeadPair,
-    PairAugment,
-    PairFeatureLoader,
-    PairLoader,
-    SiamesePair,
-)
+from fashion_lab.pairs.models import CNN, CNNChannel, HeadPair, SiamesePair
+from fashion_lab.pairs.batches import PairAugment, PairLoader
+from fashion_lab.pairs.contrast import PairFeatureLoader
 from fashion_lab.pairs.metrics import (
     calibrated,
     equal_error_rate,
@@ -35,13 +29,8 @@ from fashion_lab.pairs.metrics import (
     side_of,
     verification,
 )
-from fashion_lab.pairs.train import (
-    fit_network,
-    fit_siamese,
-    pair_data,
-    PairPredictor,
-    within_groups,
-)
+from fashion_lab.pairs.predictor import pair_data, PairPredictor
+from fashion_lab.pairs.train import fit_network, fit_siamese, within_groups
 from fashion_lab.pairs.background import swap_backgrounds, mask_background, mask_object, middle
 from fashion_lab.labs import shoe_pairs as lab
 from shell import shell

@@ -15,14 +15,9 @@ from fashion_lab.data.loaders import BatchLoader, FeatureLoader
 from fashion_lab.models.fashion_mnist import AlternativeCNN, FashionCNN, LogisticBaseline, SmallCNN
 from fashion_lab.train.callbacks import Diverged
 from fashion_lab.train.loop import fit, predict_probs
-from fashion_lab.train.stacked import (
-    check_stackable,
-    unstack,
-    fit_stacked,
-    loaders_for_seeds,
-    StackedModels,
-    StackedLoader,
-)
+from fashion_lab.train.stacked_models import check_stackable, StackedModels, unstack
+from fashion_lab.train.stacked_batches import loaders_for_seeds, StackedLoader
+from fashion_lab.train.stacked import fit_stacked
 
 TOLERANCE = dict(float32=2e-3, float64=1e-9)  # of weights, after a few dozen steps
 

@@ -16,7 +16,8 @@ from fashion_lab.devices import set_seed
 from fashion_lab.data.loaders import BatchLoader
 from fashion_lab.train.callbacks import batch_weight, BestEpoch, Diverged
 from fashion_lab.train.loop import arithmetic, fit, lr_range_test, predict_probs
-from fashion_lab.train.stacked import fit_stacked, loaders_for_seeds
+from fashion_lab.train.stacked_batches import loaders_for_seeds
+from fashion_lab.train.stacked import fit_stacked
 from fashion_lab.segment.train import SegmentLoss
 
 pytestmark = pytest.mark.filterwarnings('ignore')

@@ -21,7 +21,7 @@ from ..runs.draft import save_weights
 from ..segment.tiles import STEP, tile_starts, tile_weights
 
 # %% ../../nbs/export/03_formats.ipynb #9a038445
-from ..evaluate.answers import tempered
+from ..evaluate.calibration import tempered
 from fashion_lab.export.answering import (
     eight_bits, exif_orientation, likeliest_class, photo_pixels, tiled_answer, TURNS, upright_rgb, used_part,
     whole_photo,

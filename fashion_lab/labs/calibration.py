@@ -20,13 +20,15 @@ from ..devices import n_cores, pick_device
 from ..data.resizing import decode
 
 # %% ../../nbs/labs/00c_calibration.ipynb #564c9520
-from fashion_lab.evaluate.answers import (
+from fashion_lab.evaluate.calibration import (
     calibrate, Calibration, calibration_of, FeatureSpace, fit_space, out_of_fold_distances, space_facts,
     space_of, with_threshold,
 )
 from ..runs.config import RunError
 from ..runs.run import Run
-from ..train.finetune import cached_features, PhotoClassifier, Recipe, TrainingJob
+from ..train.classifier import PhotoClassifier
+from ..train.recipe import Recipe
+from ..train.job import cached_features, TrainingJob
 
 # %% ../../nbs/labs/00c_calibration.ipynb #010e28cf
 def network_outputs(

@@ -15,7 +15,8 @@ from torch import nn
 from ..core import one_of
 from ..cost.layers import layer_table
 from ..cost.models import named_model
-from ..cost.receptive_field import FollowError, receptive_fields, with_fields
+from ..cost.field_rules import FollowError
+from ..cost.receptive_field import receptive_fields, with_fields
 from ..models.cards import backbone_card
 from ..models.layers import CustomCNN
 from ..segment.models import PlainSegNet, UNet

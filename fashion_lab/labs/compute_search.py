@@ -71,6 +71,14 @@ def _bodies(conv2, size, more, free): # all chains of convolutions: (convolution
             for rest, further, last_side, c in _further(side, begin[-1][1], kernels, more, free):
                 yield [*begin, *rest], flops + further, last_side, c
 
+# %% ../../nbs/labs/06e_compute_search.ipynb #5c3b71a0
+def _head(head, side, c): # (inputs of the first dense layer, FLOPs) of what follows the convolutions
+    if head == 'flatten': return c*side*side, 0
+    return c, c*side*side # a mean over every map
+
+def _between(stacks, low, high): # stacks of dense layers, sorted by FLOPs: from `low` on, below `high`
+    return stacks[bisect.bisect_left(stacks, (low,)):bisect.bisect_left(stacks, (high,))]
+
 # %% ../../nbs/labs/06e_compute_search.ipynb #a580ee49
 def search_custom_cnn(
     total=(29_891.935, 29_891.95), # from and below, 10^6 FLOPs: rounded or cut off
@@ -82,16 +90,17 @@ def search_custom_cnn(
 )->pd.DataFrame: # layers, mflops; `attrs`: tried, and by_chance: matches expected from the candidates within 1 %
     "All networks of a small family whose total the estimator would give as published."
     low, high = (1e6*v for v in total)
-    rows, tried, near = [], 0, 0
+    rows = []
+    tried = near = 0
     for convs, flops, side, c in _bodies(conv2, size, more, free):
         for head in ('flatten', 'mean'):
-            inputs, own = (c*side*side, 0) if head == 'flatten' else (c, c*side*side)
-            base, stacks = flops + own, _dense(inputs, classes)
-            def at(total): return bisect.bisect_left(stacks, (total - base,))
+            inputs, head_flops = _head(head, side, c)
+            body = flops + head_flops
+            stacks = _dense(inputs, classes)
             tried += len(stacks)
-            near += at(high*1.01) - at(low*.99)
-            for cost, units in stacks[at(low):at(high)]:
-                rows.append(dict(layers=_layers_text(convs, head, units), mflops=(base + cost)/1e6))
+            near += len(_between(stacks, low*.99 - body, high*1.01 - body))
+            for dense_flops, units in _between(stacks, low - body, high - body):
+                rows.append(dict(layers=_layers_text(convs, head, units), mflops=(body + dense_flops)/1e6))
     out = pd.DataFrame(rows, columns=['layers', 'mflops'])
     out.attrs = dict(tried=tried, by_chance=near*(high - low)/(high*1.01 - low*.99))
     return out

@@ -45,7 +45,9 @@ from ..runs.draft import draft_folder, save_weights, start_run
 from ..runs.executors import finished_parts, parts_lab
 
 from ..train.choices import choose
-from ..train.finetune import classify, fit_classifier, rebuilt, Recipe
+from ..train.classifier import classify
+from ..train.recipe import Recipe
+from ..train.finetune import fit_classifier, rebuilt
 from safetensors.torch import load
 
 from .base import as_tuples, inference_cost, LabConfig, PhotoConfig, recipe_of
@@ -66,7 +68,7 @@ class Config(PhotoConfig):
     take:int|None = None           # only the first so many folds are held out; default: all
     share:float = 1.               # of the training photos, in (0, 1]; a smaller share is part of a larger one
     classes:str = 'all'            # all, or top10: the ten most frequent ones (clothing)
-    options:tuple = ()             # (field, value) pairs that differ from `train.finetune.Recipe`
+    options:tuple = ()             # (field, value) pairs that differ from `train.recipe.Recipe`
     columns:tuple = ()             # of a table of one's own: pairs such as ('label', 'category')
     fit:str = 'crop'               # how photos get to their size: crop, pad or squash
 

@@ -32,7 +32,8 @@ from ..runs.run import Run, value_with_interval
 from ..segment.metrics import class_table, image_table, segment_metrics, VOID
 from ..segment.train import segment_scores
 from ..segment.plots import plot_segment_classes
-from ..train.finetune import classify, rebuilt
+from ..train.classifier import classify
+from ..train.finetune import rebuilt
 
 # %% ../../nbs/labs/08b_evaluation.ipynb #e4cbe6e3
 from . import cross_validation as photo_folds, segmentation, shoe_pairs

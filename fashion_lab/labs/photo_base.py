@@ -29,7 +29,7 @@ from ..data.registry import OWN
 # %% ../../nbs/labs/03c_photo_base.ipynb #7d63b103
 from ..data.resizing import FITS
 
-from ..evaluate.answers import with_temperature
+from ..evaluate.calibration import with_temperature
 from ..evaluate.classification import per_class, right_when
 from ..evaluate.significance import holm
 
@@ -41,7 +41,8 @@ from ..runs.results import as_runs, of_one_data_set, table
 # %% ../../nbs/labs/03c_photo_base.ipynb #ce47f3a8
 from ..runs.ablation import Ablation, paired_difference, verdict_table
 from ..models.cards import backbone_card, BACKBONES
-from ..train.finetune import rebuilt, Recipe
+from ..train.recipe import Recipe
+from ..train.finetune import rebuilt
 
 from fashion_lab.labs.base import (
     choose_run, compared, data_title, list_photos, own_source, page_title, photo_figures, Plan, Report,
@@ -558,7 +559,7 @@ def configs(self:PhotoLab,
 @patch
 def search(self:PhotoLab,
     variant:str,         # whose settings are searched
-    space:dict,          # field of `train.finetune.Recipe` -> as for `runs.tuning.check_space`
+    space:dict,          # field of `train.recipe.Recipe` -> as for `runs.tuning.check_space`
     trials:int=20,       # in all
     storage=None,        # as for `runs.tuning.study_url`
     take:int|None=None,  # parts of the training photos that take turns at validation; default: all four

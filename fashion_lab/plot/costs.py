@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import whole_number
-from ..cost.receptive_field import chain_field, energy_radius
+from ..cost.receptive_field import chain_field
+from ..cost.effective_field import energy_radius
 
 from ..cost.roofline import against_roof, Machine, threads_text
 

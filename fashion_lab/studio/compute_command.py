@@ -22,7 +22,8 @@ def cmd_compute(
     shapes = [parse_shape(text) for text in args.input or []] or [input_of(model)]
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
     table, notes = costs_with_fields(model, shape, args.repeats, args.threads)
-    print(readable(table).to_string(index=False), *notes, *save_costs(table, notes, args), sep='\n')
+    lines = [readable(table).to_string(index=False), *notes, *save_costs(table, notes, args)]
+    print('\n'.join(lines))
     return 0
 
 # %% ../../nbs/studio/10_compute_command.ipynb #8a83d9e8
@@ -34,7 +35,8 @@ def costs_with_fields(
 )->tuple:      # (a row per layer, sentences about it)
     "Costs of all layers; a network that cannot be followed has costs, and no receptive fields."
     from fashion_lab.cost.layers import in_words, layer_table  # heavy: torch
-    from fashion_lab.cost.receptive_field import FollowError, receptive_fields, with_fields  # heavy: torch
+    from fashion_lab.cost.field_rules import FollowError  # heavy: torch
+    from fashion_lab.cost.receptive_field import receptive_fields, with_fields  # heavy: torch
     table = layer_table(model, shape, repeats=repeats, n_threads=n_threads)
     try: table = with_fields(table, receptive_fields(model, shape))
     except FollowError as e: return table, [*in_words(table).split('; '), str(e)]

@@ -211,7 +211,7 @@ def verify_set(
 # %% ../../nbs/studio/05_data_command.ipynb #cade84e3
 def clear_caches()->str: # what was removed
     "Remove decoded images and stored features; the data itself stays."
-    from fashion_lab.data.image_cache import clear_cache  # heavy: PIL, filelock
+    from fashion_lab.data.cache_index import clear_cache  # heavy: filelock, pandas
     from fashion_lab.models.features import clear_features  # heavy: torch
     images, features = clear_cache(), clear_features()
     return f'{images/2**20:,.1f} MiB of decoded images and {features:,} files of features were removed'
@@ -219,7 +219,7 @@ def clear_caches()->str: # what was removed
 # %% ../../nbs/studio/05_data_command.ipynb #8ea56d39
 def cache_table()->str: # a line per data set, or `nothing`
     "What the decoded-image cache holds."
-    from fashion_lab.data.image_cache import cache_usage  # heavy: PIL, filelock
+    from fashion_lab.data.cache_index import cache_usage  # heavy: filelock, pandas
     usage = cache_usage()
     return usage.to_string(index=False) if len(usage) else '  nothing'
 

@@ -17,7 +17,7 @@ SOLVED_SPACE = dict(head_c=(1e-4, 1., 'log'), balance=['none', 'weights'], pool=
 TRAINED_SPACE = dict(head_lr=(3e-4, 3e-2, 'log'), head_epochs=(4, 24), label_smoothing=(0., .2))
 
 def usual_space(
-    recipe, # a `train.finetune.Recipe`
+    recipe, # a `train.recipe.Recipe`
 )->dict:    # as for `runs.tuning.check_space`
     "The settings that are searched where nobody names others."
     return TRAINED_SPACE if recipe.head_c is None else SOLVED_SPACE

@@ -8,9 +8,9 @@ __all__ = ['draw_pillar', 'draw_pilasters', 'draw_balconies']
 # %% ../../nbs/synthetic/42_facade_balconies.ipynb #70ce7b3c
 import numpy as np
 
-from .base import weighted_choice
+from .base import rgb, weighted_choice
 from .facade_classes import BALCONY, PILLAR
-from .facade_plans import jitter, rgb, tone
+from .facade_plans import jitter, tone
 
 # %% ../../nbs/synthetic/42_facade_balconies.ipynb #8f3a82bc
 def _ladder(site, x0, x1, y, h, paint):

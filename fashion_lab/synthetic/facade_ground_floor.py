@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from .base import weighted_choice
+from .base import rgb, weighted_choice
 from .facade_classes import FACADE, OTHERS
-from .facade_plans import rgb, tone
+from .facade_plans import tone
 from .facade_windows import draw_window, round_top
 from .facade_balconies import draw_pillar
 

@@ -9,7 +9,8 @@ __all__ = ['draw_sky', 'draw_walls', 'draw_roof']
 import numpy as np
 
 from .facade_classes import FACADE, OTHERS, WINDOW
-from .facade_plans import draw_wall_colour, rgb, tone
+from .base import rgb
+from .facade_plans import draw_wall_colour, tone
 
 # %% ../../nbs/synthetic/40_facade_roofs.ipynb #aeb9b308
 def draw_sky(

@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
-from .base import weighted_choice
+from .base import rgb, weighted_choice
 from .facade_classes import OTHERS
-from .facade_plans import rgb, tone
+from .facade_plans import tone
 
 # %% ../../nbs/synthetic/44_facade_street.ipynb #708bdbb7
 # outlines of a car in lengths of half a car, from the middle of its lower edge

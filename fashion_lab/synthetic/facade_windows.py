@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import weighted_choice
+from .base import rgb, weighted_choice
 from .facade_classes import OTHERS, WINDOW
-from .facade_plans import jitter, rgb, tone
+from .facade_plans import jitter, tone
 
 # %% ../../nbs/synthetic/41_facade_windows.ipynb #08832107
 @dataclass

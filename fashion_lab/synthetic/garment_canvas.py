@@ -44,6 +44,7 @@ def _weave(canvas, layers, pose, xy, turn):
     if x1 <= x0 or y1 <= y0: return
     inside = Image.new('L', (x1 - x0, y1 - y0))
     ImageDraw.Draw(inside).polygon((xy - (x0, y0)).ravel().tolist(), fill=255)
+    # from a pixel of the canvas to one of the pattern: shifted to the middle, turned and scaled
     u = x0 - pose.n / 2
     v = y0 - pose.n / 2
     for mask, ink in layers:

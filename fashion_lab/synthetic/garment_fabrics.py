@@ -6,10 +6,10 @@
 __all__ = ['choose_cloth']
 
 # %% ../../nbs/synthetic/33_garment_fabrics.ipynb #7b41db67
-from .base import weighted_choice
+from .base import rgb, weighted_choice
 from .classes import CLOTHING_CLASSES
 from .garment_cloth import CLOTHS
-from .contributors import dye, rgb
+from .contributors import dye
 
 # %% ../../nbs/synthetic/33_garment_fabrics.ipynb #71a8a9b9
 _USUAL = dict(

@@ -5,6 +5,8 @@ __getattr__, __dir__, __all__ = lazy_names(__name__, dict(
     optim='optimiser',
     callbacks='BestEpoch Checkpoint EpochLog',
     loop='Fit RangeTest fit lr_range_test predict_probs',
-    finetune='PhotoClassifier Recipe classify fit_classifier',
+    classifier='PhotoClassifier classify',
+    recipe='Recipe',
+    finetune='fit_classifier',
     stacked='fit_stacked',
 ))

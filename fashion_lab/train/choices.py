@@ -12,9 +12,11 @@ import numpy as np
 
 from ..core import progress
 from ..devices import pick_device, set_seed
-from fashion_lab.train.finetune import (
-    cached_features, classify, fit_classifier, head_logits, new_classifier, Recipe, solve_head, TrainingJob,
-)
+from .classifier import classify
+from .recipe import Recipe
+from .job import cached_features, TrainingJob
+from .heads import head_logits, solve_head
+from .finetune import fit_classifier, new_classifier
 
 # %% ../../nbs/train/04a_choices.ipynb #bdda96f9
 def choose(

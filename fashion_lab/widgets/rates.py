@@ -69,7 +69,7 @@ def rate_zones(
 class RateExplorer(Explorer):
     "The curve of a range test, a rate on it, and what training at that rate would be like."
     def __init__(self,
-        tests,       # a `train.loop.RangeTest`, its table, or a dict of several, as `train.finetune.Trained.tests`
+        tests,       # a `train.loop.RangeTest`, its table, or a dict of several, as `train.job.Trained.tests`
         rate=None,   # where to begin; default: the suggestion
         schedule:str='one_cycle', # whose peak the rate would be, a name in `train.optim.SCHEDULES`
     ):

@@ -32,10 +32,11 @@ from ..labs import fashion_mnist
 from ..pairs.metrics import calibrated, pair_predictions, verification
 from ..labs.cross_validation import Config
 from ..data.pairs import load_shoe_pairs
-from ..pairs.train import pair_data, PairData, within_groups
+from ..pairs.predictor import pair_data, PairData
+from ..pairs.train import within_groups
 from ..runs.provenance import environment
 from ..runs.run import all_runs
-from ..train.finetune import Recipe
+from ..train.recipe import Recipe
 from ..synthetic.classes import CLOSURES, CLOTHING_CLASSES
 from fashion_lab.zoo.training import (
     BODY, cooled, grouped_head, Head, linear_of, network_without, SHOES, softmax, temperature_of, zoo_photos, ZooBody,

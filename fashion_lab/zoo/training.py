@@ -20,7 +20,9 @@ from ..core import progress
 from ..data.clothing import shoe_annotations
 from ..data.dataset import PhotoSet
 from ..models.backbones import Backbone
-from ..train.finetune import fit_classifier, PhotoClassifier, rebuilt, Recipe
+from ..train.classifier import PhotoClassifier
+from ..train.recipe import Recipe
+from ..train.finetune import fit_classifier, rebuilt
 from safetensors.torch import load_file
 
 # %% ../../nbs/zoo/02_training.ipynb #6e0da531

@@ -19,11 +19,11 @@ from torch import nn
 from visitors import pictures
 
 from fashion_lab.data.cards import DataError
+from fashion_lab.data.garment_photos import prepare_photo
 from fashion_lab.export.answering import photo_pixels
 from fashion_lab.export.formats import write_export
 from fashion_lab.export.onnx import OnnxNet
 from fashion_lab.export.web import runtime_files, WebNetwork, write_web
-from fashion_lab.labs.fashion_mnist import prepare_photo
 from fashion_lab.studio.package import GARMENT
 
 MARKUP = '<img src=x onerror="document.title=1">'

@@ -340,7 +340,7 @@ def check_source(source, desk):
 def with_set(seen, desk):
     if seen.value is None:
         return seen
-    from fashion_lab.labs.shoe_pairs import shoes_of
+    from fashion_lab.labs.shoe_data import shoes_of
 
     told = desk.call(shoes_of, seen.value)
     seen.value, seen.crash, seen.err = told.value and told.value[0], told.crash, seen.err + told.err
