@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['LAB', 'FLAGSHIP', 'MODELS', 'SIAMESE', 'PROTOCOLS', 'PLAIN', 'FROZEN_VARIANTS', 'LITE2', 'SIAMESE_VARIANTS',
            'SCRATCH', 'MILD', 'SCRATCH_VARIANTS', 'LAYER_VARIANTS', 'PIXEL_VARIANTS', 'ABLATION', 'QUICK', 'SMOKE',
-           'PUBLISHED', 'configs', 'NO_VALIDATION', 'config_of', 'CAPTIONS', 'CHECKS', 'chosen_run', 'Config',
-           'shoes_of', 'prepare', 'build', 'train', 'predictions', 'easy_items', 'altered', 'evaluated', 'run',
-           'predictor_of', 'comparison', 'verdicts', 'by_person', 'best_run', 'plot_checks', 'plot_persons', 'mistakes',
-           'seen', 'figures', 'report', 'predict']
+           'PUBLISHED', 'configs', 'CLOSE', 'NO_VALIDATION', 'config_of', 'CAPTIONS', 'CHECKS', 'chosen_run', 'Config',
+           'scores_by_number', 'advice', 'read_pairs', 'shoes_of', 'prepare', 'build', 'train', 'predictions',
+           'easy_items', 'altered', 'evaluated', 'run', 'predictor_of', 'comparison', 'verdicts', 'accuracy_by_person',
+           'by_person', 'best_run', 'plot_checks', 'plot_persons', 'pair_mistakes', 'mistakes', 'seen', 'figures',
+           'report', 'predict']
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #9a5da11f
 import functools
@@ -48,7 +49,7 @@ from ..runs.provenance import environment
 from ..runs.run import Run
 from ..runs.draft import start_run
 
-from ..runs.results import as_runs, of_one_data_set, table
+from ..runs.results import as_runs, of_one_data_set, results_file, table
 from ..runs.ablation import Ablation, paired_difference, Variant, verdict_table
 from ..train.loop import arithmetic
 
@@ -264,7 +265,13 @@ PIXEL_VARIANTS = [
 ABLATION = Ablation(LAB, FROZEN_VARIANTS + SIAMESE_VARIANTS + SCRATCH_VARIANTS + LAYER_VARIANTS + PIXEL_VARIANTS)
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #2f50b48e
-QUICK = {'cosine': {}, 'siamese': dict(size=224, views=2), 'CNN': {}, 'CNNChannel': dict(size=64, epochs=60)}
+QUICK = {
+    'mirrored': {},
+    'cosine': {},
+    'siamese': dict(size=224, views=2),
+    'CNN': {},
+    'CNNChannel': dict(size=64, epochs=60),
+}
 SMOKE = dict(size=32, backbone='custom_cnn', weights=None, views=2, batch_size=16, limit=16)
 PUBLISHED = {
     'CNN': dict(valid=.840, test_m=.712, test_w=.750),
@@ -296,6 +303,34 @@ configs = Plan(
     ABLATION, _config, functools.partial(usual_source, LAB), PROTOCOLS, _usual_variants, seeds=dict(full=3),
 ).configs
 
+# %% ../../nbs/labs/02_shoe_pairs.ipynb #92c07167
+CLOSE = .02 # a variant without training is preferred unless another one is better by more
+
+def scores_by_number()->pd.DataFrame: # pairs, variant, seeds, trained (bool), balanced_accuracy; or empty
+    "What was recorded of variants that were trained on few pairs, means over seeds."
+    file = results_file('pairs_by_number')
+    if not file.is_file(): return pd.DataFrame()
+    rows = pd.read_csv(file).rename(columns=dict(network='variant')).groupby(['pairs', 'variant'])
+    t = rows.agg(seeds=('seed', 'nunique'), trained=('train_s', 'max'), balanced_accuracy=('balanced_accuracy', 'mean'))
+    return t.assign(trained=t.trained > 0).reset_index()
+
+def advice(
+    n:int, # pairs to train on
+)->str:    # a sentence; '' where nothing is recorded
+    "Which variant to begin with, by the recorded number of pairs that is nearest."
+    t = scores_by_number()
+    if not len(t) or not n: return ''
+    nearest = min(t.pairs.unique(), key=lambda pairs: abs(np.log(n/pairs)))
+    t = t[t.pairs == nearest].sort_values('balanced_accuracy', ascending=False)
+    plain = t[~t.trained]
+    best = t.iloc[0]
+    if len(plain) and plain.balanced_accuracy.iloc[0] >= best.balanced_accuracy - CLOSE: best = plain.iloc[0]
+    scores = ', '.join(f'{v} {b:.1%}' for v, b in zip(t.variant, t.balanced_accuracy))
+    how = 'it needs no training' if not best.trained else 'it is trained'
+    return (f'{n:,} pairs to train on: begin with --variants {best.variant}, {how}. With about {nearest:,} '
+            f'pairs of the clothing photos, balanced accuracy on pairs of other people was {scores} '
+            f'({t.seeds.min()} seeds).')
+
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #da2b2244
 def _same_photo_notes(same, pairs, again): # in words; `same` marks the pairs whose pictures are one photo
     notes = []
@@ -305,14 +340,6 @@ def _same_photo_notes(same, pairs, again): # in words; `same` marks the pairs wh
         notes.append(f'{same.sum()} pairs are left out: {what} ({names}).')
     if again > 0: notes.append(f"{again} photo{'s stand' if again > 1 else ' stands'} for more than one shoe.")
     return notes
-
-# %% ../../nbs/labs/02_shoe_pairs.ipynb #6484adc3
-def _kept_pairs(d, keep): # `PairData` of the marked pairs; items get the new positions of their shoes
-    position = np.cumsum(keep) - 1
-    items = d.items[keep[d.items.left] & keep[d.items.right]]
-    items = items.assign(left=position[items.left], right=position[items.right])
-    shoes = d.shoes[keep].reset_index(drop=True)
-    return PairData(d.left[keep], d.right[keep], shoes, items.reset_index(drop=True))
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #5c0ce2b6
 def _without_same_photos(s, d): # (set with notes, data) without pairs of which both pictures are one photo
@@ -324,7 +351,7 @@ def _without_same_photos(s, d): # (set with notes, data) without pairs of which 
     if same.any():
         if same.all():
             raise DataError(f"in all {len(same)} pairs the left and the right shoe are one and the same photo")
-        d = _kept_pairs(d, ~same)
+        d = d.subset(~same)
     return replace(s, notes=(*s.notes, *notes)), d
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #bda9367f
@@ -332,15 +359,21 @@ NO_VALIDATION = ('There are no persons for validation: the last epoch is taken, 
                  'and thresholds come from the training pairs.')
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #6a681ea1
+def read_pairs(
+    cfg:Config, # which pairs
+)->tuple:       # (`data.dataset.PhotoSet`, `PairData`)
+    "The pairs; those that cannot be used are left out and named in the set's notes."
+    where = dict(n=cfg.limit or 60) if cfg.source == 'synthetic' else dict(path=cfg.data_path)
+    fractions = dict(valid_frac=cfg.valid_frac, test_frac=cfg.test_frac)
+    s = noted(load_shoe_pairs, source=cfg.source, seed=cfg.seed, size=cfg.size, **fractions, **where)
+    return _without_same_photos(s, pair_data(s, cfg.size))
+
 @cached_by_fields('source', 'limit', 'size', 'valid_frac', 'test_frac', 'seed', 'data_path', most=3)
 def shoes_of(
     cfg:Config, # which pairs
 )->tuple:       # (`data.dataset.PhotoSet`, `PairData`)
-    "The pairs, loaded once per process; pairs that cannot be used are left out and named in the set's notes."
-    where = dict(n=cfg.limit or 60) if cfg.source == 'synthetic' else dict(path=cfg.data_path)
-    fractions = dict(valid_frac=cfg.valid_frac, test_frac=cfg.test_frac)
-    s = noted(load_shoe_pairs, source=cfg.source, seed=cfg.seed, size=cfg.size, **fractions, **where)
-    s, d = _without_same_photos(s, pair_data(s, cfg.size))
+    "The pairs of a run, loaded once per process; a `DataError` where some are lacking to train on or to test with."
+    s, d = read_pairs(cfg)
     if not len(d.rows('train')): raise DataError(f"{s.name} has no pairs to train on: {s!r}")
     if not d.tests:
         advice = 'with more persons, or a larger test_frac, there are some'
@@ -496,8 +529,10 @@ def evaluated(
 def _extra(fitted, s, d): # what else is stored of a run, as plain values
     test = d.asked(*d.tests)
     splits = sorted(set(d.shoes.split))
+    own = s.source == 'real' and not s.published
+    told = [few_groups_note(test.person, 'people'), advice(len(d.rows('train'))) if own else '']
     return dict(
-        warnings=[*s.notes, *unusable(s), *filter(None, [few_groups_note(test.person, 'people')])],
+        warnings=[*s.notes, *unusable(s), *filter(None, told)],
         problems=len(s.problems),
         contributors=_codes(test.person).tolist(),
         persons=test.person.tolist(),
@@ -582,14 +617,20 @@ def verdicts(
     return verdict_table(ABLATION, {r.variant for r in runs}, compare)
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #868658b3
-def by_person(
-    run:Run, # a finished run
-)->pd.DataFrame: # a row per test person: person, items, accuracy
-    "The accuracy on every test person's pairs, the lowest first."
-    p = run.predictions('test')
-    answers = pd.DataFrame(dict(person=run.extra['persons'], right=p.correct))
+def accuracy_by_person(
+    p,       # `evaluate.predictions.Predictions` of pairs
+    persons, # (N,) whose each is
+)->pd.DataFrame: # a row per person: person, items, accuracy
+    "The accuracy on everybody's pairs, the lowest first."
+    answers = pd.DataFrame(dict(person=persons, right=p.correct))
     t = answers.groupby('person').right.agg(items='size', accuracy='mean').reset_index()
     return t.sort_values('accuracy', ignore_index=True)
+
+def by_person(
+    run:Run, # a finished run
+)->pd.DataFrame: # as for `accuracy_by_person`
+    "The accuracy on every test person's pairs, the lowest first."
+    return accuracy_by_person(run.predictions('test'), run.extra['persons'])
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #894ef590
 CAPTIONS = dict(
@@ -672,13 +713,15 @@ def plot_persons(
     return fig
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #351d8253
-def mistakes(
-    run:Run,   # a finished run
-    n:int=8,   # how many at most
-):             # the figure
-    "The most confident mistakes of a network, as pairs of pictures."
-    p = run.predictions('test')
-    d = shoes_of(config_of_same_data(run, config_of(run)))[1]
+def pair_mistakes(
+    p,           # `evaluate.predictions.Predictions` of pairs
+    d:PairData,  # the pairs
+    variant:str, # of the network
+    source='real', # `real` or `synthetic`
+    n:int=8,     # how many at most
+    what:str='pairs', # how they are called
+):               # the figure
+    "The most confident mistakes, as pairs of pictures."
     if p.correct.all():
         title = 'No mistakes; the least sure answers'
         shown = np.argsort(p.confidence, kind='stable')[:n]
@@ -692,8 +735,16 @@ def mistakes(
 
     items = d.items.set_index('id').loc[p.ids].iloc[shown]
     return plot_pairs(
-        d.left[items.left], d.right[items.right], [answer(k) for k in shown], f'{title} of {run.variant}',
-        f'{(~p.correct).sum()} of {len(p)} test pairs are answered wrongly', run.config['source'])
+        d.left[items.left], d.right[items.right], [answer(k) for k in shown], f'{title} of {variant}',
+        f'{(~p.correct).sum()} of {len(p)} {what} are answered wrongly', source)
+
+def mistakes(
+    run:Run,   # a finished run
+    n:int=8,   # how many at most
+):             # the figure
+    "The most confident mistakes of a network on its test pairs."
+    d = shoes_of(config_of_same_data(run, config_of(run)))[1]
+    return pair_mistakes(run.predictions('test'), d, run.variant, run.config['source'], n, 'test pairs')
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #abeb83bc
 def seen(
