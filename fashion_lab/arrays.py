@@ -16,7 +16,7 @@ from fastcore.basics import patch
 class LazyImages(ABC):
     """Behaves like a uint8 array of images, (N, H, W, 3), or of masks, (N, H, W), each made when it is asked for.
 
-    Subclasses say how many there are, `item_shape` (of one image) and how to `read` some.
+    Subclasses say how many there are, `item_shape` (of one image) and how to `read` some; some have another `dtype`.
     """
     dtype = np.dtype(np.uint8)
     item_shape = ()
@@ -32,7 +32,7 @@ class LazyImages(ABC):
     @property
     def ndim(self): return len(self.shape)
     @property
-    def nbytes(self): return math.prod(self.shape)
+    def nbytes(self): return math.prod(self.shape)*self.dtype.itemsize
 
     def __iter__(self): return (self[i] for i in range(len(self)))
 
@@ -65,6 +65,6 @@ def __getitem__(self:LazyImages, key):
     "Images by position: a number, a slice, numbers, or a mask; further indices apply to what was read."
     if isinstance(key, tuple): return _with_further(self, key)
     rows = _positions(key, len(self))
-    if not rows.size: return np.zeros((0, *self.item_shape), np.uint8)
+    if not rows.size: return np.zeros((0, *self.item_shape), self.dtype)
     images = self.read(rows.ravel())
     return images if rows.ndim else images[0]

@@ -210,7 +210,8 @@ FACADES = Card(
     files=(),
     folders=('facades', 'mini_facade', 'CMP_facade_DB_base', 'cmp'),
     notes='The mini facade set has 256 x 256 photos and five classes. Where it is not at hand, the base set of the CMP '
-          'Facade Database (378 photos, 12 labels, mapped to the five) is read, or fetched, instead.',
+          'Facade Database (378 photos, 12 labels, mapped to the five) is read, or fetched, instead. The mini set was '
+          'made from photos of this database: a network that was trained on the one must not be scored on the other.',
 )
 
 # %% ../../nbs/data/00_cards.ipynb #5a11252f

@@ -24,7 +24,7 @@ from .image_cache import DecodedCache
 from .folds import stratified_choice
 
 # %% ../../nbs/data/16_dataset.ipynb #422897e3
-from .lazy import DrawnImages, PhotoHalves, RecodedMasks, square_size
+from .lazy import DrawnImages, PhotoHalves, RecodedMasks, square_size, WideMasks
 from .digests import digest_of_rows, file_digests, identifying_rows, published_digest, PUBLISHED_ITEMS
 
 from .image_table import check_ids, check_labels, ImageTable, item_positions, ItemSet
@@ -235,10 +235,11 @@ def readable(self:PhotoSet,
 def masks(self:PhotoSet,
     size:int|None=None, # height and width in pixels; default: the set's working size
     fit:str|None=None,  # as in `images`; the same geometry
-):                      # indexed like a uint8 array (N, size, size) of class indices
+):                      # indexed like an array (N, size, size) of class indices: uint8, uint16 beyond 255 classes
     "The masks of the items, at the geometry of `images` with the same arguments; resized without inventing values."
     if self.kind != 'masks': raise ValueError(f"{self.name} has no masks: its items have labels")
     found = _pixels(self, 'mask', size, fit, masks=True)
+    if 'mask_high' in self.items: return WideMasks(found, _pixels(self, 'mask_high', size, fit, masks=True))
     if self.mask_values is None: return found
     class_of = np.zeros(256, np.uint8)
     for value, k in self.mask_values.items(): class_of[value] = k

@@ -21,7 +21,7 @@ def digest_of_rows(
     return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:12]
 
 # %% ../../nbs/data/14_digests.ipynb #17560f59
-FILE_COLUMNS = ['path', 'mask', 'image_left', 'image_right']
+FILE_COLUMNS = ['path', 'mask', 'mask_high', 'image_left', 'image_right']
 
 def _items_of(s):
     "The items that tell a set apart: of pairs only those that belong together, since the others are made of them."

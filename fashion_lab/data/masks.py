@@ -18,14 +18,14 @@ from pathlib import Path, PurePosixPath
 from ..core import atomic_path, cache_dir, local_path, one_of, progress
 from ..devices import n_cores
 
-from .cards import DataError, ImageError
+from .cards import CMP_VALUES, DataError, ImageError
 from .images import read_image
 
 # %% ../../nbs/data/26_masks.ipynb #5a2d1da6
 from .scanning import left_out, problem_table, scan
-from .resizing import decode_mask, mask_palette, numbers_are_classes
+from .resizing import decode_mask, mask_dtype, mask_palette, numbers_are_classes, VOID, void_value
 
-from .tables import text_rows
+from .tables import listed, text_rows
 from .splits import complete_splits, split_items, split_name
 
 from .dataset import PhotoSet
@@ -156,7 +156,7 @@ class MaskCode:
 class _MaskContent:
     "What one mask holds."
     kind:str     # 'index' or 'colour'
-    counts:dict  # number or 0xRRGGBB -> [pixels, whether it fills an area somewhere]
+    counts:dict  # number or 0xRRGGBB -> [pixels, those of them inside an area]
     palette:list # (red, green, blue) of each number; empty where there is none
 
     def as_colours(self):
@@ -166,9 +166,13 @@ class _MaskContent:
         return _MaskContent('colour', dict(zip(colours, self.counts.values())), self.palette)
 
 # %% ../../nbs/data/26_masks.ipynb #c866841a
+_NO_COLOUR = 1 << 24 # numbers beyond 255 are no greys
+
 def _colours_of(numbers, palette):
     "The colours 0xRRGGBB of a mask's numbers, by its palette; greys where it has none."
-    colours = np.arange(256) * 0x10101
+    colours = np.arange(1 << 16)
+    colours[:256] *= 0x10101
+    colours[256:] += _NO_COLOUR
     for k, rgb in enumerate(palette): colours[k] = _packed(rgb)
     return colours[numbers]
 
@@ -185,7 +189,7 @@ def _unpacked(colour):
 # %% ../../nbs/data/26_masks.ipynb #bc530cd4
 def _pixels_of(path):
     "(kind, values (H, W) int64, palette) of a mask; `ImageError` where it is none."
-    try: values = decode_mask(path)[0]
+    try: values = decode_mask(path, most=65535)[0]
     except ImageError as e:
         if 'coloured picture' not in str(e): raise
         rgb = np.asarray(read_image(path)[0], np.int64)
@@ -205,8 +209,8 @@ def _content_of(path):
     "Open one mask and count its values."
     kind, v, palette = _pixels_of(path)
     keys, n = np.unique(v, return_counts=True)
-    solid = set(np.unique(v[_solid(v)]).tolist())
-    counts = {int(k): [int(c), int(k) in solid] for k, c in zip(keys, n)}
+    inside = dict(zip(*np.unique(v[_solid(v)], return_counts=True)))
+    counts = {int(k): [int(c), int(inside.get(k, 0))] for k, c in zip(keys, n)}
     return _MaskContent(kind, counts, palette)
 
 # %% ../../nbs/data/26_masks.ipynb #e3314e81
@@ -250,7 +254,8 @@ def _in_colours(contents, problems):
         if has_colours[p]: continue
         unknown = [k for k in coloured[p].counts if k not in known]
         if not unknown: continue
-        problems[p] = f'holds the number {unknown[0] & 255}, where the other masks hold colours'
+        number = unknown[0] & (0xffff if unknown[0] & _NO_COLOUR else 255)
+        problems[p] = f'holds the number {number}, where the other masks hold colours'
         del coloured[p]
     return coloured
 
@@ -286,19 +291,28 @@ def _blends(kind, thin, filled):
 _FEW = 32 # so many values are classes, also those that fill no area, such as pillars one pixel wide
 
 # %% ../../nbs/data/26_masks.ipynb #4db9a07c
+def _pixels_of_values(contents):
+    "({value: pixels}, {value: those of them inside an area}) of all masks."
+    total, inside = Counter(), Counter()
+    for content in contents.values():
+        for key, (n, n_inside) in content.counts.items():
+            total[key] += n
+            inside[key] += n_inside
+    return total, inside
+
 def _class_values(kind, contents, most):
     "(The values that are classes, sorted; {value: pixels}) of all masks."
-    total, filled = Counter(), set()
-    for content in contents.values():
-        for key, (n, solid) in content.counts.items():
-            total[key] += n
-            if solid: filled.add(key)
+    total, inside = _pixels_of_values(contents)
+    filled = {key for key, n in inside.items() if n}
+    # of a photo, or where edges were smoothed, most values occur in single pixels
+    is_areas = bool(total) and np.median([inside[key]/n for key, n in total.items()]) >= .5
     keys = filled
     if len(total) <= _FEW: keys = set(total) - _blends(kind, set(total) - filled, filled)
-    if len(keys) > most:
+    elif is_areas: keys = set(total)
+    if len(keys) > most and not is_areas:
         what = 'colours' if kind == 'colour' else 'values'
-        raise DataError(f"{len(keys)} {what} fill areas of these pictures, and {most} classes are "
-                        "the most: are they photos, or saved with losses? Save masks as PNG")
+        raise DataError(f"{len(keys)} {what} fill areas of these pictures, most of them a few pixels each: are they "
+                        "photos, or saved with losses? Save masks as PNG, or list their classes in classes.csv")
     return sorted(keys), total
 
 # %% ../../nbs/data/26_masks.ipynb #1a4b4f37
@@ -310,6 +324,15 @@ def _stray_problem(stray, content, kind):
     first = f'#{stray[0]:06x}' if kind == 'colour' else stray[0]
     return (f"has {len(stray):,} {what} on {n/n_all:.1%} of its pixels, such as {first}: "
             "edges were smoothed; save the mask without, or read it with blended='nearest'")
+
+# %% ../../nbs/data/26_masks.ipynb #d7bd6209
+def _advice_on_names(kind, names, keys):
+    "What to do where there are not as many names as values."
+    columns = 'name,r,g,b' if kind == 'colour' else 'name,value'
+    rim = next((k for k in (255, 65535) if kind == 'index' and k in keys), None)
+    if rim and len(names) == len(keys) - 1:
+        return f'where {rim} marks pixels of no class, leave it out: --ignore-index {rim}'
+    return f'classes.csv with the columns {columns} says which is which, also where some classes never occur'
 
 # %% ../../nbs/data/26_masks.ipynb #a379099d
 def colour_wheel(
@@ -326,7 +349,7 @@ def _code_from(kind, keys, pixels, names, palette):
     if names is not None and len(names) != len(keys):
         what = 'colours' if kind == 'colour' else 'values'
         raise DataError(f"{len(names)} class names were given, but the masks hold {len(keys)} "
-                        f"{what}: {', '.join(values[:20])}")
+                        f"{what}: {listed(values, 20)}; {_advice_on_names(kind, names, keys)}")
     inferred = names is None
     if inferred: names = values if kind == 'colour' else [f'class {k}' for k in keys]
     palette = palette or []
@@ -339,7 +362,7 @@ def _code_from(kind, keys, pixels, names, palette):
 def infer_code(
     paths,               # mask files
     names=None,          # class names, in the order of the values; default: what a colour or number is called
-    most:int=64,         # more classes than this are taken for a picture that is no mask
+    most:int=64,         # more classes than this are accepted only if most of their pixels lie inside areas
     ignore=None,         # a number that is no class
 )->tuple:                # (`MaskCode`, {path: problem})
     "Find the classes of masks and name the files that do not fit; a `DataError` where they are no masks at all."
@@ -366,11 +389,11 @@ def infer_code(
 
 # %% ../../nbs/data/26_masks.ipynb #aeef236e
 def _class_index(v, keys):
-    "(Index of each value in `keys`, uint8; whether it is there) for an array of values."
+    "(Index of each value in `keys`; whether it is there) for an array of values."
     keys = np.array(keys)
     order = keys.argsort()
     position = np.searchsorted(keys[order], v).clip(max=len(keys) - 1)
-    return order[position].astype(np.uint8), keys[order][position] == v
+    return order[position].astype(mask_dtype(len(keys))), keys[order][position] == v
 
 # %% ../../nbs/data/26_masks.ipynb #c4fb97b8
 def _spread(index, known):
@@ -384,8 +407,8 @@ def read_mask(
     path,                # a mask file
     code:MaskCode,       # what its pixels mean
     blended:str='refuse',# pixels of no class: 'refuse', or 'nearest' for the class of the nearest pixel that has one
-    ignore=None,         # a number that is no class: its pixels become 255
-)->np.ndarray:           # uint8 (H, W): positions in `code.names`
+    ignore=None,         # a number that is no class: its pixels become `void_value` of the classes
+)->np.ndarray:           # (H, W), uint8, or uint16 beyond 255 classes: positions in `code.names`
     "A mask as class indices; an `ImageError` names values that are no class."
     one_of(blended, ('refuse', 'nearest'), 'way with blended pixels')
     kind, v, palette = _pixels_of(path)
@@ -397,7 +420,7 @@ def read_mask(
     keys = [_packed(k) if code.kind == 'colour' else k for k in code.keys]
     index, known = _class_index(v, keys)
     if ignore is not None and code.kind == 'index':
-        index[v == ignore] = 255
+        index[v == ignore] = void_value(len(keys))
         known |= v == ignore
     if known.all(): return index
     if blended == 'nearest' and known.any(): return _spread(index, known)
@@ -445,7 +468,7 @@ def named_classes(
 # %% ../../nbs/data/26_masks.ipynb #70119949
 def given_code(
     names,  # of the classes
-    keys,   # of each class: a number in 0..255, or (red, green, blue)
+    keys,   # of each class: a number in 0..65535, or (red, green, blue)
 )->MaskCode:
     "A code that somebody has written down."
     n_different = len(set(map(str, keys)))
@@ -453,9 +476,10 @@ def given_code(
         raise DataError(f"{len(names)} names need as many different values, got {n_different}")
     is_colour = isinstance(keys[0], tuple)
     values = list(itertools.chain.from_iterable(keys)) if is_colour else keys
-    out_of_range = [v for v in values if not 0 <= v <= 255]
+    most = 255 if is_colour else 65535
+    out_of_range = [v for v in values if not 0 <= v <= most]
     if out_of_range:
-        raise DataError(f"the values of classes lie between 0 and 255, got {out_of_range[0]}")
+        raise DataError(f"the values of classes lie between 0 and {most}, got {out_of_range[0]}")
     for name, n in Counter(names).items():
         if n > 1:
             raise DataError(f"every class needs a name of its own, but {name!r} is given {n} times")
@@ -486,12 +510,16 @@ def _reading_problem(path, code, blended, ignore):
 
 # %% ../../nbs/data/26_masks.ipynb #9f286ff4
 def _translated(path, code, blended, ignore):
-    "Path of the index mask of a colour map, in the cache."
+    "Paths of the index mask of a file, in the cache: its lower and, where it has 16 bits, its higher half."
     content = repr((2, code.keys, blended, *([] if ignore is None else [ignore]))).encode() + Path(path).read_bytes()
-    out = cache_dir()/'masks'/f'{hashlib.sha256(content).hexdigest()[:32]}.png'
-    if not out.exists():
-        with atomic_path(out) as tmp: Image.fromarray(read_mask(path, code, blended, ignore)).save(tmp)
-    return str(out)
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    wide = mask_dtype(len(code.keys)) == np.uint16
+    files = [cache_dir()/'masks'/f'{digest}{end}.png' for end in (('', '-high') if wide else ('',))]
+    if all(file.exists() for file in files): return list(map(str, files))
+    mask = read_mask(path, code, blended, ignore)
+    for k, file in enumerate(files):
+        with atomic_path(file) as tmp: Image.fromarray((mask >> 8*k & 255).astype(np.uint8)).save(tmp)
+    return list(map(str, files))
 
 # %% ../../nbs/data/26_masks.ipynb #82122792
 def _check_sizes(root, items, usable):
@@ -506,13 +534,13 @@ def _check_sizes(root, items, usable):
 # %% ../../nbs/data/26_masks.ipynb #78357445
 def _is_translated(code, blended):
     "Whether masks are read through index masks in the cache."
-    return code.kind == 'colour' or blended == 'nearest'
+    return code.kind == 'colour' or blended == 'nearest' or max(code.keys) > 255 or len(code.keys) > VOID
 
 def _value_map(code, blended, ignore=None):
     "{value in the mask files: class index}, or `None` where they are the same."
     if _is_translated(code, blended): return None
     values = {int(k): i for i, k in enumerate(code.keys)}
-    if ignore is not None: values[ignore] = 255
+    if ignore is not None: values[ignore] = VOID
     return None if all(k == i for k, i in values.items()) else values
 
 # %% ../../nbs/data/26_masks.ipynb #206d016e
@@ -529,7 +557,9 @@ def _usable_items(root, items, files, code, problem_of, blended, ignore):
     bad = [(p, f'has a mask that {problem_of[f]}') for p, f in zip(items.path, files) if f in problem_of]
     usable = np.array([f not in problem_of for f in files])
     if _is_translated(code, blended):
-        items['mask'] = [_translated(f, code, blended, ignore) if ok else '' for f, ok in zip(files, usable)]
+        halves = [_translated(f, code, blended, ignore) if ok else ['', ''] for f, ok in zip(files, usable)]
+        items['mask'] = [h[0] for h in halves]
+        if len(code.keys) > VOID: items['mask_high'] = [h[1] for h in halves]
     bad += _check_sizes(root, items, usable)
     return items[usable].reset_index(drop=True), bad
 
@@ -552,17 +582,17 @@ def _items_and_code(root, classes, blended, ignore):
 
 # %% ../../nbs/data/26_masks.ipynb #37794904
 def _code_notes(code, ignore): # sentences about numbers that may mean something else
-    if code.kind != 'index' or not code.inferred:
-        return [f'pixels with the value {ignore} are left out.'] if ignore is not None else []
-    notes, values = [], set(code.keys)
-    if ignore is not None: notes.append(f'pixels with the value {ignore} are left out.')
-    elif 255 in values:
-        notes.append('the value 255 is a class here; where it marks pixels of no class, --ignore-index 255 leaves them '
-                     'out of training and scores.')
-    if values == set(range(1, 13)):
+    notes = [f'pixels with the value {ignore} are left out.'] if ignore is not None else []
+    if code.kind != 'index' or not code.inferred: return notes
+    values = set(code.keys)
+    # masks of two values are often 0 and 255
+    rims = values & {255, 65535} if ignore is None and len(values) > 2 else ()
+    notes += [f'the value {rim} is a class here; where it marks pixels of no class, --ignore-index {rim} leaves them '
+              'out of training and scores.' for rim in sorted(rims)]
+    if values == set(CMP_VALUES):
         notes.append('values 1 to 12 are how the CMP facade database counts its labels: write their names into '
                      'classes.txt, or call the files cmp_*.jpg and cmp_*.png to get the five classes of the facades.')
-    elif len(values) > 2:
+    elif len(values) > 2 and not rims:
         notes.append(f'{len(values)} values have no names: classes.txt, a name per line in the order of the values, '
                      'would give them.')
     return notes
@@ -577,7 +607,7 @@ def load_masked(
     size:int|None=256,     # working size in pixels, at which all are decoded once; `None` trusts them
     fit:str='crop',        # 'crop', 'pad' or 'squash'
     blended:str='refuse',  # as in `read_mask`
-    ignore=None,           # a number in 0..255 that is no class, such as 255 for a rim; its pixels become 255
+    ignore=None,           # a number in 0..65535 that is no class, such as 255 for a rim
 )->PhotoSet:               # its `classes` and `colours` are the code's
     "Photos with a mask each; raises `MissingData` for no folder, `DataError` where none can be used."
     root = local_path(folder)
@@ -585,7 +615,7 @@ def load_masked(
     if items.split.any(): items['split'] = complete_splits(items.split, items, valid_frac, test_frac, seed)
     else:                 items['split'] = split_items(items, valid_frac, test_frac, None, None, seed)
     origin = 'inferred' if code.inferred else 'as given'
-    note = f"{code.kind} masks, classes {origin}: {', '.join(code.names)}."
+    note = f"{code.kind} masks, {len(code.names)} classes {origin}: {listed(code.names, 20)}."
     s = PhotoSet(items, list(code.names), root.resolve().name, 'real', root, kind='masks',
                  problems=problem_table(bad), notes=(note, *_code_notes(code, ignore)), size=size or 256, fit=fit,
                  mask_values=_value_map(code, blended, ignore), colours=code.colours)

@@ -128,11 +128,11 @@ def tiled_answer(
 def likeliest_class(
     p,    # float32 (K, height, width)
     size, # (width, height) of the photo
-):        # uint8 (height, width) at the photo's size
+):        # (height, width) at the photo's size, uint8, or uint16 beyond 255 classes
     "The class of every pixel of the photo."
     best, mask = -1, 0
     for k, one in enumerate(p):
         stretched = np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR))
         mask = np.where(stretched > best, k, mask)
         best = np.maximum(stretched, best)
-    return mask.astype(np.uint8)
+    return mask.astype(np.uint8 if len(p) <= 255 else np.uint16)

@@ -7,7 +7,7 @@ __all__ = ['LAB', 'PROTOCOLS', 'HEADLINE', 'FLAGSHIP', 'CROPS', 'SAME_HOUSE', 'S
            'SMALL', 'QUICK', 'configs', 'PUBLISHED', 'PUBLISHED_MEAN_AP', 'chosen_run', 'config_of', 'CAPTIONS',
            'Config', 'photos_of', 'is_facades', 'pixels_of', 'histogram_similarity', 'house_groups', 'of_houses_seen',
            'group_by_house', 'parts_of', 'prepare', 'run', 'evaluated_on', 'comparison', 'verdicts', 'best_run',
-           'network_of', 'shown', 'figures', 'report', 'predict']
+           'network_of', 'answers_of', 'shown', 'example_figures', 'figures', 'report', 'predict']
 
 # %% ../../nbs/labs/06_segmentation.ipynb #9b2afa07
 import functools
@@ -25,8 +25,9 @@ from ..data.images import read_image
 # %% ../../nbs/labs/06_segmentation.ipynb #e5664294
 from ..data.dataset import PhotoSet
 from ..data.masks import load_masked
+from ..data.resizing import void_value
 
-from ..data.registry import load_photos, noted
+from ..data.registry import load_photos, noted, unusable
 from ..data.identity import config_of_same_data, identify
 
 from ..models.weights import load_weights, packaged_file
@@ -42,7 +43,7 @@ from ..runs.results import as_runs, of_one_data_set
 from ..runs.ablation import Ablation, Variant, verdict_table
 
 from fashion_lab.segment.metrics import (
-    class_table, image_table, load_scores, segment_difference, segment_metrics, SegmentScores, VOID,
+    class_table, image_table, load_scores, segment_difference, segment_metrics, SegmentScores,
 )
 
 from ..segment.tiles import segment_photo
@@ -54,7 +55,7 @@ from fashion_lab.segment.train import (
 # %% ../../nbs/labs/06_segmentation.ipynb #2ac631aa
 from fashion_lab.labs.base import (
     answered, choose_run, compared, inference_cost, LabConfig, list_photos, page_title, cached_by_fields,
-    PhotoConfig, Plan, recipe_of, Report, usual_source,
+    PhotoConfig, Plan, recipe_of, Report, usual_source, warnings_of,
 )
 import numpy as np
 
@@ -82,7 +83,7 @@ class Config(PhotoConfig):
     size:int = 128              # height and width that photos are read at, pixels
     test:bool = False           # evaluate on the test images too
     options:tuple = ()          # (field, value) pairs that differ from `segment.train.SegmentRecipe`
-    ignore_index:int|None = None # own masks: the number of pixels of no class, in 0..255
+    ignore_index:int|None = None # own masks: the number of pixels of no class, in 0..65535
 
     choices = LabConfig.choices | dict(protocol=PROTOCOLS, data=('facades', 'own'))
 
@@ -91,7 +92,7 @@ class Config(PhotoConfig):
         if self.data == 'own' and not self.data_path:
             raise ValueError("your own photos need data_path, the folder that holds them and their masks")
         if self.ignore_index is not None:
-            check_between(self.ignore_index, 'ignore_index', 0, 255)
+            check_between(self.ignore_index, 'ignore_index', 0, 65535)
             if self.data != 'own': raise ValueError("ignore_index is for masks of your own: leave it out")
         self.recipe # checks its values
 
@@ -341,6 +342,7 @@ def run(
         numbers |= inference_cost(fitted.model.to('cpu'), (3, cfg.size, cfg.size)) | dict(train_s=fitted.seconds)
         extra = dict(classes=list(s.classes), batch_size=fitted.batch_size, fit=s.fit, colours=s.colours)
         extra['houses'] = {name: h.tolist() for name, h in house.items()}
+        extra['warnings'] = [*s.notes, *unusable(s)]
         device = pick_device(cfg.device)
         r = cfg.recipe
         used = environment(device, arithmetic(r.bf16, r.fp16, device), evaluation_dtype(r.bf16))
@@ -427,6 +429,19 @@ def network_of(
     return load_weights(net, run.weights(), what=f'the weights of run {run.name}').eval()
 
 # %% ../../nbs/labs/06_segmentation.ipynb #ebcd9c86
+def answers_of(
+    run:Run,         # a finished run
+    images,          # uint8 photos (N, H, W, 3)
+    masks,           # their classes (N, H, W)
+    device='cpu',    # where to compute
+    bf16=False,      # as in `train.loop.predict_probs`
+)->tuple:            # photos, masks, answers
+    "Photos with their true classes and the network's."
+    batches = mask_probs(network_of(run), images, config_of(run).recipe.mirror, device, bf16)
+    answers = np.concatenate([p.argmax(1).numpy() for _, p in batches])
+    # pixels of no class are shown as they were answered
+    return images, np.where(masks == void_value(len(run.extra['classes'])), answers, masks), answers
+
 def shown(
     run:Run,       # a finished run
     ids,           # names of evaluated images
@@ -435,23 +450,26 @@ def shown(
     cfg = config_of_same_data(run, config_of(run))
     s = photos_of(cfg)
     rows = pd.Series(np.arange(len(s)), s.ids)[list(ids)].to_numpy()
-    x, m = s.images(cfg.size)[rows], s.masks(cfg.size)[rows]
-    batches = mask_probs(network_of(run), x, cfg.recipe.mirror, cfg.device, cfg.recipe.bf16)
-    answers = np.concatenate([p.argmax(1).byte().numpy() for _, p in batches])
-    # pixels of no class are shown as they were answered
-    return x, np.where(m == VOID, answers, m), answers
+    return answers_of(run, s.images(cfg.size)[rows], s.masks(cfg.size)[rows], cfg.device, cfg.recipe.bf16)
 
 # %% ../../nbs/labs/06_segmentation.ipynb #d02361d8
-def _image_figures(run, scores, how): # of typical and of the worst images
+def example_figures(
+    scores:SegmentScores, # of evaluated images
+    look,                 # names of images -> photos, masks, answers
+    how:dict,             # classes, colours and source, as for `segment.plots.plot_segments`
+)->dict:                  # typical, worst, overlay: figures
+    "Images from difficult to easy, and the worst ones."
     rows = image_table(scores).sort_values('accuracy', kind='stable')
     accuracy = rows.set_index('id').accuracy
     places = np.unique((np.linspace(.35, .95, 4)*len(rows)).astype(int))
     worst, typical = rows.id[:4].tolist(), rows.id.iloc[places].tolist()
+
     def panel(ids, title):
-        x, m, answers = shown(run, ids)
+        x, m, answers = look(ids)
         names = [f"{i.rpartition('/')[2]}: {accuracy[i]:.0%}" for i in ids]
         return plot_segments(x, answers, truth=m, names=names, title=title, **how)
-    x, _, answers = shown(run, typical[:1])
+
+    x, _, answers = look(typical[:1])
     return dict(
         typical=panel(typical, 'From difficult to easy'),
         worst=panel(worst, 'The worst images'),
@@ -474,7 +492,7 @@ def figures(
     )
     how = dict(classes=scores.classes, colours=run.extra.get('colours'), **note)
     # without its photos, or where they have changed, a run shows no others
-    try: return out | _image_figures(run, scores, how)
+    try: return out | example_figures(scores, functools.partial(shown, run), how)
     except (DataError, MissingData): return out
 
 # %% ../../nbs/labs/06_segmentation.ipynb #1218fde7
@@ -504,6 +522,7 @@ def report(
     page.tests('verdicts', lambda: verdicts(runs), 'What the validation images say of each variant')
     classes = class_table(scores, ci=True, groups=best.extra['houses'][split])
     page.table('per_class', classes, f"{best.variant}, {c['protocol']}, seed {c['seed']}")
+    page.sentences('About the photos', warnings_of(runs))
     page.figures(figures(best), CAPTIONS)
     images = image_table(scores).sort_values('accuracy', ignore_index=True)
     page.table('images', images, 'The twenty worst images', 20)

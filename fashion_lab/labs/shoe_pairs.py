@@ -24,7 +24,7 @@ from .shoe_variants import Config, LAB
 from .shoe_data import shoes_of
 from .shoe_training import train
 from .shoe_evaluation import evaluated, person_codes
-from .shoe_tables import best_run, comparison, verdicts
+from .shoe_tables import advice as advice, best_run, comparison, verdicts
 from .shoe_figures import CAPTIONS, figures, plot_checks
 
 # %% ../../nbs/labs/02_shoe_pairs.ipynb #05ff99a1
@@ -44,8 +44,10 @@ from .shoe_answers import chosen_run as chosen_run, predict as predict
 def _extra(fitted, s, d): # what else is stored of a run, as plain values
     test = d.asked(*d.tests)
     splits = sorted(set(d.shoes.split))
+    own = s.source == 'real' and not s.published
+    told = [few_groups_note(test.person, 'people'), advice(len(d.rows('train'))) if own else '']
     return dict(
-        warnings=[*s.notes, *unusable(s), *filter(None, [few_groups_note(test.person, 'people')])],
+        warnings=[*s.notes, *unusable(s), *filter(None, told)],
         problems=len(s.problems),
         contributors=person_codes(test.person).tolist(),
         persons=test.person.tolist(),

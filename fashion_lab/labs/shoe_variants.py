@@ -202,7 +202,13 @@ PIXEL_VARIANTS = [
 ABLATION = Ablation(LAB, FROZEN_VARIANTS + SIAMESE_VARIANTS + SCRATCH_VARIANTS + LAYER_VARIANTS + PIXEL_VARIANTS)
 
 # %% ../../nbs/labs/01a_shoe_variants.ipynb #2f50b48e
-QUICK = {'cosine': {}, 'siamese': dict(size=224, views=2), 'CNN': {}, 'CNNChannel': dict(size=64, epochs=60)}
+QUICK = {
+    'mirrored': {},
+    'cosine': {},
+    'siamese': dict(size=224, views=2),
+    'CNN': {},
+    'CNNChannel': dict(size=64, epochs=60),
+}
 SMOKE = dict(size=32, backbone='custom_cnn', weights=None, views=2, batch_size=16, limit=16)
 PUBLISHED = {
     'CNN': dict(valid=.840, test_m=.712, test_w=.750),

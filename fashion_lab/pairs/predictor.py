@@ -42,6 +42,16 @@ class PairData:
     def rows(self, *splits)->np.ndarray:
         "Positions of the pairs of some splits."
         return np.flatnonzero(self.shoes.split.isin(splits))
+    def subset(self,
+        keep, # bool (P,)
+    )->'PairData':
+        "The marked pairs, and the items of which both shoes are among them."
+        position = np.cumsum(keep) - 1
+        items = self.items[keep[self.items.left] & keep[self.items.right]]
+        items = items.assign(left=position[items.left], right=position[items.right])
+        shoes = self.shoes[keep].reset_index(drop=True)
+        return PairData(self.left[keep], self.right[keep], shoes, items.reset_index(drop=True))
+
     def asked(self, *splits)->pd.DataFrame:
         "The items of some splits."
         return self.items[self.items.split.isin(splits)].reset_index(drop=True)

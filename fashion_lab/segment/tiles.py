@@ -9,6 +9,7 @@ __all__ = ['STEP', 'tile_starts', 'tile_weights', 'tiled_probs', 'pixel_probs', 
 from dataclasses import dataclass
 
 from ..core import whole_number
+from ..data.resizing import mask_dtype
 from ..devices import keep_memory, pick_device
 from ..train.loop import evaluation_dtype, MixedPrecision
 
@@ -107,7 +108,7 @@ def _resized(pixels, size): # with antialiasing
 # %% ../../nbs/segment/02_tiles.ipynb #7695ec62
 def _stretched(p, h, w, rows=256):
     "Classes and confidence at (h, w) from probabilities (K, h0, w0), a few rows at a time."
-    mask = np.empty((h, w), np.uint8)
+    mask = np.empty((h, w), mask_dtype(len(p)))
     confidence = np.empty((h, w), np.uint8)
     across = p
     if p.shape[2] != w:
@@ -120,7 +121,7 @@ def _stretched(p, h, w, rows=256):
         part = torch.lerp(across[:, low], across[:, high], (at - low)[:, None])
         best, which = part.max(0)
         here = slice(top, top + len(at))
-        mask[here] = which.byte().numpy()
+        mask[here] = which.numpy()
         confidence[here] = (best*255).round().clamp(0, 255).byte().numpy()
     return mask, confidence
 
@@ -128,7 +129,7 @@ def _stretched(p, h, w, rows=256):
 @dataclass
 class Segmented:
     "What a network predicts for a photo."
-    mask:np.ndarray       # uint8 (H, W): classes, at the photo's own size
+    mask:np.ndarray       # (H, W), uint8 or uint16: classes, at the photo's own size
     confidence:np.ndarray # uint8 (H, W): the probability of that class, 255 for 1
     shares:np.ndarray     # (K,) share of the pixels in each class, sum 1
     size:tuple            # (height, width) that the network got

@@ -22,10 +22,11 @@ from torch import nn
 from ..core import check_between, one_of, whole_number
 from ..data.augment import crop_resized, image_tensor, per_channel, PhotoAugment
 from ..data.loaders import BatchLoader, gathered
+from ..data.resizing import void_value
 from ..devices import keep_memory, pick_device, set_seed
 
 # %% ../../nbs/segment/03_train.ipynb #5ee05aa7
-from .metrics import measured, SegmentScores, VOID
+from .metrics import MANY, mask_tensor, measured, SegmentScores
 from .models import NETS, PlainSegNet, UNet
 from .tiles import pixel_probs
 from ..train.finetune import GrowingPictures
@@ -40,9 +41,9 @@ class MaskAugment(PhotoAugment):
     Masks take the nearest pixel; light and colour change the photo only."""
     def __call__(self,
         x:torch.Tensor,                      # uint8 photos `(N, 3, H, W)`
-        masks:torch.Tensor,                  # uint8 classes `(N, H, W)`
+        masks:torch.Tensor,                  # classes `(N, H, W)`, uint8 or int32
         generator:torch.Generator|None=None, # source of the random numbers, on the same device
-    )->tuple: # float32 photos in [0, 1] `(N, 3, size, size)`, uint8 masks `(N, size, size)`
+    )->tuple: # float32 photos in [0, 1] `(N, 3, size, size)`, masks `(N, size, size)`
         "Augment a batch and its masks; the same generator state gives the same result."
         shape = len(x), *x.shape[2:]
         if masks.shape != shape:
@@ -59,7 +60,7 @@ class MaskLoader(BatchLoader):
     "Batches of photos with masks; in every other way like `BatchLoader`."
     def __init__(self,
         images,               # as for `BatchLoader`
-        masks,                # uint8 classes `(N, H, W)`, one mask for each image, of its size
+        masks,                # uint8 or uint16 classes `(N, H, W)`, one mask for each image, of its size
         bs:int=16,            # images per batch, at least 1
         shuffle:bool=False,   # a new order every epoch
         augment:MaskAugment|None=None, # random changes
@@ -72,7 +73,7 @@ class MaskLoader(BatchLoader):
         _check_sizes(images, masks)
         no_labels = np.zeros(len(masks), np.int64)
         super().__init__(images, no_labels, bs, shuffle, augment, mean, std, seed, device, classes, rows, weights)
-        self.y = torch.as_tensor(np.asarray(masks), dtype=torch.uint8).to(device)[self.rows]
+        self.y = mask_tensor(masks).to(device)[self.rows]
 
 # %% ../../nbs/segment/03_train.ipynb #27c3fec1
 def _check_sizes(images, masks):
@@ -119,7 +120,7 @@ def new(self:MaskLoader, dataset=None, cls=None, # fastai gives both; both ignor
     settings |= {k: v for k, v in kwargs.items() if k in settings}
     rows = self.rows.cpu()
     # masks of the rows in use, at their places among all images
-    masks = torch.zeros(len(self.x), *self.y.shape[1:], dtype=torch.uint8)
+    masks = torch.zeros(len(self.x), *self.y.shape[1:], dtype=self.y.dtype)
     masks[rows] = self.y.cpu()
     return MaskLoader(self.x, masks, rows=rows.numpy(), **settings)
 
@@ -131,7 +132,7 @@ def focal_loss(
     gamma:float=2., # at least 0; 0: cross-entropy
 )->torch.Tensor:  # one number
     "Focal loss of Lin et al. 2017, divided by the weights of the pixels as cross-entropy is."
-    known = masks != VOID
+    known = masks != void_value(logits.shape[1])
     masks = masks.where(known, 0)
     logp = F.log_softmax(logits, 1).gather(1, masks[:, None])[:, 0]
     if not known.all(): logp, masks = logp[known], masks[known]
@@ -146,7 +147,7 @@ def dice_loss(
 )->torch.Tensor: # one number
     "Dice loss of Milletari et al. 2016, over the classes that the batch shows."
     p = logits.softmax(1)
-    known = masks != VOID
+    known = masks != void_value(logits.shape[1])
     truth = F.one_hot(masks.where(known, 0), logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
     if not known.all(): p, truth = p*known[:, None], truth*known[:, None]
     both = (p*truth).sum((0, 2, 3))
@@ -180,11 +181,12 @@ class SegmentLoss(nn.Module):
         "One of the losses."
         if kind == 'dice': return dice_loss(logits, masks)
         if kind == 'focal': return focal_loss(logits, masks, self.weights, self.gamma)
-        return F.cross_entropy(logits, masks, self.weights, ignore_index=VOID, label_smoothing=self.smoothing)
+        void = void_value(logits.shape[1])
+        return F.cross_entropy(logits, masks, self.weights, ignore_index=void, label_smoothing=self.smoothing)
     def batch_weight(self, masks):
         "Weight of a batch in a mean over batches: cross-entropy and focal loss divide by the weights of the pixels."
         if self.weights is None or self.kinds == ['dice']: return len(masks)
-        return self.weights[masks[masks != VOID]].sum()
+        return self.weights[masks[masks != void_value(len(self.weights))]].sum()
 
 # %% ../../nbs/segment/03_train.ipynb #153c665e
 def pixel_weights(
@@ -305,8 +307,9 @@ def segment_scores(
 )->SegmentScores:       # counts of all images
     "Evaluate a network on images with masks."
     s = SegmentScores(classes)
+    if len(classes) > MANY: kwargs = dict(batch=2) | kwargs
     for at, probs in mask_probs(net, images, **kwargs):
-        s.add(list(ids[at]), probs, torch.as_tensor(np.asarray(masks[at])))
+        s.add(list(ids[at]), probs, mask_tensor(masks[at]))
     return s
 
 # %% ../../nbs/segment/03_train.ipynb #8cab2c78
@@ -336,9 +339,9 @@ class TrainedSegmenter:
         return float(self.history.seconds.sum())
 
 # %% ../../nbs/segment/03_train.ipynb #037ad06a
-def _highest_class(masks): # without pixels of no class
+def _highest_class(masks, n_classes): # without pixels of no class
     masks = np.asarray(masks)
-    return int(np.where(masks == VOID, 0, masks).max())
+    return int(np.where(masks == void_value(n_classes), 0, masks).max())
 
 # %% ../../nbs/segment/03_train.ipynb #73ee9cb5
 def check_masks(
@@ -349,7 +352,7 @@ def check_masks(
     "Raise `ValueError` for masks that cannot be trained on, before anything is computed."
     if len(classes) < 2: raise ValueError(f"segmentation needs at least two classes, got {list(classes)}")
     if not len(train): raise ValueError("there are no training images")
-    top = max(_highest_class(masks[k:k + 64]) for k in range(0, len(masks), 64))
+    top = max(_highest_class(masks[k:k + 64], len(classes)) for k in range(0, len(masks), 64))
     if top >= len(classes):
         names = ', '.join(map(str, classes))
         raise ValueError(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['cmd_list', 'print_data_sets', 'place_of', 'cmd_data', 'checked_photos', 'check_source', 'data_without_name',
-           'print_page', 'page_of', 'own_masks', 'told_by_run', 'fetch_set', 'verify_set', 'clear_caches',
-           'cache_table', 'data_arguments']
+           'print_page', 'page_of', 'own_masks', 'told_by_run', 'facades_told', 'pairs_told', 'fetch_set', 'verify_set',
+           'clear_caches', 'cache_table', 'data_arguments']
 
 # %% ../../nbs/studio/05_data_command.ipynb #7e22b93c
 import contextlib
@@ -170,7 +170,10 @@ def told_by_run(
     from fashion_lab.data.cards import DataError  # heavy: PIL, numpy
     from fashion_lab.data.dataset import plain_markdown  # heavy: PIL, filelock
     from fashion_lab.labs.cross_validation import Config, assigned_folds  # heavy: fastai, matplotlib
-    if photos.kind != 'images' or photos.published or photos.source == 'synthetic': return []
+    if photos.source == 'synthetic': return []
+    if photos.published: return facades_told() if photos.name == 'facades' else []
+    if photos.kind == 'pairs': return pairs_told(photos)
+    if photos.kind != 'images': return []
     cfg = Config(protocol='own-split' if photos.stated_split else 'grouped-folds')
     try: _, remarks = assigned_folds(photos, cfg)
     except DataError as e:
@@ -179,6 +182,26 @@ def told_by_run(
         return [f'run will use this split: {plain_markdown(remarks[0])}; --split folds asks for folds.']
     by = f'by {photos.group}' if photos.group else 'of single photos'
     return [f'run will take {cfg.folds} folds {plain_markdown(by)}, so that every photo is evaluated once.']
+
+# %% ../../nbs/studio/05_data_command.ipynb #16d15a4b
+def facades_told()->list: # of sentences; empty where nothing was recorded
+    "How many photos of the sets of facades look like houses of the mini set's training part."
+    import pandas as pd  # heavy: pandas
+    from fashion_lab.runs.results import results_file  # heavy: pandas
+    file = results_file('facade_overlap')
+    if not file.is_file(): return []
+    recorded = pd.read_csv(file).to_dict('records')
+    return [f"{r['seen']} of the {r['photos']} photos of {r['set']} look like houses of the mini set's training part."
+            for r in recorded]
+
+# %% ../../nbs/studio/05_data_command.ipynb #0ba3c32a
+def pairs_told(
+    photos, # a `PhotoSet` of pairs of one's own
+)->list:    # of one sentence, or none
+    "Which variant of the shoe-pair lab so many pairs are enough for."
+    from fashion_lab.labs.shoe_pairs import advice  # heavy: torch
+    n_training = int((photos.items.same & (photos.items.split == 'train')).sum())
+    return list(filter(None, [advice(n_training)]))
 
 # %% ../../nbs/studio/05_data_command.ipynb #72988f91
 def fetch_set(

@@ -35,7 +35,7 @@ def evaluate_arguments(
         help='labelled data: folders or a table of photos, pairs, or photos with masks')
     s.add_argument('--classes', metavar='NAME=CLASS,...|FILE',
         help='which class of the run a label stands for, where the names differ; or a CSV with the columns name,class; '
-             'NAME= leaves its photos out')
+             'NAME= leaves its photos, or the pixels of masks, out')
     column_arguments(s)
     device_argument(s, 'cpu')
     s.add_argument('--folder', metavar='FOLDER', help='where to write the page; default: beside the runs')

@@ -241,7 +241,7 @@ SOURCES = {
     'numbers with gaps': Source(apart(times(90)), Masked()),
     'numbers from 1': Source(apart(times(1, 1)), Masked()),
     '16 bits, small numbers': Source(apart(times(1, 0, np.uint16)), Masked()),
-    '16 bits, large numbers': Source(apart(times(1000, 0, np.uint16)), Refused(('255|16|value',))),
+    '16 bits, large numbers': Source(apart(times(1000, 0, np.uint16)), Masked()),
     'black and white': Source(apart(two_values), Masked(classes=2)),
     'one bit': Source(apart(one_bit), Masked(classes=2)),
     'grey with alpha': Source(apart(converted('LA')), Masked()),
@@ -272,7 +272,10 @@ SOURCES = {
         apart(coloured, **{'masks/00.png': stray_colour()}), Masked(classes=4, said=('#010203',))
     ),
     'a smoothed mask': one_bad(coloured, 'smooth|blend|edges', blended(0)),
-    'a number beyond 255': one_bad(grey, '255|300', times(300, 0, np.uint16)(0)),
+    'numbers beyond 255 in one mask': Source(
+        apart(grey, **{'masks/00.png': times(300, 0, np.uint16)(0)}),
+        Masked(classes=5, said=('class 300',)),
+    ),
     'an empty photo': Source(
         apart(grey, **{'images/00.png': b''}), Masked(N - 1, problems={'images/00': 'empty'})
     ),
