@@ -391,6 +391,16 @@ def _every_fold(cfg, s, x, fold, apart, folder, show): # a list of what `_one_fo
         else:          done.append(_one_fold(cfg, s, x, fold, k, folder, show))
     return done
 
+# %% ../../nbs/labs/03a_cross_validation.ipynb #5c3b71d0
+def _first_network(cfg, s, x, state, choices): # (the first fold's network, its recipe, the photos at its size)
+    recipe = replace(cfg.recipe, grid=(), **choices[0]) if choices else cfg.recipe
+    images = x if recipe.size == cfg.recipe.size else s.images(recipe.size)
+    return rebuilt(recipe, s.classes, state), recipe, images
+
+def _extra(s, who, fold, remarks, apart): # what else is stored of a run, as plain values
+    facts = dict(warnings=[*_about(s), *remarks], contributors=who.tolist(), fold=fold.tolist())
+    return facts | dict(classes=list(s.classes), fit=s.fit) | _computed_apart(apart)
+
 # %% ../../nbs/labs/03a_cross_validation.ipynb #f43f6458
 def run_folds(
     lab:str,              # the lab's name
@@ -414,19 +424,15 @@ def run_folds(
         numbers, n, split, scored = _split_results(cfg, s, p, rows, fold[rows], who, len(done))
         choices = _choices(cfg.recipe, histories)
         for k, chosen in _chosen_metrics(choices).items(): numbers[k] |= chosen
-        recipe = replace(cfg.recipe, grid=(), **choices[0]) if choices else cfg.recipe
-        net = rebuilt(recipe, s.classes, states[0])
-        images = x if recipe.size == cfg.recipe.size else s.images(recipe.size)
+        net, recipe, images = _first_network(cfg, s, x, states[0], choices)
         answers = calibration_facts(
             net, recipe, images, s.labels, fold, everybody, p, rows, cfg.seed, cfg.device)
         rows, who = rows[scored], who[scored]
         numbers |= inference_cost(net, (3, recipe.size, recipe.size))
         numbers |= dict(train_s=float(history.seconds.sum()), n=n)
 
-        partly = _partly_note(cfg, len(rows), s, len(done))
-        remarks = [*remarks, *filter(None, [partly, few_groups_note(who, 'contributors')])]
-        extra = dict(warnings=[*_about(s), *remarks], contributors=who.tolist(), fold=fold[rows].tolist())
-        extra |= dict(classes=list(s.classes), fit=s.fit) | _computed_apart(apart)
+        notes = [_partly_note(cfg, len(rows), s, len(done)), few_groups_note(who, 'contributors')]
+        extra = _extra(s, who, fold[rows], [*remarks, *filter(None, notes)], apart)
         extra['answers'] = answers
         if choices: extra['choices'] = choices
         env = _made_by(_environment(cfg), apart)
