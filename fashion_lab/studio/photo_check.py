@@ -23,7 +23,7 @@ from ..data.selection import contributors
 from ..data.statistics import photo_stats
 
 # %% ../../nbs/studio/04b_photo_check.ipynb #68471112
-from ..evaluate.answers import out_of_fold_distances
+from ..evaluate.calibration import out_of_fold_distances
 from ..evaluate.label_suspects import label_suspects
 from ..evaluate.predictions import Predictions
 from ..models.backbones import backbone
