@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MOST_THREADS', 'set_seed', 'rng_state', 'set_rng_state', 'pick_device', 'n_cores', 'check_threads', 'threads',
-           'keep_memory', 'has_bf16', 'instruction_set', 'cpu_name', 'synchronise', 'Timer']
+           'set_threads', 'n_threads', 'keep_memory', 'has_bf16', 'instruction_set', 'cpu_name', 'synchronise', 'Timer']
 
 # %% ../nbs/foundation/01_devices.ipynb #f92910a3
-import contextlib, ctypes, os, platform, random, time, warnings
+import contextlib, ctypes, os, platform, random, sys, time, warnings
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +102,21 @@ def threads(
     if n is not None: torch.set_num_threads(check_threads(n))
     try: yield n or before
     finally: torch.set_num_threads(before)
+
+# %% ../nbs/foundation/01_devices.ipynb #bd6724a2
+def set_threads(
+    n:int, # at least 1
+):
+    "Let numpy, OpenMP and torch use `n` threads in this process, whether torch is loaded already or will be."
+    n = check_threads(n)
+    for name in ('OMP', 'MKL', 'OPENBLAS', 'NUMEXPR'): os.environ[f'{name}_NUM_THREADS'] = str(n)
+    if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(n)
+
+# %% ../nbs/foundation/01_devices.ipynb #f6a3e0dd
+def n_threads()->int: # at least 1
+    "How many threads a library may start in this process: `OMP_NUM_THREADS` where it is set, else all cores."
+    text = os.environ.get('OMP_NUM_THREADS', '')
+    return int(text) if text.isdecimal() and int(text) else n_cores()
 
 # %% ../nbs/foundation/01_devices.ipynb #88f6aec6
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of options in malloc.h

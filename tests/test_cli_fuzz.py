@@ -197,6 +197,7 @@ def stubbed(place, monkeypatch):
     monkeypatch.setattr(
         'fashion_lab.studio.package.export_run', lambda *args: [place / 'example.py']
     )
+    monkeypatch.setattr('fashion_lab.runs.ray.on_ray', lambda *args, **kwargs: iter(()))
     for name in LABS:
         lab = lab_module(name)
 

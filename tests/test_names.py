@@ -14,7 +14,7 @@ from fashion_lab.report import class_values, plain_cells
 from fashion_lab.data.photo_tables import load_csv
 from fashion_lab.data.pairs import load_shoe_pairs
 from fashion_lab.runs.run import Run
-from fashion_lab.labs.photo_base import OTHER
+from fashion_lab.evaluate.calibration import OTHER
 from fashion_lab.studio import cli, predict_command
 from fashion_lab.labs import segmentation
 from shell import shell

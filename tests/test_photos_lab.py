@@ -313,6 +313,9 @@ def test_the_network_that_answers_was_trained_on_all_photos(parts, tmp_path, cap
     assert photos.chosen_run(tmp_path / 'runs') == final
     assert final.extra['evaluation']['metrics'] == evaluated.metrics['test']
     assert final.extra['trained_on'] == 36
+    # the threshold of the evaluated network, and a feature space of its own
+    spaces = [r.extra['answers']['features'] for r in (evaluated, final)]
+    assert spaces[0]['threshold'] == spaces[1]['threshold']
     assert not [k for k, v in final.metrics.items() if isinstance(v, dict) and k != 'n']
     photo = next((parts / 'test' / 'Dress').iterdir())
     assert cli.main(['predict', 'photos', str(photo), '--out', str(tmp_path / 'runs')]) == 0

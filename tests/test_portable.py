@@ -17,7 +17,7 @@ from fashion_lab.data.images import read_image
 from fashion_lab.runs.run import all_runs, Run
 from fashion_lab.segment.tiles import segment_photo
 from fashion_lab.export.onnx import OnnxNet, with_pixels
-from fashion_lab.labs.photo_base import OTHER
+from fashion_lab.evaluate.calibration import OTHER
 from fashion_lab.labs.registry import LABS
 from fashion_lab.studio.package import export_run, portable, PORTABLE
 from fashion_lab.studio.cli import main
@@ -154,6 +154,50 @@ def test_the_example_answers_as_predict_does(smoke, lab, format, tmp_path):
         assert row['error'] == '' and abs(p - here).max() < tolerance, row['file']
         same = row['answer'] in (classes[p.argmax()], OTHER)
         assert same or abs(p.max() - row['probability']) < tolerance
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ('torch', 'fastai', 'pandas', 'scipy', 'fastcore'): sys.modules[name] = None
+from fashion_lab.studio.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize('lab', ['fashion_mnist', 'compression', 'clothing', 'closures'])
+def test_an_export_answers_for_photos_without_torch(smoke, lab, tmp_path):
+    "`predict EXPORT.json` says what the run says, its sets and its none of these included."
+    run, photos = finished(smoke, lab), own_photos(tmp_path / 'photos')
+    facts = export_run(run, tmp_path / 'out', int8=False)[1]
+    command = [sys.executable, '-c', WITHOUT_TORCH, 'predict', str(facts), *map(str, photos)]
+    done = subprocess.run([*command, '--json'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    said = importlib.import_module(f'fashion_lab.labs.{lab}').predict(photos, run)
+    for row, here in zip(rows, said.to_dict('records'), strict=True):
+        assert row['file'] == here['file']
+        assert all(abs(v - here[f'p({c})']) < 1e-4 for c, v in row['classes'].items())
+        if 'set' in here:
+            assert (row['answer'], row['set']) == (here['answer'], here['set'])
+
+
+def test_an_export_knows_what_it_was_not_trained_on(smoke, tmp_path):
+    "A threshold below every distance makes every photo none of these, in the example as well."
+    run = finished(smoke, 'closures')
+    facts, example = export_run(run, tmp_path / 'out', int8=False)[1:]
+    (photo,) = own_photos(tmp_path / 'photos')[:1]
+    for threshold, expected in ((1e-6, True), (1e6, False)):
+        text = json.loads(facts.read_text())
+        text['features']['threshold'] = threshold
+        facts.write_text(json.dumps(text))
+        for command in ([str(example)], ['-c', WITHOUT_TORCH, 'predict', str(facts)]):
+            done = subprocess.run(
+                [sys.executable, *command, str(photo)], capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            assert (OTHER in done.stdout) == expected
+    small = json.loads(export_run(run, tmp_path / 'int8', int8=True)[1].read_text())
+    assert 'calibration' in small and 'features' not in small
 
 
 @pytest.mark.parametrize('format', ['onnx', 'torch-export'])

@@ -1,5 +1,6 @@
 """Real Ray processes: machines, workers and the driver are killed, and the table stays the same."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -12,10 +13,12 @@ import time
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 ray = pytest.importorskip('ray', reason="Ray is not installed: pip install 'fashion_lab[scale]'")
 
@@ -25,6 +28,9 @@ from fashion_lab.runs.run import all_runs
 from fashion_lab.runs.draft import start_run, unfinished
 from fashion_lab.runs.ray import ClusterError, on_ray, ray_cluster
 from fashion_lab.runs.sweeps import sweep  # noqa: E402
+from fashion_lab.studio.photo_parts import answer_in_parts, Answering
+from fashion_lab.zoo.answers import answer_stream
+from fashion_lab.zoo.models import model_facts
 from toy_lab import LAB, Thirds, configs, run, run_thirds  # noqa: E402, F401
 
 HERE = Path(__file__).resolve().parent
@@ -495,6 +501,53 @@ def test_a_machine_dies_half_way(cluster, inside, tmp_path):
     assert [r for r in done.runs if r.info['attempts'] > 1 and r.extra['first'] > 0], (
         'what was under way went on from its checkpoint'
     )
+
+
+def drawn_shoes(folder, n):
+    "Photos to answer for: their paths."
+    from fashion_lab.synthetic.closure_drawer import ClosureDrawer
+
+    folder.mkdir()
+    shoes = ClosureDrawer(n, size=96)
+    for k in range(n):
+        Image.fromarray(shoes[k]).save(folder / f'{k:03}.jpg')
+    return sorted(map(str, folder.iterdir()))
+
+
+def test_a_machine_dies_while_photos_are_answered_for(cluster, inside, tmp_path):
+    "Every photo has one answer, and it is that of a single process."
+    photos = drawn_shoes(tmp_path / 'photos', 60)
+    (tmp_path / 'notes').mkdir()
+    classes = tuple(model_facts('closures')['classes'])
+    stream = functools.partial(toy_lab.slow_answers, notes=tmp_path / 'notes', seconds=0.3)
+    who = Answering(stream, classes, False, 'a shipped model', 'closures')
+    node = cluster.join('--num-cpus=2')
+    node.wait(lambda: sum(n['Alive'] for n in inside.nodes()) == 2)
+    killed, over = [], threading.Event()
+
+    def watch():
+        while not killed and not over.wait(0.02):
+            if pids := node.workers(int(p.name) for p in (tmp_path / 'notes').iterdir()):
+                killed.extend(pids)
+                node.lose()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        tally, failures = answer_in_parts(who, photos, tmp_path / 'there', n=2, executor='ray')
+    finally:
+        over.set()
+        watcher.join()
+    assert killed, 'nothing ran on the second machine'
+    assert not failures and (tally.photos, tally.parts) == (60, 30)
+    plain = dataclasses.replace(who, stream=functools.partial(answer_stream, 'closures'))
+    with mock.patch.dict(os.environ, OMP_NUM_THREADS='1'):
+        answer_in_parts(plain, photos, tmp_path / 'here', n=2)
+    here, there = (
+        {p.name: p.read_text() for p in sorted((tmp_path / place).glob('part-*'))}
+        for place in ('here', 'there')
+    )
+    assert here == there and len(here) == 30
 
 
 def test_a_killed_worker_goes_on_from_its_checkpoint(inside, tmp_path):

@@ -103,6 +103,9 @@ def test_answers_need_no_large_package(photo, tmp_path):
 assert main(['predict', 'closures', {str(photo)!r}]) == 0
 assert main(['predict', 'shoe_pairs', {str(photo)!r}, {str(photo)!r}, '--csv']) == 0
 assert main(['predict', 'fashion_mnist', {str(photo)!r}]) == 0
+assert main(['predict', 'closures', {str(photo.parent)!r}, '--parts', 'parts']) == 0
+open('list.csv', 'w').write('file\\nshoe.jpg\\n')
+assert main(['predict', 'closures', 'list.csv', '--csv']) == 0
 assert main(['models']) == 0 and main(['list']) == 0 and main(['data', 'closures']) in (0, 3)
 """
     done = without_packages(code, tmp_path)

@@ -146,3 +146,14 @@ def marked(mark):
         except OSError:
             pass
     return found
+
+
+def slow_answers(paths, notes, seconds):
+    """Answers of a shipped model, with a note of the process that is at work, and time enough to
+    lose its machine."""
+    from fashion_lab.zoo.answers import answer_stream
+
+    paths = list(paths)
+    (Path(notes) / str(os.getpid())).touch()
+    time.sleep(seconds)
+    yield from answer_stream('closures', paths)

@@ -21,15 +21,15 @@ from ..runs.draft import save_weights
 from ..segment.tiles import STEP, tile_starts, tile_weights
 
 # %% ../../nbs/export/03_formats.ipynb #9a038445
-from ..evaluate.calibration import tempered
+from ..evaluate import calibration as reading
 from fashion_lab.export.answering import (
     eight_bits, exif_orientation, likeliest_class, photo_pixels, tiled_answer, TURNS, upright_rgb, used_part,
     whole_photo,
 )
 from .int8 import in_integers
 from fashion_lab.export.onnx import (
-    anonymised, check_answers, check_exportable, explaining_export_errors, OnnxNet, OVERLAP, plain_copy,
-    quietly, TILE, with_pixels, write_onnx,
+    anonymised, check_answers, check_exportable, explaining_export_errors, OnnxNet, OVERLAP, PixelsToAnswers,
+    plain_copy, quietly, TILE, with_pixels, write_onnx,
 )
 
 # %% ../../nbs/export/03_formats.ipynb #dda94eef
@@ -148,17 +148,30 @@ def predict(path):
     "The probability of every class, (classes,); calibrated, where the run has learned how."
     p = answer($pixels[None])[0]
     return tempered(p, calibration["temperature"]) if calibration else p
-
+$unlike
 if __name__ == "__main__":
     if not sys.argv[1:]: sys.exit(__doc__)
     names = about.get("classes") or range(about["output"]["shape"][1])
     for path in sys.argv[1:]:
         p = predict(path)
         if sys.argv[2:]: print(path)
-        for k in p.argsort()[::-1][:3]: print(names[k], f"{p[k]:.3f}")
+$check        for k in p.argsort()[::-1][:3]: print(names[k], f"{p[k]:.3f}")
         if not calibration: continue
         likely = [str(names[k]) for k in p.argsort()[::-1] if 1 - p[k] <= calibration["threshold"]]
         if likely[1:]: print("one of", *likely, f"for {calibration['coverage']:.0%} of new photos")
+'''
+
+# %% ../../nbs/export/03_formats.ipynb #657ff728
+_UNLIKE = '''
+space = space_of(about["features"])
+
+def is_other(path):
+    "Whether a photo is unlike those that the network was trained on."
+    features = session.run(["features"], {"pixels": $pixels[None]})[0]
+    return bool(space.distance(features)[0] > space.threshold)
+'''
+
+_CHECK = '''        if is_other(path): print("none of these: unlike the photos that the network was trained on")
 '''
 
 # %% ../../nbs/export/03_formats.ipynb #3f051dbd
@@ -238,22 +251,24 @@ def write_export(
     fit:str='crop',      # how photos get to their size: crop, pad or squash, as for `data.resizing.decode`
     prepare=(),          # instead of that, functions for the example, the first of them path -> uint8 (H, W, C)
     needs:str='',        # what those need beyond numpy and pillow
+    space:dict|None=None,# of a network with body and head: of its features, as from `evaluate.calibration.space_facts`
 )->list:                 # the files: network, facts, example
     "Export a network, pixels to probabilities, with an example that needs nothing of this package; all files or none."
-    _check_options(format, calibration, prepare, fit)
+    _check_options(format, calibration, prepare, fit, space)
     shape, out = _export_shapes(net, input_shape)
     is_mask = len(out) == 3
     inside = _inside(shape[0], mean, std, mirror)
     facts = _network_facts(format, shape, out)
     facts['preparation'] = _photo_facts(format, shape[1:], min(input_shape[1:]), is_mask, fit, prepare)
     facts |= dict(inside=inside) | (about or {})
+    if space: facts['features'] = space
     code = checked_code(net, shape) if format == 'safetensors' else ''
-    program = _example(name, FORMATS[format], code, is_mask, prepare, needs)
+    program = _example(name, FORMATS[format], code, is_mask, prepare, needs, bool(space))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.export-', dir=folder) as d:
         file = Path(d)/f'{name}.{FORMATS[format]}'
-        _write_network(net, shape, file, inside, is_mask)
+        _write_network(net, shape, file, inside, is_mask, bool(space))
         if calibration is not None: facts |= in_integers(file, calibration, unseen)
         files = [file, Path(d)/f'{name}.json', Path(d)/f'{name}_example.py']
         files[1].write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
@@ -262,11 +277,14 @@ def write_export(
     return [folder/f.name for f in files]
 
 # %% ../../nbs/export/03_formats.ipynb #40b373ca
-def _check_options(format, calibration, prepare, fit):
+def _check_options(format, calibration, prepare, fit, space):
     one_of(format, FORMATS, 'format')
     if not prepare: one_of(fit, FITS, 'fit')
     if calibration is not None and format != 'onnx':
         raise ValueError(f"8-bit integers are for the format onnx, got {format}: leave one of the two out")
+    if space and (format != 'onnx' or calibration is not None):
+        raise ValueError("features are for the format onnx in float32, whose numbers they were measured in: "
+                         "leave the space out")
 
 # %% ../../nbs/export/03_formats.ipynb #c7075b27
 def _export_shapes(net, input_shape): # of an input and of an output; sides of masks at multiples of `STEP`
@@ -322,17 +340,18 @@ def _photo_facts(format, size, short, is_mask, fit, prepare): # what happens to 
     return facts | dict(short_side=short, resampling=resampling, tile=tile, overlap=overlap)
 
 # %% ../../nbs/export/03_formats.ipynb #da618c3d
-def _write_network(net, input_shape, file, inside, any_size):
+def _write_network(net, input_shape, file, inside, any_size, with_features):
     "The network's weights as safetensors; else a file from uint8 pictures to probabilities."
     if file.suffix == '.safetensors': return save_weights(net.state_dict(), file)
-    whole = with_pixels(plain_copy(net).float(), inside['mean'], inside['std'], inside['mirror'])
+    make = PixelsToAnswers if with_features else with_pixels
+    whole = make(plain_copy(net).float(), inside['mean'], inside['std'], inside['mirror']).eval()
     channels, height, width = input_shape
     random = torch.Generator().manual_seed(0)
     shape = (height, width, channels)
     two, three = (torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=random) for n in (2, 3))
     if file.suffix == '.pt2': _write_torch_export(whole, two, three, file)
     elif any_size: _write_onnx_of_any_size(whole, two, three, file)
-    else: write_onnx(whole, two, three, file)
+    else: write_onnx(whole, two, three, file, output=['probabilities', 'features'][:1 + with_features])
 
 # %% ../../nbs/export/03_formats.ipynb #4abb5e11
 # by tracing: torch.export takes minutes to follow a U-Net for heights and widths that it does not know
@@ -347,33 +366,42 @@ def _write_onnx_of_any_size(whole, x, unseen, file):
     for pixels in (unseen, longer): check_answers(OnnxNet(file), whole, pixels, 1e-4)
 
 # %% ../../nbs/export/03_formats.ipynb #e2672c9b
-def _example(name, end, code, is_mask, prepare, needs): # the text of the program
+def _example(name, end, code, is_mask, prepare, needs, with_features): # the text of the program
     requirement, imports, load = _LOAD[end]
     pixels = 'photo_pixels(path, about["preparation"]["size"], about["preparation"]["fit"], about["input"]["colours"])'
     if prepare: pixels = f'{prepare[0].__name__}(path)'
     files = dict(file=f'{name}.{end}', about=f'{name}.json', example=f'{name}_example.py')
     return Template(_HEAD + (_MASKS if is_mask else _CLASSES)).substitute(
         files,
+        unlike=Template(_UNLIKE).substitute(pixels=pixels) if with_features else '',
+        check=_CHECK if with_features else '',
         needs=' and '.join(filter(None, [requirement, needs])),
         imports=imports,
-        functions=_sources(is_mask, prepare),
+        functions=_sources(is_mask, prepare, with_features),
         load=Template(load).substitute(files, code=code),
         pixels=pixels,
     )
 
 # %% ../../nbs/export/03_formats.ipynb #8da4c976
-def _sources(is_mask, prepare): # what the program needs of this package, as text
+def _sources(is_mask, prepare, with_features): # what the program needs of this package, as text
     parts = [f'TURNS = {TURNS} # EXIF orientation -> what undoes it']
     if is_mask: parts.insert(0, f'STEP = {STEP} # tiles begin and end at multiples of it')
     functions = [upright_rgb, exif_orientation, eight_bits]
     if is_mask: functions += [whole_photo, tiled_answer, likeliest_class, tile_starts, tile_weights]
     elif prepare: functions += [_read_image, *prepare]
     else: functions += [used_part, photo_pixels]
-    if not is_mask: functions.append(tempered)
+    if not is_mask: functions.append(reading.tempered)
     for f in functions:
         source = inspect.getsource(f).strip()
         parts.append(source.replace('def _read_image', 'def read_image'))
+    if with_features: parts += _space_sources()
     return '\n\n'.join(parts)
+
+def _space_sources(): # what reads a feature space from the JSON file
+    names = ['of_length_1', 'FeatureSpace', 'stored_array', 'space_of']
+    sources = [inspect.getsource(getattr(reading, name)).strip() for name in names]
+    imports = 'import base64, binascii\nfrom dataclasses import dataclass'
+    return [imports, f'SPACE_KINDS = {reading.SPACE_KINDS}', *sources]
 
 # %% ../../nbs/export/03_formats.ipynb #530329f7
 def _read_image(path): # what `data.images.read_image` gives: the photo, and what was done to it

@@ -18,6 +18,7 @@ from ..train.finetune import fit_classifier
 
 # %% ../../nbs/labs/03b_final_model.ipynb #996a983b
 from .base import as_tuples
+from .calibration import final_answers
 from .cross_validation import Config, config_of, photos_of_run, validation_score
 
 # %% ../../nbs/labs/03b_final_model.ipynb #e0f17ee0
@@ -61,11 +62,12 @@ def _settled(run): # the recipe of the final network, and what most folds chose 
     most = max(chosen, key=chosen.count)
     return replace(recipe, grid=(), **{name: as_tuples(value) for name, value in most.items()}), most
 
-def _answers_of_final(run, recipe): # `extra` of the evaluated run, as far as it holds for the final network
+# `extra` of the evaluated run, as far as it holds for another network
+def _answers_of_final(run, recipe, net, images, labels):
     answers = run.extra.get('answers')
+    # of a frozen body, nothing has changed
     if answers is None or (recipe.stage is None and not run.extra.get('choices')): return run.extra
-    # other features than the fold's: nothing is known of how unlike photos look to them
-    return run.extra | dict(answers=answers | dict(features=None))
+    return run.extra | dict(answers=final_answers(net, images, labels, answers))
 
 # %% ../../nbs/labs/03b_final_model.ipynb #0a0aae03
 def train_final(
@@ -91,7 +93,7 @@ def train_final(
         state = {k: v.detach().cpu().contiguous() for k, v in t.model.state_dict().items()}
         facts = {k: run.metrics.get(k) for k in ('params', 'macs', 'infer_ms')}
         facts['train_s'] = float(t.history.seconds.sum())
-        extra = _answers_of_final(run, recipe)
+        extra = _answers_of_final(run, recipe, t.model, x, s.labels)
         extra = extra | dict(evaluation=evaluation_of(run), trained_on=len(s), chosen=chosen)
         if choice: extra['choices'] = [choice]
         used = environment(pick_device(cfg.device))

@@ -7,13 +7,13 @@ __all__ = ['COMPARED', 'LOST_AFTER', 'SMALL', 'ClusterError', 'ray_package', 'ra
            'same_versions', 'on_ray']
 
 # %% ../../nbs/runs/08_ray.ipynb #04de5500
-import contextlib, importlib.metadata, itertools, math, os, pickle, platform, re, shutil, socket, tempfile, time
+import contextlib, functools, importlib.metadata, itertools
+import math, os, pickle, platform, re, shutil, socket, tempfile, time
 from collections.abc import Callable
 
 from ..core import whole_number
-from ..devices import n_cores
+from ..devices import n_cores, set_threads
 from .provenance import has_package
-from .executors import set_threads
 
 # %% ../../nbs/runs/08_ray.ipynb #82cec492
 class ClusterError(ValueError):
@@ -172,26 +172,26 @@ def check_needs(
 
 # %% ../../nbs/runs/08_ray.ipynb #fbae2222
 COMPARED = ('fashion_lab', 'torch', 'numpy', 'fastai', 'timm')
-_versions = {} # asked for once per process
 
+@functools.cache # asked for once per process
 def _version(package):
+    if package == 'python': return '.'.join(platform.python_version_tuple()[:2])
     try: return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError: return 'none'
 
 # %% ../../nbs/runs/08_ray.ipynb #ff034087
-def versions()->dict: # name -> version
+def versions(
+    packages=COMPARED, # names, as pip knows them
+)->dict:               # name -> version; Python's comes first
     "List what must be the same on both sides for the same seed to give the same result."
-    if not _versions:
-        _versions['python'] = '.'.join(platform.python_version_tuple()[:2])
-        _versions.update({name: _version(name) for name in COMPARED})
-    return dict(_versions)
+    return {name: _version(name) for name in ('python', *packages)}
 
 # %% ../../nbs/runs/08_ray.ipynb #56c07369
 def same_versions(
     wanted:dict, # what the driver has, as `versions` gives it
 ):
     "Compare versions: a `ClusterError` names what this worker has in another one."
-    have = versions()
+    have = versions(wanted)
     wrong = [f'{k} {have.get(k)} instead of {v}' for k, v in wanted.items() if have.get(k) != v]
     if wrong:
         raise ClusterError(f"the worker on {socket.gethostname()} has {', '.join(wrong)}: "
@@ -219,7 +219,8 @@ def _cancel(ray, tasks):
 
 # %% ../../nbs/runs/08_ray.ipynb #4897d2c1
 def on_ray(
-    job:Callable,           # `job(config)` returns what is wanted, or raises; put into the object store once
+    job:Callable,           # `job(config)` returns what is wanted, or raises; put into the object store once;
+                            # where it has `packages`, these are compared instead of `COMPARED`
     todo:list,              # (index, config) pairs
     bar=None,               # a progress bar, to say how much is running
     address:str|None=None,  # as for `ray_cluster`
@@ -257,7 +258,8 @@ def _submitter(ray, job, cpus, gpus, memory, retries): # `submit(config)` starts
     if memory: options['memory'] = memory
     task = ray.remote(_task).options(**options)
     threads = max(1, int(cpus))
-    def submit(config): return task.remote(sent, config, threads, versions())
+    wanted = versions(getattr(job, 'packages', COMPARED))
+    def submit(config): return task.remote(sent, config, threads, wanted)
     return submit
 
 # %% ../../nbs/runs/08_ray.ipynb #f8553073

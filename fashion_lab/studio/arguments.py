@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['given', 'names_in', 'root_of', 'print_table', 'lab_argument', 'out_argument', 'device_argument', 'threads_argument',
-           'column_arguments']
+           'column_arguments', 'cluster_arguments']
 
 # %% ../../nbs/studio/04_arguments.ipynb #26c733ba
 from pathlib import Path
@@ -77,3 +77,17 @@ def column_arguments(
     for name, what in about.items():
         more = ', or own, folds or holdout' if name == 'split' else ''
         s.add_argument(f'--{name}', metavar='COLUMN', help=f'photos of your own: the column with {what}{more}')
+
+# %% ../../nbs/studio/04_arguments.ipynb #122f4366
+def cluster_arguments(
+    s,         # an `ArgumentParser`
+    what='run',# what is computed at a time
+):
+    "Add the arguments that say how work is spread over a cluster."
+    s.add_argument('--workers', type=int, metavar='N', help=f'{what}s at a time; default: as many as there is room for')
+    s.add_argument('--cpus', type=float, metavar='N', help=f'processors, and threads, per {what} (ray); default: 1')
+    s.add_argument('--gpus', type=float, metavar='N', help=f'GPUs per {what} (ray); default: 0')
+    s.add_argument('--memory', type=float, metavar='GIB',
+        help=f'main memory per {what} (ray); default: none declared')
+    s.add_argument('--address',
+        help='a Ray cluster: auto, host:port or ray://host:port; default: one on this machine, stopped in the end')

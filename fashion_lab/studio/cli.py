@@ -20,7 +20,9 @@ from .export_command import cmd_export, export_arguments
 from .models_command import cmd_models, models_arguments
 from .predict_command import cmd_predict, predict_arguments
 from .report_command import cmd_publish, cmd_report, publish_arguments, report_arguments
-from .run_command import cmd_run, cmd_run_all, force_argument, run_all_arguments, run_arguments
+from fashion_lab.studio.run_command import (
+    cmd_run, cmd_run_all, force_argument, run_all_arguments, run_arguments, track_argument,
+)
 from .runs_command import cmd_runs, runs_arguments
 from .search_command import cmd_search, search_arguments
 from .share_command import cmd_share, share_arguments
@@ -43,6 +45,7 @@ examples:
   fashion_lab evaluate runs/photos_final/RUN --source labelled_photos/
   fashion_lab models
   fashion_lab predict closures photo.jpg
+  fashion_lab predict closures 'photos/*.jpg' --parts answers --executor ray
   fashion_lab predict fashion_mnist photo.jpg --out runs
   fashion_lab predict shoe_pairs left.jpg right.jpg
   fashion_lab predict shoe_pairs heap_of_single_shoes/
@@ -58,7 +61,7 @@ def commands()->dict: # name -> (function, function that adds its arguments, or 
     return {
         'list': (cmd_list, None),
         'data': (cmd_data, data_arguments),
-        'run': (cmd_run, lambda s: (run_arguments(s), force_argument(s))),
+        'run': (cmd_run, lambda s: (run_arguments(s), force_argument(s), track_argument(s))),
         'runs': (cmd_runs, runs_arguments),
         'run-all': (cmd_run_all, run_all_arguments),
         'sweep': (cmd_sweep, sweep_arguments),

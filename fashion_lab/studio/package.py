@@ -28,6 +28,7 @@ from torch import nn
 from ..labs import compression, cross_validation as photo_folds, segmentation
 
 # %% ../../nbs/studio/03_package.ipynb #ecf9fbb1
+from ..evaluate.calibration import space_facts
 from ..labs.calibration import calibrated
 from ..train.finetune import rebuilt
 
@@ -175,6 +176,10 @@ def _facts(run, classes): # what the JSON file says of a run
     reading = calibrated(run).calibration
     return facts | dict(calibration=reading.as_dict()) if reading else facts
 
+def _space(run, format, int8): # facts of the feature space, where the file can give features
+    space = calibrated(run).space
+    return space_facts(space) if space and format == 'onnx' and not int8 else None
+
 # %% ../../nbs/studio/03_package.ipynb #e3effd14
 def export_run(
     run:Run,             # a finished run
@@ -198,7 +203,7 @@ def export_run(
     folder = Path(folder) if folder else Path(f'{lab}-{slug(run.variant)}')
     return write_export(
         p.net, p.shape, folder, format, lab, p.mean, p.std, _facts(run, p.classes), calibration, unseen,
-        p.mirror, p.fit, p.prepare, p.needs,
+        p.mirror, p.fit, p.prepare, p.needs, _space(run, format, int8),
     )
 
 # %% ../../nbs/studio/03_package.ipynb #3f0a6c02

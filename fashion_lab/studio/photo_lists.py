@@ -13,30 +13,48 @@ from pathlib import Path
 from ..core import local_path
 
 # %% ../../nbs/studio/08b_photo_lists.ipynb #fb52cde8
-_TABLES = ('.csv', '.tsv', '.txt')
+_TABLES = ('.csv', '.tsv', '.txt', '.parquet')
 _COLUMNS = ('image', 'path', 'file', 'filename', 'photo')
 
 def listed_in(
-    table, # a CSV file with a header; files are relative to its folder
-)->list:   # of paths
+    table, # a CSV or Parquet file with a column of files, which are relative to its folder
+):         # paths, one after another
     "The photos that a table lists."
-    from fashion_lab.data.tables import file_text, text_rows  # heavy: numpy, pandas
     path = local_path(table)
     if not path.is_file(): raise FileNotFoundError(f"there is no table {table}: check its name and folder")
-    header, rows = text_rows(file_text(path), path.name)
+    names = _names_in_parquet(path) if path.suffix.lower() == '.parquet' else _names_in_text(path)
+    return (str(path.parent/name) for name in names if name)
+
+# %% ../../nbs/studio/08b_photo_lists.ipynb #be8da754
+def _photo_column(header, table): # the position of the column of photos
     named = [i for name in _COLUMNS for i, column in enumerate(header) if column.strip().lower() == name]
-    if not named:
-        raise ValueError(f"{path.name} has no column of photos: call it {', '.join(_COLUMNS[:-1])} or {_COLUMNS[-1]}; "
-                         f"it has {', '.join(header)}")
-    return [str(path.parent/cells[named[0]]) for _, cells in rows if cells[named[0]]]
+    if named: return named[0]
+    raise ValueError(f"{table.name} has no column of photos: call it {', '.join(_COLUMNS[:-1])} or {_COLUMNS[-1]}; "
+                     f"it has {', '.join(header)}")
+
+def _names_in_text(path):
+    from fashion_lab.data.text_tables import file_text, text_rows  # heavy: numpy, PIL
+    header, rows = text_rows(file_text(path), path.name)
+    column = _photo_column(header, path)
+    return (cells[column] for _, cells in rows)
+
+def _names_in_parquet(path): # a hundred million names need the memory of a batch
+    try: from pyarrow.parquet import ParquetFile  # heavy: pyarrow
+    except ImportError: raise ValueError(f"reading {path.name} needs pyarrow: pip install pyarrow") from None
+    try: file = ParquetFile(path)
+    except (OSError, ValueError) as e: raise ValueError(f"{path.name} cannot be read as Parquet ({e})") from None
+    name = file.schema_arrow.names[_photo_column(file.schema_arrow.names, path)]
+    return (v for batch in file.iter_batches(10_000, columns=[name]) for v in batch.column(0).to_pylist())
 
 # %% ../../nbs/studio/08b_photo_lists.ipynb #9d0daaf1
 def photos_below(
     folder, # with photos, also in folders below it
 )->list:    # of paths; also files that turn out to be no photos
     "All image files of a folder."
-    from fashion_lab.data.scanning import scan  # heavy: numpy, pandas
-    return [os.path.join(folder, path) for path in scan(folder).path]
+    from fashion_lab.data.scanning import image_files, scan  # heavy: 10 ms
+    rows = image_files(folder)
+    if all(problem for *_, problem in rows): scan(folder) # says what is there instead
+    return [os.path.join(folder, path) for path, *_ in rows]
 
 # %% ../../nbs/studio/08b_photo_lists.ipynb #aa7761c1
 def photos_in(

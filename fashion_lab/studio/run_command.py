@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PHOTO_OPTIONS', 'cmd_run', 'run_again', 'final_network', 'check_options', 'recipe_settings', 'chosen_configs',
-           'run_configs', 'run_line', 'check_alone', 'run_arguments', 'force_argument', 'cmd_run_all',
-           'run_all_arguments']
+           'run_configs', 'tracked_run', 'run_line', 'check_alone', 'run_arguments', 'force_argument', 'track_argument',
+           'cmd_run_all', 'run_all_arguments']
 
 # %% ../../nbs/studio/06_run_command.ipynb #836e83e3
 import os, sys
@@ -28,8 +28,8 @@ def cmd_run(
     from fashion_lab.labs.base import warnings_of  # heavy: torch
     configs = chosen_configs(lab, args)
     lab.prepare(configs[0])
-    if args.force: run_again(lab, configs, root, args.threads)
-    done = run_configs(lab, configs, root, args.threads)
+    if args.force: run_again(lab, configs, root, args.threads, args.track)
+    done = run_configs(lab, configs, root, args.threads, track=args.track)
     if not done.runs: return 1
     if hasattr(lab, 'comparison'): print_table(lab.comparison(done.runs))
     for text in warnings_of(done.runs): print(f'note: {text}')
@@ -45,11 +45,13 @@ def run_again(
     configs,        # its configurations
     root,           # folder of all runs
     n_threads=None, # of this process
+    track=None,     # as for `run_configs`
 ):
     "Make runs anew, beside those that are finished; the latest one counts from then on."
     from fashion_lab.devices import threads  # heavy: numpy
+    run = tracked_run(lab, track)
     with threads(n_threads):
-        for cfg in configs: lab.run(cfg, root=root)
+        for cfg in configs: run(cfg, root=root)
 
 # %% ../../nbs/studio/06_run_command.ipynb #080cad42
 def final_network(
@@ -121,6 +123,7 @@ def run_configs(
     root,           # folder of all runs
     n_threads=None, # of this process
     varied=None,    # names of settings that a comparison varies: then no line shows a result on test data
+    track=None,     # a folder for TensorBoard's events of every run
     **options,      # as for `sweep`
 ):                  # a `Sweep`
     "Sweep over configurations with one printed line per finished run."
@@ -129,7 +132,19 @@ def run_configs(
     from fashion_lab.runs.sweeps import sweep  # heavy: filelock, numpy
     check_alone()
     def announce(run): tqdm.write(run_line(lab, run, varied), file=sys.stdout)
-    with threads(n_threads): return sweep(lab.run, configs, lab.LAB, root, each=announce, **options)
+    run = tracked_run(lab, track)
+    with threads(n_threads): return sweep(run, configs, lab.LAB, root, each=announce, **options)
+
+# %% ../../nbs/studio/06_run_command.ipynb #f8e67e18
+def tracked_run(
+    lab,   # a lab's module
+    folder,# for TensorBoard's events; `None`: nobody watches
+):         # `run(config, root=...)`
+    "The lab's `run`, watched by whoever opens the folder."
+    if not folder: return lab.run
+    from fashion_lab.runs.trackers import Tracked, writer_class  # heavy: torch
+    writer_class() # says what is missing before anything is run
+    return Tracked(lab.run, lab.LAB, folder)
 
 # %% ../../nbs/studio/06_run_command.ipynb #fcd4e64a
 def run_line(
@@ -193,6 +208,13 @@ def force_argument(
 ):
     "Add `--force`."
     s.add_argument('--force', action='store_true', help='run again what is finished; the latest run counts')
+
+def track_argument(
+    s, # an `ArgumentParser`
+):
+    "Add `--track`."
+    s.add_argument('--track', metavar='FOLDER', help="write the curves of every epoch for TensorBoard; "
+        "needs pip install 'fashion_lab[track]'")
 
 # %% ../../nbs/studio/06_run_command.ipynb #1f4b10ef
 def cmd_run_all(

@@ -11,7 +11,7 @@ import ast, math
 
 # %% ../../nbs/studio/07_sweep_command.ipynb #6f25a505
 from ..labs.registry import lab_module
-from .arguments import given, print_table, root_of
+from .arguments import cluster_arguments, given, print_table, root_of
 from .run_command import chosen_configs, run_arguments, run_configs
 
 # %% ../../nbs/studio/07_sweep_command.ipynb #c86548ad
@@ -135,14 +135,7 @@ def sweep_arguments(
     s.add_argument('--grid', nargs='+', metavar='NAME=A,B',
         help="settings of the lab's Config and their values, such as lr=.001,.01 epochs=1,3: every combination is run")
     s.add_argument('--executor', default='sequential', help='sequential, processes or ray; default: %(default)s')
-    s.add_argument('--workers', type=int, metavar='N',
-        help='runs at a time; default: as many as there is room for (processes and ray)')
-    s.add_argument('--cpus', type=float, metavar='N', help='processors, and threads, per run (ray); default: 1')
-    s.add_argument('--gpus', type=float, metavar='N', help='GPUs per run (ray); default: 0')
-    s.add_argument('--memory', type=float, metavar='GIB',
-        help='main memory per run (ray); default: none declared')
-    s.add_argument('--address',
-        help='a Ray cluster: auto, host:port or ray://host:port; default: one on this machine, stopped in the end')
+    cluster_arguments(s)
     s.add_argument('--storage', metavar='URL',
         help='a folder or address, such as s3://bucket/runs, '
              'where finished runs and checkpoints are copied to, and found')

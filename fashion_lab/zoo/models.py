@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import file_sha256, one_of
+from ..devices import n_threads
 
 # %% ../../nbs/zoo/00_models.ipynb #62f09239
 FOLDER = Path(str(importlib.resources.files('fashion_lab')/'package_data'/'zoo'))
@@ -58,6 +59,7 @@ def opened(
     import onnxruntime  # heavy: onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = n_threads()
     file = checked_file(name)
     return onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
 
