@@ -86,7 +86,7 @@ HEADLINES = [
     ('shoe_pairs', 'shoe pairs, new contributors', 'siamese', 'grouped-split', 'balanced_accuracy'),
     ('fashion_mnist', 'Fashion-MNIST', 'recipe', 'fast', 'accuracy'),
     ('clothing', '17 articles, new contributors', 'last-stages', 'grouped-folds', 'weighted_f1'),
-    ('closures', 'six closures, new contributors', 'logreg-448', 'grouped-folds', 'accuracy'),
+    ('closures', 'six closures, new contributors', 'logreg-nested', 'grouped-folds', 'accuracy'),
     ('segmentation', 'facades, mean AP', 'unet', 'full-size', 'mean_ap'),
 ]
 
