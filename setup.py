@@ -81,7 +81,7 @@ setup(
         f"Development Status :: {statuses[int(s['status'])]}",
         f"Intended Audience :: {s['audience']}",
         f"Natural Language :: {s['language']}",
-        f"Programming Language :: Python :: {s['min_python']}",
+        *(f'Programming Language :: Python :: {version}' for version in s['pythons'].split()),
     ],
     packages=find_packages(include=[s['lib_path'], s['lib_path'] + '.*']),
     include_package_data=True,

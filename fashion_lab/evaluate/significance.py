@@ -7,6 +7,7 @@ __all__ = ['mcnemar', 'metric_difference', 'difference_over_seeds', 'holm', 'com
            'paired_seeds', 'seeds_needed']
 
 # %% ../../nbs/evaluate/05_significance.ipynb #4c0ea6d0
+from bisect import bisect_left
 from itertools import combinations
 
 import numpy as np
@@ -25,11 +26,11 @@ def mcnemar(
     q:Predictions, # the second, tested on the same ids (in any order)
 )->dict:           # n, both_right, b (only the first right), c (only the second), both_wrong, difference, p_value
     "McNemar's exact test for the accuracy of two models on the same examples (McNemar 1947; Dietterich 1998)."
-    from statsmodels.stats.contingency_tables import mcnemar as exact_test  # heavy: scipy, statsmodels
+    from scipy.stats import binom  # heavy: scipy
     q = align(p, q)
     def count(first, second): return int(((p.correct == first) & (q.correct == second)).sum())
     both_right, b, c, both_wrong = count(True, True), count(True, False), count(False, True), count(False, False)
-    test = exact_test([[both_right, b], [c, both_wrong]], exact=True)
+    p_value = min(1, 2*binom.cdf(min(b, c), b + c, .5)) # who is right where only one is: a fair coin?
     return dict(
         n=len(p),
         both_right=both_right,
@@ -37,7 +38,7 @@ def mcnemar(
         c=c,
         both_wrong=both_wrong,
         difference=(b - c)/len(p),
-        p_value=float(test.pvalue),
+        p_value=float(p_value),
     )
 
 # %% ../../nbs/evaluate/05_significance.ipynb #fba01b21
@@ -103,10 +104,11 @@ def holm(
     p_values,  # (M,) in [0, 1]; NaN stands for a comparison that could not be made and is left out
 )->np.ndarray: # (M,) corrected p-values; NaN stays NaN
     "Holm's correction for several comparisons (Holm, Scandinavian Journal of Statistics 6, 1979)."
-    from statsmodels.stats.multitest import multipletests  # heavy: scipy, statsmodels
     out = np.array(p_values, dtype=np.float64)
-    made = ~np.isnan(out)
-    if made.sum() > 1: out[made] = multipletests(out[made], method='holm')[1]
+    n_made = int((~np.isnan(out)).sum())
+    smallest_first = np.argsort(out)[:n_made] # NaN comes last
+    corrected = out[smallest_first]*np.arange(n_made, 0, -1)
+    out[smallest_first] = np.minimum(1, np.maximum.accumulate(corrected))
     return out
 
 # %% ../../nbs/evaluate/05_significance.ipynb #6ae00ef9
@@ -306,8 +308,7 @@ def paired_seeds(
     return out
 
 # %% ../../nbs/evaluate/05_significance.ipynb #e81039aa
-# statsmodels gives NaN for large effects and few pairs; this is the definition
-def _paired_power(effect, n, level): # of a paired t test
+def _paired_power(effect, n, level): # of a paired t test, by its definition; a noncentral t is NaN for large effects
     from scipy.integrate import quad  # heavy: scipy
     from scipy.stats import chi2, norm, t  # heavy: scipy
     df, shift, critical = n - 1, effect*n**.5, t.isf((1 - level)/2, n - 1)
@@ -324,15 +325,13 @@ def seeds_needed(
     level:float=.95,  # the test's confidence level
 )->int:               # seeds per variant, at least 2
     "How many shared seeds a paired t test needs to find a difference; `ValueError` if more than 10,000."
-    from statsmodels.stats.power import TTestPower  # heavy: scipy, statsmodels
     if not difference or not sd > 0:
         raise ValueError(f"difference must not be 0 and sd must be above 0, got {difference!r} and {sd!r}")
     check_between(power, 'power', inclusive='neither')
     check_between(level, 'level', inclusive='neither')
     effect = abs(difference)/sd
-    for n in range(2, 10_001):
-        reached = TTestPower().power(effect, n, 1 - level)
-        if np.isnan(reached): reached = _paired_power(effect, n, level)
-        if reached >= power: return n
+    numbers = range(2, 10_001)
+    at = bisect_left(numbers, power, key=lambda n: _paired_power(effect, n, level)) # power grows with n
+    if at < len(numbers): return numbers[at]
     raise ValueError(f"a difference of {difference!r} with sd {sd!r} would need more than 10,000 seeds: "
                      "it is too small to matter")

@@ -163,7 +163,8 @@ def complain(
 def missing_package(
     error:ModuleNotFoundError, # what an import said
 )->str:       # a sentence; the error again where it is about this package itself
-    "What to install where only the small packages are: answers of shipped models need no others."
+    "What to install where a package is missing: the extra that the error names, else the one that training needs."
+    if 'pip install' in str(error): return str(error)
     package = (error.name or '').split('.')[0]
     if package in ('', 'fashion_lab'): raise error
     return (f"this needs {package}, which is not installed: pip install 'fashion_lab[train]' brings what training "

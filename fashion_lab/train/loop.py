@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MixedPrecision', 'arithmetic', 'evaluation_dtype', 'LabLearner', 'FitOptions', 'make_learner', 'Fit', 'check_fit',
-           'n_logits', 'rates_and_decay', 'halve_batch', 'out_of_memory', 'fit_callbacks', 'train_epochs', 'fit',
-           'set_final_weights', 'RangeTest', 'lr_range_test', 'find_rate', 'predict_probs']
+           'n_logits', 'rates_and_decay', 'halve_batch', 'out_of_memory', 'fit_callbacks', 'train_epochs',
+           'first_state', 'fit', 'set_final_weights', 'RangeTest', 'lr_range_test', 'find_rate', 'predict_probs']
 
 # %% ../../nbs/train/03_loop.ipynb #23701fe5
 import copy, tempfile, warnings
@@ -17,7 +17,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from fastai.callback.core import CancelEpochException, TrainEvalCallback
 from fastai.learner import Learner, Recorder
 from fastai.metrics import accuracy
@@ -34,7 +33,6 @@ from fashion_lab.train.callbacks import (
     AverageWeights, BestEpoch, Checkpoint, cpu_state, Diverged, EpochBar, EpochLog, read_checkpoint, ReportEpoch,
     StopIfDiverged,
 )
-from .distributed import AcrossProcesses, from_first
 
 # %% ../../nbs/train/03_loop.ipynb #db460db8
 class MixedPrecision(nn.Module):
@@ -273,7 +271,9 @@ def out_of_memory(
     error:Exception, # what training raised
 )->bool:
     "Whether smaller batches may help."
-    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+    if isinstance(error, MemoryError): return True
+    from accelerate.utils.memory import should_reduce_batch_size  # heavy: accelerate
+    return should_reduce_batch_size(error)
 
 # %% ../../nbs/train/03_loop.ipynb #d5fbe4bb
 def fit_callbacks(
@@ -296,7 +296,9 @@ def fit_callbacks(
         *schedule_callbacks(options.schedule, lr, options.moms, options.pct_start, monitor),
     ]
     if options.average: cbs.append(AverageWeights(options.average))
-    if num_distrib() > 1: cbs.append(AcrossProcesses(dls.train.device))
+    if num_distrib() > 1:
+        from fashion_lab.train.distributed import AcrossProcesses  # heavy: accelerate
+        cbs.append(AcrossProcesses(dls.train.device))
     return [*cbs, *options.cbs]
 
 # %% ../../nbs/train/03_loop.ipynb #96c5776e
@@ -312,6 +314,17 @@ def train_epochs(
     try:
         with keep_memory(): learn.fit(epochs, rates, wd=decays)
     finally: learn.epoch_bar.close()
+
+# %% ../../nbs/train/03_loop.ipynb #6b0d92e4
+def first_state(
+    path,   # of a checkpoint, or `None`
+    device, # of the batches
+)->dict|None: # what it holds, the same in all processes that train together; `None` where there is none
+    "The state that training goes on from."
+    state = read_checkpoint(path)
+    if num_distrib() <= 1: return state
+    from fashion_lab.train.distributed import from_first  # heavy: accelerate
+    return from_first(state, device)
 
 # %% ../../nbs/train/03_loop.ipynb #aeb58347
 @delegates(FitOptions)
@@ -330,7 +343,7 @@ def fit(
     options = FitOptions(schedule, optimizer, wd, **kwargs)
     check_fit(epochs, lr, dls, model)
     rates, decays = rates_and_decay(model, lr, wd, options.groups)
-    state = from_first(read_checkpoint(options.checkpoint), dls.train.device)
+    state = first_state(options.checkpoint, dls.train.device)
     resumed_from = state['epoch'] if state else 0
 
     while True:   # once, and again after every time that memory ran out
