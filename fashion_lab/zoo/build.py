@@ -24,7 +24,7 @@ from torch import nn
 from ..core import atomic_path, file_sha256, progress
 from ..data.cards import TOP10
 from ..data.selection import contributors
-from ..evaluate.answers import fit_temperature
+from ..evaluate.calibration import fit_temperature
 from ..evaluate.bootstrap import metrics
 from ..evaluate.groups import group_summary
 from ..evaluate.predictions import Predictions
@@ -364,7 +364,7 @@ def head_files(
 
 # %% ../../nbs/zoo/03_build.ipynb #6f1f0ba7
 class Tempered(nn.Module):
-    "Probabilities at another temperature, as `evaluate.answers.tempered` computes them."
+    "Probabilities at another temperature, as `evaluate.calibration.tempered` computes them."
     def __init__(self,
         temperature:float, # above 0: above 1 less sure, below 1 more
     ):
