@@ -199,7 +199,7 @@ MISTAKES = {  # what: (source, options, words of the sentence, the lab)
     'a flat folder': ('flat', [], 'a folder per class, or give a CSV'),
     'a path that is not there': ('nowhere', [], 'there is no folder or table at|is empty|allowed'),
     'a folder of text files': ('notes', [], 'put photos into class folders, or give a CSV'),
-    'an empty table': ('nothing', [], 'is empty|no rows|holds no'),
+    'an empty table': ('nothing', [], 'has columns, but no items'),
     'a column that is not there': (
         'table',
         ['--label', 'colour'],
