@@ -781,7 +781,7 @@ def test_class_names_with_a_mark_in_front_of_the_file_or_in_another_encoding(tmp
     'names, keys, said',
     [
         (['a', 'b'], [(0, 0, 300), (1, 1, 1)], 'between 0 and 255, got 300'),
-        (['a', 'b'], [0, -1], 'between 0 and 255, got -1'),
+        (['a', 'b'], [0, -1], 'between 0 and 65535, got -1'),
         (['a', 'a'], [0, 1], "'a' is given 2 times"),
     ],
 )
