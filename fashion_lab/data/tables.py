@@ -16,6 +16,9 @@ from ..core import local_path, one_of
 from .cards import DataError, MissingData
 from .text_tables import file_text, text_rows
 
+# %% ../../nbs/data/08_tables.ipynb #5a0c7e12
+pd.set_option('mode.string_storage', 'python')
+
 # %% ../../nbs/data/08_tables.ipynb #d706f60d
 _NUMBER = re.compile(r'[+-]?((0|[1-9]\d{0,14})(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?', re.ASCII)
 
