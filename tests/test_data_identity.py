@@ -101,8 +101,8 @@ def run_command(*args):
 @pytest.mark.parametrize('name', LABS)
 def test_configurations_on_published_data_have_the_digests_of_the_recorded_runs(name):
     for profile in ('quick', 'full'):
-        first = lab_module(name).configs(profile, source='real')[0]
-        assert config_digest(first, name) == RECORDED_DIGESTS[f'{name}/{profile}']
+        configs = lab_module(name).configs(profile, source='real')
+        assert RECORDED_DIGESTS[f'{name}/{profile}'] in {config_digest(c, name) for c in configs}
 
 
 @pytest.mark.parametrize('name', data_digests.PUBLISHED_ITEMS)
