@@ -664,6 +664,6 @@ def test_the_driver_dies(mark, tmp_path, how):
 def test_a_worker_with_other_versions_refuses(inside, tmp_path, monkeypatch):
     from fashion_lab.runs import ray as r
 
-    monkeypatch.setattr(r, 'versions', lambda: dict(python='2.7'))
+    monkeypatch.setattr(r, 'versions', lambda *packages: dict(python='2.7'))
     done = sweep(run, configs(1), LAB, tmp_path, 'ray')
     assert 'instead of 2.7: install the same versions there' in done.failures.error[0]
