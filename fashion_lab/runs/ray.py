@@ -7,8 +7,7 @@ __all__ = ['COMPARED', 'LOST_AFTER', 'SMALL', 'ClusterError', 'ray_package', 'ra
            'same_versions', 'on_ray']
 
 # %% ../../nbs/runs/08_ray.ipynb #04de5500
-import contextlib, functools, importlib.metadata, itertools
-import math, os, pickle, platform, re, shutil, socket, tempfile, time
+import contextlib, importlib.metadata, itertools, math, os, pickle, platform, re, shutil, socket, tempfile, time
 from collections.abc import Callable
 
 from ..core import whole_number
@@ -173,7 +172,6 @@ def check_needs(
 # %% ../../nbs/runs/08_ray.ipynb #fbae2222
 COMPARED = ('fashion_lab', 'torch', 'numpy', 'fastai', 'timm')
 
-@functools.cache # asked for once per process
 def _version(package):
     if package == 'python': return '.'.join(platform.python_version_tuple()[:2])
     try: return importlib.metadata.version(package)
