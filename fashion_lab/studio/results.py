@@ -68,13 +68,14 @@ def published(
 )->pd.DataFrame: # variant, split, metric, published, how: network, data and protocol ('' where nobody says)
     "The figures that others have stated, as the lab's module keeps them; empty where it keeps none."
     module = importlib.import_module(f'fashion_lab.labs.{lab}') if isinstance(lab, str) else lab
+    lab_name = lab if isinstance(lab, str) else getattr(lab, 'LAB', '')
     rows = []
     for name, figures in vars(module).items():
         if not name.startswith('PUBLISHED_') or not isinstance(figures, dict): continue
         metric = name.removeprefix('PUBLISHED_').lower()
         rows += _published_rows(METRIC_NAMES.get(metric, metric), figures)
     t = pd.DataFrame(rows, columns=['variant', 'split', 'metric', 'published'])
-    known = stated_figures().query('lab == @lab').set_index(['variant', 'split', 'metric', 'stated']).how
+    known = stated_figures().query('lab == @lab_name').set_index(['variant', 'split', 'metric', 'stated']).how
     return t.assign(how=[known.get(tuple(row), '') for row in t.itertuples(index=False)])
 
 # %% ../../nbs/studio/00_results.ipynb #9bde4bf4
