@@ -236,6 +236,14 @@ _LOAD = dict( # what it needs, what it imports, how it loads
     safetensors=('torch and safetensors', _WEIGHTS_IMPORTS, _WEIGHTS + _TORCH),
 )
 
+# %% ../../nbs/export/03_formats.ipynb #6d1f0c3a
+def _write_texts(folder, name, facts, program): # the two files beside a network
+    about = folder/f'{name}.json'
+    about.write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
+    example = folder/f'{name}_example.py'
+    example.write_text(program, encoding='utf-8')
+    return about, example
+
 # %% ../../nbs/export/03_formats.ipynb #c08f2858
 def write_export(
     net:nn.Module,       # in evaluation mode; normalised pictures to logits, (K,) or (K, height, width)
@@ -270,9 +278,7 @@ def write_export(
         file = Path(d)/f'{name}.{FORMATS[format]}'
         _write_network(net, shape, file, inside, is_mask, bool(space))
         if calibration is not None: facts |= in_integers(file, calibration, unseen)
-        files = [file, Path(d)/f'{name}.json', Path(d)/f'{name}_example.py']
-        files[1].write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
-        files[2].write_text(program, encoding='utf-8')
+        files = [file, *_write_texts(Path(d), name, facts, program)]
         for f in files: os.replace(f, folder/f.name)
     return [folder/f.name for f in files]
 
