@@ -75,7 +75,8 @@ def published(
         metric = name.removeprefix('PUBLISHED_').lower()
         rows += _published_rows(METRIC_NAMES.get(metric, metric), figures)
     t = pd.DataFrame(rows, columns=['variant', 'split', 'metric', 'published'])
-    known = stated_figures().query('lab == @lab_name').set_index(['variant', 'split', 'metric', 'stated']).how
+    stated = stated_figures()
+    known = stated[stated.lab == lab_name].set_index(['variant', 'split', 'metric', 'stated']).how
     return t.assign(how=[known.get(tuple(row), '') for row in t.itertuples(index=False)])
 
 # %% ../../nbs/studio/00_results.ipynb #9bde4bf4
