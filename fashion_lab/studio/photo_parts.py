@@ -14,7 +14,7 @@ from pathlib import Path
 
 # %% ../../nbs/studio/08c_photo_parts.ipynb #3983217a
 from ..core import atomic_path, printable, whole_number
-from ..report import answer_row
+from ..report import answer_row, safe_text
 
 # %% ../../nbs/studio/08c_photo_parts.ipynb #76a57f12
 @dataclass(frozen=True)
@@ -87,12 +87,15 @@ class Part:
     @property
     def digest(self)->str: # 8 hexadecimal digits
         "What tells this part from another one with its number."
-        names = '\n'.join(map(printable, self.photos))
-        for photo in filter(is_shard, self.photos): names += f' {os.path.getsize(os.path.join(self.root, photo))}'
-        return hashlib.sha256(names.encode()).hexdigest()[:8]
+        files = [f'{printable(photo)} {_size_of(os.path.join(self.root, photo))}' for photo in self.photos]
+        return hashlib.sha256('\n'.join(files).encode()).hexdigest()[:8]
 
     def name(self, form)->str: # of its file; `form`: csv or parquet
         return f'part-{self.number:07}-{self.digest}.{form}'
+
+def _size_of(path): # bytes; -1 where there is no file, which is an answer as well
+    try: return os.path.getsize(path)
+    except (OSError, ValueError): return -1
 
 # %% ../../nbs/studio/08c_photo_parts.ipynb #5ec811a1
 def in_parts(
@@ -119,7 +122,6 @@ def cell(
     value, # of a row
 ):         # as a spreadsheet takes it
     "A value for a table of text."
-    from fashion_lab.report import safe_text  # heavy: 10 ms
     if isinstance(value, (list, tuple)): value = '; '.join(value)
     if isinstance(value, float) and math.isnan(value): return ''
     return safe_text(printable(value)) if isinstance(value, str) else value
