@@ -146,6 +146,7 @@ MISTAKES = {
     '--parts out --cpus 2': '--cpus are for --executor ray',
     '--parts out --executor rai': "unknown executor 'rai'; allowed: sequential, ray",
     '--parts out --per-part 0': 'photos in a part must be a whole number of at least 1',
+    '--parts notes.txt': 'notes.txt is a file: answers in parts need a folder',
     '--parts out --parquet': 'Parquet needs pyarrow',
 }
 
@@ -154,6 +155,7 @@ MISTAKES = {
 def test_mistakes_get_a_sentence(options, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    (tmp_path / 'notes.txt').touch()
     photo = next(folder.glob('*.jpg'))
     code, _ = predict(photo, *options.split())
     said = capsys.readouterr().err

@@ -203,6 +203,8 @@ def check_plan(
     plan:dict,   # what all parts share
 ):
     "Write down what the parts of a folder share; a `ValueError` where that is something else."
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{printable(folder)} is a file: answers in parts need a folder, which is made if missing")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder/_PLAN
     try: before = json.loads(path.read_text(encoding='utf-8'))
